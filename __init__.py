@@ -1,0 +1,30 @@
+"""effconv: official TensorFlow EfficientDet weights in PyTorch, with the proof that nothing changed on the way.
+
+The names a user needs are imported when first used, so that `import effconv` stays instant and imports neither
+torch nor TensorFlow.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+__all__ = ["EffconvError", "__version__", "load"]
+
+if TYPE_CHECKING:
+    from .errors import EffconvError
+    from .loading import load
+
+
+def __getattr__(name: str) -> Any:
+    if name == "load":
+        from .loading import load
+
+        return load
+    if name == "EffconvError":
+        from .errors import EffconvError
+
+        return EffconvError
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

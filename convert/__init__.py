@@ -1,0 +1,1 @@
+"""TensorFlow checkpoints in, PyTorch state dicts out, and back. Imports neither TensorFlow nor torch."""

@@ -1,0 +1,246 @@
+"""Apply a rule table to a checkpoint: account for every variable first, then move the axes of those that are used."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from ..effdet_torch.config import OFFICIAL_NAMES, VARIANTS, Config
+from ..errors import CheckpointError
+from .layout import Array
+from .rules import OBJECT_SUFFIX, Rule, Shape, rules
+from .sources import OBJECT_GRAPH, Checkpoint, Container, Variable, checksum
+
+EMA_SUFFIX = "/ExponentialMovingAverage"
+OBJECT_SLOT = "/.OPTIMIZER_SLOT/optimizer/"
+OBJECT_EMA_SLOT = "average"
+OPTIMIZER_SLOTS = ("Momentum", "Adam", "Adam_1", "RMSProp", "RMSProp_1")
+OBJECT_OPTIMIZER_SLOTS = ("momentum", "m", "v", "vhat", "rms")
+STEP_COUNTERS = {"global_step": "training step counter"}
+TF1_OPTIMIZER_STATE = ("beta1_power", "beta2_power")
+RELEASE_BYTES = 16 << 20  # pages of a memory map are handed back after this much was converted
+RAW_NOTICE = "raw weights used, as asked; the published figures were made with the moving averages"
+ONLY_NOTICE = "no moving averages in this file; it holds one set of weights, which is used"
+UNFILLED_NOTICE = (
+    "the moving averages in this file hold their initial values, as in an exported SavedModel; "
+    "its plain weights are used (an export puts the averages there)"
+)
+
+
+class IncompleteConversion(CheckpointError):  # noqa: N818  (a state of affairs, as DESIGN.md names it)
+    """Some variable or parameter has no counterpart. The message lists all of them; the attributes hold the sets."""
+
+    def __init__(self, source: str, config: Config, gaps: Mapping[str, Sequence[str]], hint: str):
+        self.gaps = {label: list(names) for label, names in gaps.items() if names}
+        counts = ", ".join(f"{len(names)} {label}" for label, names in self.gaps.items())
+        lines = [f"{source} does not fit {config.name}: {counts}{hint}"]
+        if not hint:
+            lines += [f"{label}: {', '.join(names)}" for label, names in self.gaps.items()]
+        super().__init__("\n".join(lines))
+
+
+class Plan(NamedTuple):
+    """What will be converted: (rule, name in the container) per parameter, and why each other variable is left out."""
+
+    rows: tuple[tuple[Rule, str], ...]
+    dropped: dict[str, str]
+    weights: str  # "ema": moving averages; "raw": training weights; "only": the container holds one set
+    notice: str  # what a user should know about that choice; "" where the averages were there and are used
+
+
+def container_name(container: Container, rule: Rule) -> str:
+    """The name `rule`'s variable has in a container of that kind."""
+    return {Container.TF1: rule.tf, Container.KERAS_OBJECTS: rule.object_key, Container.H5: rule.h5_path}[container]
+
+
+def average_name(container: Container, rule: Rule) -> str | None:
+    """The name of the moving average of `rule`'s variable; None where the container has no place for one.
+
+    Source: google/automl `inference.py: restore_ckpt` (TF1), `tf2/train.py` with tensorflow-addons' MovingAverage (Keras).
+    """
+    if container is Container.TF1:
+        return rule.tf + EMA_SUFFIX
+    if container is Container.KERAS_OBJECTS:
+        return rule.object_path + OBJECT_SLOT + OBJECT_EMA_SLOT + OBJECT_SUFFIX
+    return None
+
+
+def plan(checkpoint: Checkpoint, config: Config, weights: str | None = None) -> Plan:
+    """Pair every rule with a variable and every variable with a rule or a reason.
+
+    `weights` is "ema", "raw", or None for the moving averages where there are any. Raises IncompleteConversion listing
+    every variable without a rule, rule without a variable, duplicate, and difference in shape or type; CheckpointError
+    when moving averages are asked of a file that has none, or none that were ever filled.
+    """
+    table, variables, container = rules(config), checkpoint.variables, checkpoint.container
+    average = {rule.torch: average_name(container, rule) for rule in table}
+    has_average = any(name in variables for name in average.values())
+    unfilled = has_average and averages_are_initial(checkpoint, table)
+    if weights == "ema" and (unfilled or not has_average):
+        problem = "its moving averages hold their initial values" if unfilled else "it holds no moving averages"
+        raise CheckpointError(f"{checkpoint.path}: {problem}; use --weights raw for the weights it has")
+    use_average = has_average and not unfilled and weights != "raw"
+    rows, known = [], _known_reasons(table, variables, container)
+    for rule in table:
+        plain, averaged = container_name(container, rule), average[rule.torch]
+        chosen, other = (averaged or plain, plain) if use_average else (plain, averaged)
+        rows.append((rule, chosen))
+        if other and other in variables:
+            reason = "raw weight; its moving average is used" if use_average else "moving average; the raw weight is used"
+            known[other] = "moving average that was never filled" if unfilled else reason
+    _require_complete(rows, known, checkpoint, config)
+    dropped = {name: known[name] for name in variables if name in known}
+    if use_average:
+        return Plan(tuple(rows), dropped, "ema", "")
+    if unfilled:
+        return Plan(tuple(rows), dropped, "only", UNFILLED_NOTICE)
+    return Plan(tuple(rows), dropped, "raw", RAW_NOTICE) if has_average else Plan(tuple(rows), dropped, "only", ONLY_NOTICE)
+
+
+def averages_are_initial(checkpoint: Checkpoint, table: Sequence[Rule]) -> bool:
+    """Whether the moving averages were never filled: every gamma's is one and every beta's zero, though theirs are not.
+
+    The official code's exported SavedModels are so: they restore the averages into the plain variables and leave the
+    shadows at their initial values. Taking those would give an untrained network.
+    """
+    if checkpoint.container is not Container.TF1:
+        return False
+    checksums = checkpoint.checksums()
+    norms = [rule for rule in table if rule.tf.endswith(("/gamma", "/beta"))]
+
+    def initial(rule: Rule, name: str) -> bool:
+        value = 1 if rule.tf.endswith("/gamma") else 0
+        return checksums.get(name) == checksum(np.full(rule.shape, value, np.float32))
+
+    averages_initial = all(initial(rule, rule.tf + EMA_SUFFIX) for rule in norms)
+    return averages_initial and not all(initial(rule, rule.tf) for rule in norms)
+
+
+def _known_reasons(table: Sequence[Rule], variables: Iterable[str], container: Container) -> dict[str, str]:
+    """Every name that may be left out, with the reason; slots count only beside a variable the model has."""
+    known: dict[str, str] = {}
+    slot = "optimizer slot"
+    if container is Container.TF1:
+        known.update(STEP_COUNTERS)
+        known.update(dict.fromkeys(TF1_OPTIMIZER_STATE, "optimizer state"))
+        known.update({f"{rule.tf}/{name}": slot for rule in table for name in OPTIMIZER_SLOTS})
+    elif container is Container.KERAS_OBJECTS:
+        known[OBJECT_GRAPH] = "description of the saved objects"
+        known["save_counter" + OBJECT_SUFFIX] = "save counter"
+        known.update({name: "optimizer state" for name in variables if name.startswith("optimizer/")})
+        known.update(
+            {
+                f"{rule.object_path}{OBJECT_SLOT}{name}{OBJECT_SUFFIX}": slot
+                for rule in table
+                for name in OBJECT_OPTIMIZER_SLOTS
+            }
+        )
+    else:
+        known.update({name: "optimizer state" for name in variables if name.startswith("/optimizer_weights/")})
+    return known
+
+
+def _require_complete(
+    rows: Sequence[tuple[Rule, str]], known: Mapping[str, str], checkpoint: Checkpoint, config: Config
+) -> None:
+    variables = checkpoint.variables
+    expected = {name: Variable("float32", rule.shape) for rule, name in rows}
+    gaps = _gaps(expected, {name: variable for name, variable in variables.items() if name not in known})
+    gaps["named twice by the rules"] = [
+        *_repeated(name for _, name in rows),
+        *_repeated(rule.torch for rule, _ in rows),
+    ]
+    if any(gaps.values()):
+        hint = _other_model(variables, checkpoint.container, config)
+        raise IncompleteConversion(str(checkpoint.path), config, gaps, hint)
+
+
+def _gaps(expected: Mapping[str, Variable], found: Mapping[str, Variable]) -> dict[str, list[str]]:
+    return {
+        "missing from the file": [name for name in expected if name not in found],
+        "unknown to the model": [name for name in found if name not in expected],
+        "of another shape or type": [
+            f"{name} (expected {_label(expected[name])}, found {_label(found[name])})"
+            for name in expected
+            if name in found and found[name] != expected[name]
+        ],
+    }
+
+
+def _label(variable: Variable) -> str:
+    return f"{variable.dtype} {list(variable.shape)}"
+
+
+def _repeated(names: Iterable[str]) -> list[str]:
+    seen: set[str] = set()
+    return [name for name in names if name in seen or seen.add(name)]  # type: ignore[func-returns-value]
+
+
+def looks_like(variables: Mapping[str, Variable], container: Container) -> list[str]:
+    """Names of the official architectures whose every variable is in `variables` with its shape; [] when none is."""
+    found = []
+    for name in OFFICIAL_NAMES:
+        table = rules(VARIANTS[name])
+        if all(variables.get(container_name(container, rule)) == Variable("float32", rule.shape) for rule in table):
+            found.append(name)
+    return found
+
+
+def _other_model(variables: Mapping[str, Variable], container: Container, config: Config) -> str:
+    names = [name for name in looks_like(variables, container) if rules(VARIANTS[name]) != rules(config)]
+    if not names:
+        return ""
+    shorts = " or ".join(f"--model {name.removeprefix('efficientdet-')}" for name in names)
+    return f".\nIts variables are those of {' and '.join(names)}; use {shorts}"
+
+
+def apply(plan: Plan, read: Callable[[str], Array], release: Callable[[], None] = lambda: None) -> dict[str, Array]:
+    """{state dict key: contiguous float32 array in PyTorch's layout}, one copy of each variable used.
+
+    `read` gives a variable by its container name; `release` lets memory-mapped pages go as they are done with.
+    """
+    state: dict[str, Array] = {}
+    since_release = 0
+    for rule, name in plan.rows:
+        state[rule.torch] = np.array(rule.layout.to_torch(read(name)), order="C")
+        since_release += state[rule.torch].nbytes
+        if since_release > RELEASE_BYTES:
+            release()
+            since_release = 0
+    release()
+    return state
+
+
+def apply_inverse(state: Mapping[str, Array], config: Config, source: str) -> dict[str, Array]:
+    """{TF1 variable name: array in TensorFlow's layout}; undoes `apply` bit for bit.
+
+    Raises IncompleteConversion as `require_state` does.
+    """
+    require_state(state, config, source)
+    return {rule.tf: rule.layout.to_tensorflow(state[rule.torch]) for rule in rules(config)}
+
+
+def require_state(state: Mapping[str, Array], config: Config, source: str) -> None:
+    """Check that `state` is a whole state dict of the model, in float32.
+
+    Raises IncompleteConversion listing every parameter without a rule, rule without a parameter, and difference in
+    shape or type.
+    """
+    found = {key: Variable(array.dtype.name, array.shape) for key, array in state.items()}
+    expected = {rule.torch: Variable("float32", rule.layout.torch_shape(rule.shape)) for rule in rules(config)}
+    gaps = _gaps(expected, found)
+    if any(gaps.values()):
+        raise IncompleteConversion(source, config, gaps, "")
+
+
+def require_finite(arrays: Mapping[str, Array], source: str) -> None:
+    """Raise CheckpointError naming every array that holds NaN or infinity, with how many."""
+    bad = [
+        f"{name} ({int(np.isnan(array).sum())} NaN, {int(np.isinf(array).sum())} infinite)"
+        for name, array in arrays.items()
+        if not np.isfinite(array).all()
+    ]
+    if bad:
+        raise CheckpointError(
+            f"{source}: {len(bad)} weights are not finite; --allow-nonfinite converts them as they are\n{', '.join(bad)}"
+        )

@@ -1,0 +1,173 @@
+"""The two conversions as whole jobs: checkpoint file to weights file, and back. Output appears complete or not at all."""
+
+import contextlib
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from .. import __version__
+from ..effdet_torch.config import Config, config_from_dict, config_to_dict
+from ..errors import CheckpointError, EffconvError
+from .apply import EMA_SUFFIX, Plan, apply, apply_inverse, plan, require_finite
+from .bundle import shard_suffix, write_bundle
+from .fingerprints import identify
+from .layout import Array
+from .rules import Rule, rules
+from .sources import Checkpoint
+
+CONFIG_KEY = "effconv.config"  # in the metadata of our .safetensors: the model's configuration as JSON
+
+
+class OutputError(EffconvError):
+    """An output that cannot be written."""
+
+
+class Conversion(NamedTuple):
+    """A converted checkpoint: the state dict, and what a reader must know about where it came from."""
+
+    config: Config
+    state: dict[str, Array]
+    plan: Plan
+    manifest: dict[str, Any]
+
+
+def convert(
+    checkpoint: Checkpoint,
+    config: Config,
+    weights: str | None = None,
+    *,
+    verify: bool = True,
+    allow_nonfinite: bool = False,
+    report: Callable[[int, int], None] | None = None,
+) -> Conversion:
+    """Turn a checkpoint into a PyTorch state dict of float32 arrays, every variable accounted for.
+
+    `weights` is "ema", "raw" or None (moving averages where there are any). Unless `verify` is False the checksum of
+    every tensor is checked first, used or not; `report(done, total)` follows that in bytes. Raises CheckpointError.
+    """
+    chosen = plan(checkpoint, config, weights)
+    if verify:
+        checkpoint.verify(report)
+    state = apply(chosen, checkpoint.read, checkpoint.release)
+    if not allow_nonfinite:
+        require_finite({name: state[rule.torch] for rule, name in chosen.rows}, str(checkpoint.path))
+    return Conversion(config, state, chosen, _manifest(checkpoint, config, chosen, verify))
+
+
+def _manifest(checkpoint: Checkpoint, config: Config, chosen: Plan, verify: bool) -> dict[str, Any]:
+    identification = identify(checkpoint)
+    return {
+        "effconv": __version__,
+        "model": config.name,
+        "weights": chosen.weights,
+        "source": {
+            "file": checkpoint.path.name,
+            "container": checkpoint.container.value,
+            "fingerprint": checkpoint.fingerprint(),
+            "released_checkpoint": identification.released and identification.released.label,
+            "generation": identification.released and identification.released.generation,
+            "checksums_verified": verify and checkpoint.has_checksums,
+        },
+        "rule_table": rule_table_digest(rules(config)),
+        "tensors": len(chosen.rows),
+        "dropped": chosen.dropped,
+        "config": config_to_dict(config),
+    }
+
+
+def rule_table_digest(table: tuple[Rule, ...]) -> str:
+    """A digest of every row of a rule table: equal exactly when two conversions map the same way."""
+    rows = [[rule.tf, rule.torch, list(rule.shape), rule.layout.label] for rule in table]
+    return "sha256:" + hashlib.sha256(json.dumps(rows).encode()).hexdigest()
+
+
+def write_weights(conversion: Conversion, path: Path) -> Path:
+    """Write `path` (.safetensors) and the manifest beside it (same name, .json). Returns the manifest's path.
+
+    The same checkpoint gives the same bytes. Raises OutputError, leaving what was there before untouched.
+    """
+    from safetensors.numpy import save_file
+
+    if path.suffix != ".safetensors":
+        raise OutputError(f"{path}: converted weights are .safetensors; name the output so")
+    manifest = path.with_suffix(".json")
+    metadata = {"format": "pt", CONFIG_KEY: json.dumps(config_to_dict(conversion.config), sort_keys=True)}
+    with _replacing(path, manifest) as (weights_file, manifest_file):
+        save_file(conversion.state, weights_file, metadata=metadata)
+        manifest_file.write_text(json.dumps(conversion.manifest, indent=1) + "\n", encoding="utf-8")
+    return manifest
+
+
+def read_weights(path: Path) -> tuple[dict[str, Array], Config | None]:
+    """(arrays by key, the configuration stored in the file if any) of a `.safetensors` file.
+
+    Raises CheckpointError when the file is missing, damaged or holds something else.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="np") as file:
+            metadata = file.metadata() or {}
+            state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  (not a dict)
+        config = json.loads(metadata[CONFIG_KEY]) if CONFIG_KEY in metadata else None
+    except (SafetensorError, OSError, ValueError, TypeError, KeyError) as error:
+        raise CheckpointError(f"{path}: not a readable .safetensors file of float32 weights ({error})") from error
+    return state, None if config is None else config_from_dict(config, source=str(path))
+
+
+def write_checkpoint(
+    raw: Mapping[str, Array], averages: Mapping[str, Array], config: Config, prefix: Path, source: str
+) -> list[Path]:
+    """Write a release-style TF1 checkpoint at `prefix`: every variable X from `raw`, its moving average from `averages`
+    (both state dicts in PyTorch's layout), and global_step 0; and the directory's `checkpoint` file.
+
+    Returns the paths written. Raises IncompleteConversion for state dicts of another model, OutputError when the files
+    cannot be written; then what was there before is untouched.
+    """
+    tensors = apply_inverse(raw, config, source)
+    shadows = apply_inverse(averages, config, source)
+    tensors |= {name + EMA_SUFFIX: array for name, array in shadows.items()}
+    tensors["global_step"] = np.array(0, np.int64)
+    index, data = write_bundle(tensors)
+    names = [prefix.with_name(prefix.name + suffix) for suffix in (shard_suffix(0, 1), ".index")]
+    state = prefix.with_name("checkpoint")
+    with _replacing(*names, state) as (data_file, index_file, state_file):
+        with data_file.open("wb") as file:
+            for array in data:
+                file.write(array.reshape(-1).view(np.uint8))  # type: ignore[arg-type]
+        index_file.write_bytes(index)
+        quoted = json.dumps(prefix.name)
+        state_file.write_text(f"model_checkpoint_path: {quoted}\nall_model_checkpoint_paths: {quoted}\n")
+    return [*names, state]
+
+
+@contextlib.contextmanager
+def _replacing(*paths: Path) -> Iterator[list[Path]]:
+    """Temporary files beside `paths` to write into; they take the paths' places together, after the last is complete."""
+    temporary: list[Path] = []
+    try:
+        for path in paths:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+            os.close(handle)
+            temporary.append(Path(name))
+        yield temporary
+        mask = os.umask(0)
+        os.umask(mask)
+        for source, path in zip(temporary, paths, strict=True):
+            if path.is_dir():
+                raise OutputError(f"{path}: cannot be written (it is a directory); choose another output")
+            source.chmod(0o666 & ~mask)  # mkstemp makes files private; these are ordinary output
+        for source, path in zip(temporary, paths, strict=True):
+            source.replace(path)
+    except OSError as error:
+        raise OutputError(f"{paths[0]}: cannot be written ({error.strerror or error}); choose another output") from error
+    finally:
+        for source in temporary:
+            source.unlink(missing_ok=True)

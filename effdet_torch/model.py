@@ -1,0 +1,53 @@
+"""EfficientDet: images to class logits and box codes, as the official code computes them.
+
+Paper: EfficientDet: Scalable and Efficient Object Detection (Tan, Pang and Le, 2020).
+Source: google/automl `tf2/efficientdet_keras.py: EfficientDetNet`.
+"""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from .backbone import EfficientNet
+from .bifpn import BiFPN
+from .config import Config, get_config
+from .heads import Head
+
+CLASS_PRIOR = 0.01  # an untrained model gives every class this probability (focal loss paper, section 4.1)
+
+
+class EfficientDet(nn.Module):
+    """The network of one Config.
+
+    `images` are (B, 3, H, W), normalised as the config says; any height and width the official code accepts. The result
+    is two lists, lowest level first: class logits (B, A*C, h, w) and box codes (B, A*4, h, w), with A anchors per
+    position and C classes. Channel a*C + c is class c of anchor a; class c is COCO category id c + 1.
+    """
+
+    def __init__(self, config: Config | str):
+        super().__init__()
+        self.config = get_config(config)
+        self.backbone = EfficientNet(self.config)
+        self.bifpn = BiFPN(self.config)
+        self.class_head = Head(self.config, self.config.num_anchors * self.config.num_classes)
+        self.box_head = Head(self.config, self.config.num_anchors * 4)
+        self._initialize()
+
+    def forward(self, images: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+        if images.ndim != 4 or images.shape[1] != 3:
+            raise ValueError(f"images must be (B, 3, H, W), found {tuple(images.shape)}")
+        features = self.bifpn(self.backbone(images))
+        return self.class_head(features), self.box_head(features)
+
+    @torch.no_grad()
+    def _initialize(self) -> None:
+        """Values for training from nothing; converted weights replace all of them."""
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out")
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+        bias = self.class_head.predict.pointwise.bias
+        assert bias is not None
+        nn.init.constant_(bias, -math.log((1 - CLASS_PRIOR) / CLASS_PRIOR))

@@ -1,0 +1,43 @@
+"""PyTorch weight files (`.pth`, `.pt`) made by others or by training: read as plain tensors, never as code."""
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..errors import CheckpointError
+
+# What training scripts call the state dict inside a larger dictionary.
+STATE_KEYS = ("state_dict", "model_state_dict", "model")
+
+
+def read_pickle(path: Path) -> dict[str, Any]:
+    """{key: numpy array} of a `.pth` state dict, on the CPU; a `state_dict` entry inside a larger dictionary is found.
+
+    Loads tensors and plain containers alone (`weights_only`), so a hostile file cannot run code. Raises CheckpointError
+    for a file that is damaged or holds anything else.
+    """
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, EOFError, RuntimeError, ValueError, KeyError, AttributeError, TypeError, IndexError) as error:
+        raise CheckpointError(f"{path}: not a readable PyTorch weight file ({_first_line(error)})") from error
+    except pickle.UnpicklingError as error:
+        raise CheckpointError(
+            f"{path}: holds Python objects other than tensors, which could run code; refused. Save `model.state_dict()`"
+        ) from error
+    for key in STATE_KEYS:
+        if isinstance(content, dict) and isinstance(content.get(key), dict):
+            content = content[key]
+    if not isinstance(content, dict) or not content:
+        raise CheckpointError(f"{path}: expected a state dict of tensors, found {type(content).__name__}")
+    strangers = [str(key) for key, value in content.items() if not (isinstance(key, str) and torch.is_tensor(value))]
+    if strangers:
+        raise CheckpointError(f"{path}: expected tensors alone, found other values: {', '.join(strangers[:5])}")
+    if any(tensor.dtype == torch.bfloat16 or tensor.is_sparse or tensor.is_quantized for tensor in content.values()):
+        raise CheckpointError(f"{path}: holds bfloat16, sparse or quantized tensors; save it in float32")
+    return {key: tensor.detach().contiguous().numpy() for key, tensor in content.items()}
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().split("\n", 1)[0]

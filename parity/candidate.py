@@ -1,0 +1,43 @@
+"""Our side of a comparison: every named activation of an EfficientDet, by forward hooks, as it is computed."""
+
+from collections.abc import Callable, Iterable
+
+import torch
+from torch import Tensor, nn
+
+from ..convert.endpoints import Endpoint
+from ..effdet_torch.model import EfficientDet
+
+Visit = Callable[[Endpoint, Tensor], None]
+
+
+def visit_activations(model: EfficientDet, images: Tensor, endpoints: Iterable[Endpoint], visit: Visit) -> None:
+    """Run `model` on `images` (B, 3, H, W) and call `visit(endpoint, activation)` for each endpoint when it is computed.
+
+    Activations are (B, C, H, W) and not kept, so memory stays that of a plain forward pass. Raises KeyError for an
+    endpoint whose module the model lacks.
+    """
+    modules = dict(model.named_modules())
+    wanted: dict[str, list[Endpoint]] = {}
+    for endpoint in endpoints:
+        wanted.setdefault(endpoint.module, []).append(endpoint)
+    handles = [modules[path].register_forward_hook(_hook(rows, visit)) for path, rows in wanted.items()]
+    try:
+        with torch.inference_mode():
+            model(images)
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _hook(rows: list[Endpoint], visit: Visit) -> Callable[[nn.Module, object, Tensor], None]:
+    shared = rows[0].level is not None
+    levels = iter(sorted({row.level for row in rows if row.level is not None}))
+
+    def hook(module: nn.Module, inputs: object, output: Tensor) -> None:
+        level = next(levels) if shared else None
+        for row in rows:
+            if row.level == level:
+                visit(row, output)
+
+    return hook
