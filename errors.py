@@ -1,4 +1,4 @@
-"""The errors effconv raises on purpose. Each message names the thing, what was expected, what was found, and the next step."""
+"""The errors effconv raises on purpose: each names the thing, what was expected and found, and the next step."""
 
 
 class EffconvError(Exception):

@@ -1,17 +1,18 @@
-"""From a file of weights, whatever its kind, to a model ready to run."""
+"""From a file of weights, whatever its kind, to a state dict or to a model ready to run."""
 
 import os
 from pathlib import Path
-
-import torch
+from typing import TYPE_CHECKING
 
 from .convert.apply import require_state
 from .convert.conversion import convert, read_weights
+from .convert.layout import Array
 from .convert.sources import open_checkpoint
 from .effdet_torch.config import Config, ConfigError, get_config
-from .effdet_torch.model import EfficientDet
-from .effdet_torch.weights import read_pickle
-from .errors import EffconvError
+from .errors import CheckpointError
+
+if TYPE_CHECKING:
+    from .effdet_torch.model import EfficientDet
 
 PICKLE_ENDINGS = (".pth", ".pt")
 
@@ -22,7 +23,7 @@ def load(
     *,
     weights: str | None = None,
     verify: bool = True,
-) -> EfficientDet:
+) -> "EfficientDet":
     """An EfficientDet with the weights at `path`: in eval mode, float32, on the CPU.
 
     `path` is a TensorFlow checkpoint (directory, prefix, `.index`, `.tar.gz`, `.h5`), a `.safetensors` made by
@@ -32,30 +33,45 @@ def load(
 
     Raises EffconvError, naming what is wrong, when the file is damaged or does not fit the model in every tensor.
     """
+    import torch
+
+    from .effdet_torch.model import EfficientDet
+
     path = Path(path)
     if weights not in (None, "ema", "raw"):
         raise ValueError(f"weights must be 'ema', 'raw' or None, found {weights!r}")
-    if path.suffix == ".safetensors":
-        state, stored = read_weights(path)
-        config = _given_or_stored(path, model, stored)
-    elif model is None:
-        raise ConfigError(f"{path}: name the model it is of, as in load({path.name!r}, model='d0')")
+    if path.suffix == ".safetensors" or path.suffix in PICKLE_ENDINGS:
+        state, config = read_state(path, model)
     else:
-        config = get_config(model)
-        if path.suffix in PICKLE_ENDINGS:
-            state = read_pickle(path)
-        else:
-            state = convert(open_checkpoint(path, verify=verify), config, weights, verify=verify).state
-    require_state(state, config, str(path))
+        config = _require_model(path, model)
+        state = convert(open_checkpoint(path, verify=verify), config, weights, verify=verify).state
     with torch.device("meta"):
         network = EfficientDet(config)
     network.load_state_dict({key: torch.from_numpy(array) for key, array in state.items()}, strict=True, assign=True)
     return network.eval()
 
 
-def _given_or_stored(path: Path, model: str | Config | None, stored: Config | None) -> Config:
-    if model is not None:
-        return get_config(model)
-    if stored is None:
-        raise EffconvError(f"{path}: does not say which model it is of; name it, as in load(..., model='d0')")
-    return stored
+def read_state(path: Path, model: str | Config | None = None) -> tuple[dict[str, Array], Config]:
+    """(whole state dict in PyTorch's layout, its model's Config) of a `.safetensors`, `.pth` or `.pt` file.
+
+    `model` may be left out for a `.safetensors` made by effconv. Raises CheckpointError for a file that is damaged,
+    holds anything but tensors, or lacks, adds or misshapes a single one.
+    """
+    stored = None
+    if path.suffix == ".safetensors":
+        state, stored = read_weights(path)
+    elif path.suffix in PICKLE_ENDINGS:
+        from .effdet_torch.weights import read_pickle
+
+        state = read_pickle(path)
+    else:
+        raise CheckpointError(f"{path}: expected PyTorch weights, a file ending in .safetensors, .pth or .pt")
+    config = stored if stored and model is None else _require_model(path, model)
+    require_state(state, config, str(path))
+    return state, config
+
+
+def _require_model(path: Path, model: str | Config | None) -> Config:
+    if model is None:
+        raise ConfigError(f"{path}: name the model it is of (--model d0; in Python, model='d0')")
+    return get_config(model)

@@ -8,7 +8,7 @@ import numpy as np
 from ..effdet_torch.config import OFFICIAL_NAMES, VARIANTS, Config
 from ..errors import CheckpointError
 from .layout import Array
-from .rules import OBJECT_SUFFIX, Rule, Shape, rules
+from .rules import OBJECT_SUFFIX, Rule, rules
 from .sources import OBJECT_GRAPH, Checkpoint, Container, Variable, checksum
 
 EMA_SUFFIX = "/ExponentialMovingAverage"
@@ -56,7 +56,7 @@ def container_name(container: Container, rule: Rule) -> str:
 def average_name(container: Container, rule: Rule) -> str | None:
     """The name of the moving average of `rule`'s variable; None where the container has no place for one.
 
-    Source: google/automl `inference.py: restore_ckpt` (TF1), `tf2/train.py` with tensorflow-addons' MovingAverage (Keras).
+    Source: google/automl `inference.py: restore_ckpt` (TF1); tensorflow-addons' MovingAverage (Keras).
     """
     if container is Container.TF1:
         return rule.tf + EMA_SUFFIX
@@ -86,7 +86,9 @@ def plan(checkpoint: Checkpoint, config: Config, weights: str | None = None) -> 
         chosen, other = (averaged or plain, plain) if use_average else (plain, averaged)
         rows.append((rule, chosen))
         if other and other in variables:
-            reason = "raw weight; its moving average is used" if use_average else "moving average; the raw weight is used"
+            reason = (
+                "raw weight; its moving average is used" if use_average else "moving average; the raw weight is used"
+            )
             known[other] = "moving average that was never filled" if unfilled else reason
     _require_complete(rows, known, checkpoint, config)
     dropped = {name: known[name] for name in variables if name in known}
@@ -94,7 +96,11 @@ def plan(checkpoint: Checkpoint, config: Config, weights: str | None = None) -> 
         return Plan(tuple(rows), dropped, "ema", "")
     if unfilled:
         return Plan(tuple(rows), dropped, "only", UNFILLED_NOTICE)
-    return Plan(tuple(rows), dropped, "raw", RAW_NOTICE) if has_average else Plan(tuple(rows), dropped, "only", ONLY_NOTICE)
+    return (
+        Plan(tuple(rows), dropped, "raw", RAW_NOTICE)
+        if has_average
+        else Plan(tuple(rows), dropped, "only", ONLY_NOTICE)
+    )
 
 
 def averages_are_initial(checkpoint: Checkpoint, table: Sequence[Rule]) -> bool:
@@ -242,5 +248,5 @@ def require_finite(arrays: Mapping[str, Array], source: str) -> None:
     ]
     if bad:
         raise CheckpointError(
-            f"{source}: {len(bad)} weights are not finite; --allow-nonfinite converts them as they are\n{', '.join(bad)}"
+            f"{source}: {len(bad)} weights are not finite; --allow-nonfinite takes them as they are\n{', '.join(bad)}"
         )

@@ -31,7 +31,8 @@ class Archive:
             with tarfile.open(path, "r:*") as tar:
                 self._read(tar)
         except (tarfile.TarError, EOFError, zlib.error, OSError, ValueError) as error:
-            raise CheckpointError(f"{path}: not a readable tar archive, or cut off ({error}); get it again") from error
+            reason = str(error).partition("\n")[0].rstrip(":")  # tarfile lists every compression it tried
+            raise CheckpointError(f"{path}: not a readable tar archive, or cut off ({reason}); get it again") from error
 
     def _read(self, tar: tarfile.TarFile) -> None:
         total = 0

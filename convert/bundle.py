@@ -8,6 +8,7 @@ whose empty key holds a BundleHeaderProto and whose other keys are tensor names,
 import math
 import mmap
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -16,17 +17,7 @@ from numpy.typing import NDArray
 from ..errors import CheckpointError
 from .layout import Array
 from .table import masked_crc32c, read_table, write_table
-from .wire import (
-    BYTES,
-    FIXED32,
-    VARINT,
-    WireError,
-    bytes_field,
-    fixed32_field,
-    read_fields,
-    read_varint,
-    varint_field,
-)
+from .wire import WireError, bytes_field, fixed32_field, read_fields, read_varint, varint_field
 
 Buffer = bytes | mmap.mmap
 Bytes = NDArray[np.uint8]
@@ -94,11 +85,11 @@ class Bundle:
             raise CheckpointError(f"{self.source}: no bundle header: a sorted table, but not a TensorFlow checkpoint")
         shards = endianness = 0
         try:
-            for number, kind, value in read_fields(header):
-                if (number, kind) == (1, VARINT):
-                    shards = int(value)
-                elif (number, kind) == (2, VARINT):
-                    endianness = int(value)
+            for number, value in read_fields(header):
+                if number == 1 and isinstance(value, int):
+                    shards = value
+                elif number == 2 and isinstance(value, int):
+                    endianness = value
         except WireError as error:
             raise CheckpointError(f"{self.source}: the bundle header is malformed ({error})") from error
         if endianness != 0:
@@ -108,22 +99,19 @@ class Bundle:
         return shards
 
     def _read_entry(self, name: str, message: bytes) -> Entry:
-        numbers = {1: 0, 3: 0, 4: 0, 5: 0}  # dtype, shard, offset, size
+        numbers = {1: 0, 3: 0, 4: 0, 5: 0, 6: 0}  # dtype, shard, offset, size, crc
         shape: tuple[int, ...] = ()
-        crc = 0
-        for number, kind, value in read_fields(message):
-            if number in numbers and kind == VARINT:
-                numbers[number] = int(value)
-            elif (number, kind) == (2, BYTES):
-                shape = _read_shape(bytes(value))  # type: ignore[arg-type]
-            elif (number, kind) == (6, FIXED32):
-                crc = int(value)
+        for number, value in read_fields(message):
+            if number in numbers and isinstance(value, int):
+                numbers[number] = value
+            elif number == 2 and isinstance(value, bytes):
+                shape = _read_shape(value)
             elif number == 7:
                 raise CheckpointError(
                     f"{self.source}: variable {name} is stored in slices (a partitioned variable), which effconv does "
                     f"not read; save the checkpoint again without a partitioner"
                 )
-        dtype, shard, offset, size = numbers.values()
+        dtype, shard, offset, size, crc = numbers.values()
         if dtype not in DTYPES:
             raise CheckpointError(f"{self.source}: variable {name} has data type number {dtype}, which is not known")
         label, width = DTYPES[dtype]
@@ -220,11 +208,12 @@ def shard_suffix(number: int, count: int) -> str:
     return f".data-{number:05d}-of-{count:05d}"
 
 
+@lru_cache(maxsize=4096)  # a model has a thousand variables and a hundred shapes
 def _read_shape(message: bytes) -> tuple[int, ...]:
     shape = []
-    for number, kind, dimension in read_fields(message):
-        if (number, kind) == (2, BYTES):
-            sizes = [int(value) for field, _, value in read_fields(bytes(dimension)) if field == 1]  # type: ignore[arg-type]
+    for number, dimension in read_fields(message):
+        if number == 2 and isinstance(dimension, bytes):
+            sizes = [value for field, value in read_fields(dimension) if field == 1 and isinstance(value, int)]
             shape.append(sizes[-1] if sizes else 0)
         elif number == 3:
             raise WireError("its rank is unknown")
@@ -234,7 +223,7 @@ def _read_shape(message: bytes) -> tuple[int, ...]:
 
 
 def _string_pieces(raw: bytes, count: int) -> Iterator[bytes]:
-    """The bytes a string tensor's checksum covers: lengths as 32-bit (or, if large, 64-bit) values, their checksum, text.
+    """The bytes a string tensor's checksum covers: lengths as 32-bit (if large, 64-bit) values, their checksum, text.
 
     Source: TensorFlow `core/util/tensor_bundle/tensor_bundle.cc: WriteStringTensor`.
     """
@@ -266,7 +255,8 @@ def write_bundle(tensors: Mapping[str, Array]) -> tuple[bytes, Iterable[Array]]:
         if array.dtype.name not in DTYPE_NUMBERS:
             raise CheckpointError(f"variable {name} has data type {array.dtype}, which a checkpoint cannot hold")
         array = array.astype(array.dtype.newbyteorder("<"), copy=False)
-        dimensions = b"".join(bytes_field(2, varint_field(1, size)) for size in array.shape)
+        shape: tuple[int, ...] = array.shape
+        dimensions = b"".join(bytes_field(2, varint_field(1, length)) for length in shape)
         entry = varint_field(1, DTYPE_NUMBERS[array.dtype.name]) + bytes_field(2, dimensions)
         entry += varint_field(4, offset) + varint_field(5, array.nbytes)
         items.append((name.encode(), entry + fixed32_field(6, masked_crc32c(array.reshape(-1).view(np.uint8)))))

@@ -1,4 +1,4 @@
-"""The two conversions as whole jobs: checkpoint file to weights file, and back. Output appears complete or not at all."""
+"""The two conversions as whole jobs: checkpoint to weights file, and back. Output appears complete or not at all."""
 
 import contextlib
 import hashlib
@@ -18,7 +18,7 @@ from .apply import EMA_SUFFIX, Plan, apply, apply_inverse, plan, require_finite
 from .bundle import shard_suffix, write_bundle
 from .fingerprints import identify
 from .layout import Array
-from .rules import Rule, rules
+from .rules import as_text, rules
 from .sources import Checkpoint
 
 CONFIG_KEY = "effconv.config"  # in the metadata of our .safetensors: the model's configuration as JSON
@@ -74,17 +74,16 @@ def _manifest(checkpoint: Checkpoint, config: Config, chosen: Plan, verify: bool
             "generation": identification.released and identification.released.generation,
             "checksums_verified": verify and checkpoint.has_checksums,
         },
-        "rule_table": rule_table_digest(rules(config)),
+        "rule_table": rule_table_digest(config),
         "tensors": len(chosen.rows),
         "dropped": chosen.dropped,
         "config": config_to_dict(config),
     }
 
 
-def rule_table_digest(table: tuple[Rule, ...]) -> str:
-    """A digest of every row of a rule table: equal exactly when two conversions map the same way."""
-    rows = [[rule.tf, rule.torch, list(rule.shape), rule.layout.label] for rule in table]
-    return "sha256:" + hashlib.sha256(json.dumps(rows).encode()).hexdigest()
+def rule_table_digest(config: Config) -> str:
+    """A digest of every row of a model's rule table: equal exactly when two conversions map the same way."""
+    return "sha256:" + hashlib.sha256(as_text(rules(config)).encode()).hexdigest()
 
 
 def write_weights(conversion: Conversion, path: Path) -> Path:
@@ -97,7 +96,8 @@ def write_weights(conversion: Conversion, path: Path) -> Path:
     if path.suffix != ".safetensors":
         raise OutputError(f"{path}: converted weights are .safetensors; name the output so")
     manifest = path.with_suffix(".json")
-    metadata = {"format": "pt", CONFIG_KEY: json.dumps(config_to_dict(conversion.config), sort_keys=True)}
+    # One entry only: the library writes several in random order, and the same checkpoint must give the same bytes.
+    metadata = {CONFIG_KEY: json.dumps(config_to_dict(conversion.config), sort_keys=True)}
     with _replacing(path, manifest) as (weights_file, manifest_file):
         save_file(conversion.state, weights_file, metadata=metadata)
         manifest_file.write_text(json.dumps(conversion.manifest, indent=1) + "\n", encoding="utf-8")
@@ -149,7 +149,7 @@ def write_checkpoint(
 
 @contextlib.contextmanager
 def _replacing(*paths: Path) -> Iterator[list[Path]]:
-    """Temporary files beside `paths` to write into; they take the paths' places together, after the last is complete."""
+    """Temporary files beside `paths` to write into; they take the paths' places when all are complete."""
     temporary: list[Path] = []
     try:
         for path in paths:
@@ -167,7 +167,9 @@ def _replacing(*paths: Path) -> Iterator[list[Path]]:
         for source, path in zip(temporary, paths, strict=True):
             source.replace(path)
     except OSError as error:
-        raise OutputError(f"{paths[0]}: cannot be written ({error.strerror or error}); choose another output") from error
+        raise OutputError(
+            f"{paths[0]}: cannot be written ({error.strerror or error}); choose another output"
+        ) from error
     finally:
         for source in temporary:
             source.unlink(missing_ok=True)

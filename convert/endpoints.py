@@ -25,7 +25,7 @@ class Endpoint(NamedTuple):
 
 def endpoints(config: Config) -> tuple[Endpoint, ...]:
     """Every activation that the official code names, in the order it is computed."""
-    return tuple((*_backbone(config), *_bifpn(config), *_heads(config)))
+    return (*_backbone(config), *_bifpn(config), *_heads(config))
 
 
 def _backbone(config: Config) -> Iterator[Endpoint]:

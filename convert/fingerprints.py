@@ -33,7 +33,7 @@ class Agreement(NamedTuple):
 
 
 class Identification(NamedTuple):
-    """`released` is the checkpoint whose every tensor agrees, or None; `agreements` is all known ones, nearest first."""
+    """`released` is the checkpoint whose every tensor agrees, or None; `agreements` are all, nearest first."""
 
     released: Released | None
     agreements: list[Agreement]

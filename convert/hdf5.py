@@ -52,7 +52,9 @@ class WeightsFile:
         try:
             array: Array = np.asarray(self.datasets[name][()])
         except DAMAGE as error:
-            raise CheckpointError(f"{self.path}: weight {name} cannot be read ({error}); damaged, get it again") from error
+            raise CheckpointError(
+                f"{self.path}: weight {name} cannot be read ({error}); damaged, get it again"
+            ) from error
         return array.astype(array.dtype.newbyteorder("="), copy=False)
 
     def _walk(self, group: h5py.Group, prefix: str, depth: int) -> None:
@@ -86,5 +88,7 @@ def _attribute(group: h5py.Group, name: str) -> list[str]:
 
 def _listed_paths(root: h5py.Group) -> set[str]:
     return {
-        f"/{layer}/{weight}" for layer in _attribute(root, "layer_names") for weight in _attribute(root[layer], "weight_names")
+        f"/{layer}/{weight}"
+        for layer in _attribute(root, "layer_names")
+        for weight in _attribute(root[layer], "weight_names")
     }

@@ -2,11 +2,11 @@
 
 `rules(config)` writes every row out, so nothing is matched by pattern when converting. The expanded tables of all
 official models are golden files in `tests/golden/rules/`. Official names come from google/automl
-`tf2/efficientdet_keras.py` and `backbone/efficientnet_model.py` (TF1 and `.h5`) and from the attribute names of the same
-classes (Keras object graph).
+`tf2/efficientdet_keras.py` and `backbone/efficientnet_model.py` (TF1 and `.h5`) and from the attribute names of the
+same classes (Keras object graph).
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from ..effdet_torch.architecture import (
@@ -65,6 +65,12 @@ class Scope(NamedTuple):
 def rules(config: Config) -> tuple[Rule, ...]:
     """Every tensor of the model `config` describes, in the order of our state dict."""
     return tuple(_model(config))
+
+
+def as_text(table: Sequence[Rule]) -> str:
+    """The table as people review it: TF1 name, Keras object path, state dict key, TensorFlow shape, axis move."""
+    rows = (f"{r.tf}  {r.object_path}  {r.torch}  {list(r.shape)}  {r.layout.value}\n" for r in table)
+    return "".join(rows)
 
 
 def _model(config: Config) -> Iterator[Rule]:

@@ -1,8 +1,9 @@
 """The sorted string table that a TensorFlow checkpoint's `.index` file is: read and write.
 
-Format: LevelDB `doc/table_format.md`; TensorFlow's copy is `tsl/lib/io/table*.cc`. The file is blocks of prefix-compressed
-entries, each followed by a compression type and a masked crc32c; then a meta-index block, an index block of
-block handles, and a 48-byte footer. Every byte belongs to one of these, which is checked, so no byte can change unseen.
+Format: LevelDB `doc/table_format.md`; TensorFlow's copy is `tsl/lib/io/table*.cc`. The file is blocks of
+prefix-compressed entries, each followed by a compression type and a masked crc32c; then a meta-index block, an index
+block of block handles, and a 48-byte footer. Every byte belongs to one of these, which is checked, so no byte can
+change unseen.
 """
 
 from collections.abc import Iterable, Iterator
@@ -147,7 +148,7 @@ class _Reader:
 
 
 def write_table(items: Iterable[tuple[bytes, bytes]]) -> bytes:
-    """A table of `items`, whose keys must ascend. The bytes equal what TensorFlow's own writer makes of the same items."""
+    """A table of `items`, whose keys must ascend: the same bytes that TensorFlow's own writer makes of them."""
     out = bytearray()
     index = _BlockBuilder(restart_interval=1)
     block = _BlockBuilder()

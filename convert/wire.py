@@ -15,6 +15,8 @@ class WireError(ValueError):
 
 def read_varint(data: bytes, position: int) -> tuple[int, int]:
     """(value, position after it) of the base-128 varint at `position`. Raises WireError when it is cut or too long."""
+    if position < len(data) and data[position] < 0x80:  # most are one byte, and an index holds tens of thousands
+        return data[position], position + 1
     value = 0
     for count in range(MAX_VARINT_BYTES):
         if position >= len(data):
@@ -39,10 +41,13 @@ def write_varint(value: int) -> bytes:
     return bytes(out)
 
 
-def read_fields(message: bytes) -> Iterator[tuple[int, int, int | bytes]]:
-    """(field number, wire type, value) of every field, in order. Raises WireError on malformed bytes."""
-    position = 0
-    while position < len(message):
+def read_fields(message: bytes) -> Iterator[tuple[int, int | bytes]]:
+    """(field number, value) of every field, in order: bytes for a byte string, an int for every other wire type.
+
+    Raises WireError on malformed bytes.
+    """
+    position, end = 0, len(message)
+    while position < end:
         tag, position = read_varint(message, position)
         number, kind = tag >> 3, tag & 7
         value: int | bytes
@@ -53,14 +58,14 @@ def read_fields(message: bytes) -> Iterator[tuple[int, int, int | bytes]]:
                 length, position = read_varint(message, position)
             else:
                 length = 4 if kind == FIXED32 else 8
-            if position + length > len(message):
+            if position + length > end:
                 raise WireError(f"field {number} is cut off")
             raw = message[position : position + length]
             value = raw if kind == BYTES else int.from_bytes(raw, "little")
             position += length
         else:
             raise WireError(f"field {number} has wire type {kind}, which no checkpoint uses")
-        yield number, kind, value
+        yield number, value
 
 
 def varint_field(number: int, value: int) -> bytes:

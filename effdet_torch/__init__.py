@@ -1,1 +1,1 @@
-"""EfficientDet in PyTorch with TensorFlow's exact semantics. Importing this package imports nothing; its modules import torch."""
+"""EfficientDet in PyTorch with TensorFlow's exact semantics. Importing it imports nothing; its modules import torch."""

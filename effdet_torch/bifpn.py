@@ -32,7 +32,7 @@ class Resample(nn.Module):
         self.norm = BatchNorm(outputs) if project else nn.Identity()
 
     def forward(self, x: Tensor, size: tuple[int, int]) -> Tensor:
-        """(B, C, H, W) -> (B, C', *size). Raises ImageSizeError when one axis would grow or stay and the other shrink."""
+        """(B, C, H, W) -> (B, C', *size). Raises ImageSizeError when one axis alone would shrink."""
         x = self.norm(self.conv(x))
         height, width = x.shape[2:]
         if (height, width) == size:
@@ -134,8 +134,8 @@ class BiFPN(nn.Module):
         )
         self.cells = nn.ModuleList(Cell(cell_nodes(config, cell), config) for cell in range(config.fpn_cells))
 
-    def forward(self, features: Sequence[Tensor]) -> list[Tensor]:
-        features = list(features)
+    def forward(self, backbone_features: Sequence[Tensor]) -> list[Tensor]:
+        features = list(backbone_features)
         for resample in self.extra_levels.values():
             height, width = features[-1].shape[2:]
             features.append(resample(features[-1], ((height + 1) // 2, (width + 1) // 2)))

@@ -152,7 +152,9 @@ def _variants() -> dict[str, Config]:
 
 
 VARIANTS: dict[str, Config] = _variants()
-OFFICIAL_NAMES = tuple(f"efficientdet-{short}" for short in _ROWS)  # the 15 architectures; the rest share their variables
+OFFICIAL_NAMES = tuple(
+    f"efficientdet-{short}" for short in _ROWS
+)  # the 15 architectures; the rest share their variables
 
 
 def get_config(model: str | Config) -> Config:
@@ -178,7 +180,7 @@ def get_config(model: str | Config) -> Config:
 
 
 def read_config(path: Path) -> Config:
-    """Read a custom model's configuration from JSON. Raises ConfigError when it is missing, malformed or out of range."""
+    """Read a custom model's configuration from JSON. Raises ConfigError when it is missing or malformed."""
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, ValueError, RecursionError) as error:
@@ -203,7 +205,7 @@ def config_from_dict(data: Any, source: str) -> Config:
     unknown, missing = sorted(set(data) - set(fields)), sorted(required - set(data))
     if unknown or missing:
         raise ConfigError(f"{source}: model configuration has unknown fields {unknown} and lacks {missing}")
-    values = {name: tuple(value) if isinstance(value, list) else value for name, value in data.items()}
+    values: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in data.items()}
     try:
         if "stages" in values:
             values["stages"] = tuple(Stage(*stage) for stage in values["stages"])

@@ -23,7 +23,9 @@ def same_padding(size: int, kernel: int, stride: int) -> tuple[int, int]:
     return total // 2, total - total // 2
 
 
-def pad_same(x: Tensor, kernel: tuple[int, int], stride: tuple[int, int], value: float) -> tuple[Tensor, tuple[int, int]]:
+def pad_same(
+    x: Tensor, kernel: tuple[int, int], stride: tuple[int, int], value: float
+) -> tuple[Tensor, tuple[int, int]]:
     """SAME padding for a window of `kernel`: what a symmetric (height, width) padding cannot do is done to `x` here.
 
     Returns the tensor and the symmetric padding still to be given to the convolution or pooling, whose own padding is
@@ -49,7 +51,7 @@ class SameConv2d(nn.Conv2d):
 
 
 def same_max_pool(x: Tensor, kernel: tuple[int, int], stride: tuple[int, int]) -> Tensor:
-    """`tf.nn.max_pool2d` with padding SAME: the padding is minus infinity, so it never wins, also over negative values."""
+    """`tf.nn.max_pool2d` with padding SAME: of minus infinity, so that it never wins over negative values."""
     x, padding = pad_same(x, kernel, stride, value=-torch.inf)
     return F.max_pool2d(x, kernel, stride, padding)
 
@@ -80,7 +82,7 @@ class BatchNorm(nn.BatchNorm2d):
 
 
 class BatchNormActivation(BatchNorm):
-    """Batch norm followed by the model's activation: one module, because the official code names the two as one layer."""
+    """Batch norm, then the model's activation: one module, because the official code names the two as one layer."""
 
     def __init__(self, channels: int, activation: str):
         super().__init__(channels)

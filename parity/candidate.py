@@ -12,7 +12,7 @@ Visit = Callable[[Endpoint, Tensor], None]
 
 
 def visit_activations(model: EfficientDet, images: Tensor, endpoints: Iterable[Endpoint], visit: Visit) -> None:
-    """Run `model` on `images` (B, 3, H, W) and call `visit(endpoint, activation)` for each endpoint when it is computed.
+    """Run `model` on `images` (B, 3, H, W) and call `visit(endpoint, activation)` when each endpoint is computed.
 
     Activations are (B, C, H, W) and not kept, so memory stays that of a plain forward pass. Raises KeyError for an
     endpoint whose module the model lacks.

@@ -68,7 +68,7 @@ def _row(endpoint: Endpoint, array: np.ndarray, golden: GoldenTensor, limit: flo
 
 
 def relative_error(ours: np.ndarray, reference: np.ndarray) -> float:
-    """max |a - b| / max |b|; infinite when either holds NaN or infinity, or the reference is all zero and ours is not."""
+    """max |a - b| / max |b|; infinite when either is not finite, or when the reference alone is all zero."""
     if not (np.isfinite(ours).all() and np.isfinite(reference).all()):
         return float("inf")
     difference, scale = float(np.abs(ours - reference).max()), float(np.abs(reference).max())

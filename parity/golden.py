@@ -1,7 +1,7 @@
 """Recorded activations of the official code (`.npz`), packed so that a whole model's fit in a repository.
 
-A file holds many named tensors. A small one is whole; of a large one every step-th value of the flattened array is kept.
-Steps share no factor with the sizes, so a sample visits every channel.
+A file holds many named tensors. A small one is whole; of a large one every step-th value of the flattened array is
+kept. Steps share no factor with the sizes, so a sample visits every channel.
 """
 
 import json

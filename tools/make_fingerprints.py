@@ -28,9 +28,7 @@ def main(folder: str) -> None:
             "generation_is": data["generation_is"],
             "source": "index file of the released archive; values are masked crc32c: variable: [raw, moving average]",
             "other": {
-                name: crc
-                for name, crc in checksums.items()
-                if name not in averaged and not name.endswith(EMA_SUFFIX)
+                name: crc for name, crc in checksums.items() if name not in averaged and not name.endswith(EMA_SUFFIX)
             },
             "variables": {name: [checksums[name], checksums[name + EMA_SUFFIX]] for name in sorted(averaged)},
         }

@@ -1,0 +1,56 @@
+# make demo   convert a small checkpoint and prove it, from nothing but Python 3.11+ and make
+# make test   everything this machine can run, with TensorFlow as the other side
+# make check  style, types and the quick tests
+# make bench  the measurements behind the README's tables
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+export OMP_NUM_THREADS ?= 1
+export TF_CPP_MIN_LOG_LEVEL ?= 3
+
+.PHONY: demo test check bench docs clean
+
+demo: $(VENV)/installed
+	$(BIN)/effconv demo
+
+test: $(VENV)/installed-for-tests
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(MAKE) --no-print-directory types
+	$(BIN)/python -m pytest
+
+check: $(VENV)/installed-for-tests
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(MAKE) --no-print-directory types
+	$(BIN)/python -m pytest -m "not slow and not tf"
+
+# The root of the checkout is the package; mypy finds it under its own name through a link.
+.PHONY: types
+types: $(VENV)/installed-for-tests
+	@mkdir -p $(VENV)/source && ln -sfn "$(CURDIR)" $(VENV)/source/effconv
+	cd $(VENV)/source && MYPYPATH=. ../bin/mypy --config-file effconv/setup.cfg --cache-dir ../mypy_cache \
+	  -p effconv.convert -p effconv.effdet_torch -p effconv.parity -m effconv.cli -m effconv.loading -m effconv.progress
+
+bench: $(VENV)/installed-for-tests
+	$(BIN)/effconv bench convert --model d0 --record results/measured/convert-d0.json
+	$(BIN)/effconv bench convert --model d7x --record results/measured/convert-d7x.json
+	$(BIN)/python tools/render_docs.py
+
+docs: $(VENV)/installed-for-tests
+	$(BIN)/python tools/render_docs.py
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/installed: $(VENV)/bin/python setup.cfg constraints.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+	touch $@
+
+$(VENV)/installed-for-tests: $(VENV)/bin/python setup.cfg constraints.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[tf,dev]'
+	touch $(VENV)/installed $@
+
+clean:
+	rm -rf $(VENV)

@@ -1,0 +1,178 @@
+"""The released official checkpoints: where each is, how it is recognised, and a verified copy of it in the cache.
+
+Addresses and sizes are those of google/automl `efficientdet/README.md`, `Det-AdvProp.md` and its tutorial's logs.
+"""
+
+import json
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from ..effdet_torch.config import Config, ConfigError
+from ..errors import CheckpointError
+from .download import fetch
+from .fingerprints import identify
+from .sources import open_checkpoint
+
+BASE_URL = "https://storage.googleapis.com/cloud-tpu-checkpoints/efficientdet"
+CACHE_VARIABLE = "EFFCONV_CACHE"
+MIRROR_VARIABLE = "EFFCONV_MIRROR"  # replaces BASE_URL, for a mirror inside a closed network
+
+# What is known of an archive beforehand: its size in bytes and its sha256.
+_ARCHIVES: dict[str, tuple[int | None, str | None]] = {
+    "coco2/efficientdet-d0.tar.gz": (28828936, "74794c937aa1fa2f559c2393d22b251b1f7135a49b108bd0414bc4f4800ca15d"),
+    "coco2/efficientdet-d1.tar.gz": (48828228, "31d8741da9840ab8bddfaa041d395d84a8c1e4e54db01cf8d277471afad5d6e0"),
+    "coco/efficientdet-d0.tar.gz": (28994253, None),
+    "coco/efficientdet-d4.tar.gz": (152915674, None),
+}
+# Releases whose every tensor's checksum is on record (results/fingerprints/).
+_FINGERPRINTS = {
+    "coco2/efficientdet-d0.tar.gz": "efficientdet-d0.coco2-343",
+    "coco2/efficientdet-d1.tar.gz": "efficientdet-d1.coco2-402",
+    "coco2/efficientdet-d2.tar.gz": "efficientdet-d2.coco2-435",
+    "coco/efficientdet-d0.tar.gz": "efficientdet-d0.coco-335",
+    "coco/efficientdet-d2.tar.gz": "efficientdet-d2.coco-425",
+    "coco/efficientdet-d4.tar.gz": "efficientdet-d4.coco-490",
+}
+
+
+class Release(NamedTuple):
+    """One released archive. `size` in bytes, `sha256` and `fingerprint` (a label) are None where not known."""
+
+    model: str
+    generation: str
+    path: str  # below BASE_URL
+    size: int | None
+    sha256: str | None
+    fingerprint: str | None
+
+    @property
+    def url(self) -> str:
+        """Where the archive is downloaded from."""
+        return f"{os.environ.get(MIRROR_VARIABLE, BASE_URL).rstrip('/')}/{self.path}"
+
+
+def _releases() -> Iterator[Release]:
+    def release(model: str, generation: str, path: str) -> Release:
+        return Release(model, generation, path, *_ARCHIVES.get(path, (None, None)), _FINGERPRINTS.get(path))
+
+    for short in ("d0", "d1", "d2", "d3", "d4", "d5", "d6", "d7", "d7x"):
+        yield release(f"efficientdet-{short}", "coco2", f"coco2/efficientdet-{short}.tar.gz")
+    for short in ("d0", "d1", "d2", "d3", "d4"):
+        yield release(f"efficientdet-{short}", "coco", f"coco/efficientdet-{short}.tar.gz")
+    for short in ("d2", "d3", "d4", "d5", "d6"):
+        yield release(f"efficientdet-{short}-640", "coco640", f"coco640/efficientdet-{short}-640.tar.gz")
+    for short in ("d0", "d1", "d2", "d3", "d4", "d5"):
+        yield release(f"efficientdet-{short}-advprop", "advprop", f"advprop/efficientdet-{short}.tar.gz")
+    for short in ("lite0", "lite1", "lite2", "lite3", "lite3x", "lite4"):
+        yield release(f"efficientdet-{short}", "coco", f"coco/efficientdet-{short}.tgz")
+
+
+RELEASES = tuple(_releases())
+
+
+def find_release(config: Config, generation: str | None = None) -> Release:
+    """The released checkpoint of a model; without `generation`, its newest.
+
+    Raises ConfigError naming the generations there are.
+    """
+    released = [release for release in RELEASES if release.model == config.name]
+    if not released:
+        raise ConfigError(f"{config.name} has no released checkpoint; give one with --ckpt")
+    for release in released:
+        if generation in (None, release.generation):
+            return release
+    known = ", ".join(release.generation for release in released)
+    raise ConfigError(f"{config.name} has no released checkpoint of generation {generation!r}; there are: {known}")
+
+
+def cache_folder() -> Path:
+    """Where downloads are kept: EFFCONV_CACHE, or the platform's cache directory."""
+    override = os.environ.get(CACHE_VARIABLE)
+    if override:
+        return Path(override)
+    from platformdirs import user_cache_path
+
+    return user_cache_path("effconv")
+
+
+class Download(NamedTuple):
+    """A verified archive in the cache, and how it was verified."""
+
+    path: Path
+    sha256: str
+    verified_by: str
+
+
+def download(
+    release: Release, *, verify: bool = True, report: Callable[[int, int | None], None] | None = None
+) -> Download:
+    """The released archive, from the cache or the network. `report(done, total)` is told of bytes.
+
+    It is verified by its published sha256 and by the fingerprint of its tensors where those are known. Where neither
+    is, the sha256 of the first download is recorded, and later ones must agree; `verify=False` skips all three. Raises
+    DownloadError or CheckpointError, and then leaves nothing in the cache under the archive's name.
+    """
+    path = cache_folder() / release.path
+    record = path.with_name(path.name + ".json")
+    recorded = _recorded_sha256(record)
+    expected = release.sha256 or recorded
+
+    def check(file: Path) -> None:
+        if release.fingerprint:
+            _require_fingerprint(file, release.fingerprint)
+
+    if path.is_file():
+        if not verify:
+            return Download(path, _sha256(path), "nothing, as asked")
+        if expected and _sha256(path) == expected:
+            return Download(path, expected, "the sha256 it had when it was downloaded and verified")
+    sha256 = fetch(
+        release.url,
+        path,
+        size=release.size if verify else None,
+        sha256=expected if verify else None,
+        check=check if verify else None,
+        report=report,
+    )
+    values = {"url": release.url, "sha256": sha256, "verified": verify}
+    record.write_text(json.dumps(values) + "\n", encoding="utf-8")
+    return Download(path, sha256, _how_verified(release, recorded) if verify else "nothing, as asked")
+
+
+def _how_verified(release: Release, recorded: str | None) -> str:
+    ways = ["its published sha256"] if release.sha256 else []
+    if release.fingerprint:
+        ways.append(f"the fingerprint of every tensor ({release.fingerprint})")
+    if not ways and recorded:
+        ways.append("the sha256 recorded at an earlier download")
+    return " and ".join(ways) or "nothing: no checksum was published; its sha256 is recorded for later downloads"
+
+
+def _require_fingerprint(file: Path, label: str) -> None:
+    identification = identify(open_checkpoint(file))
+    agreement = next(row for row in identification.agreements if row.label == label)
+    if agreement.equal != agreement.total:
+        raise CheckpointError(
+            f"{file}: not the released checkpoint {label}: {agreement.equal} of {agreement.total} tensors agree; "
+            f"the release may have changed (--no-verify takes it as it is)"
+        )
+
+
+def _recorded_sha256(record: Path) -> str | None:
+    """The sha256 of an earlier download; None without one, or when that one was not verified."""
+    try:
+        values = json.loads(record.read_text(encoding="utf-8"))
+        return str(values["sha256"]) if values["verified"] else None
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{record}: not a readable download record ({error}); delete it") from error
+
+
+def _sha256(path: Path) -> str:
+    import hashlib
+
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,189 @@
+"""Speed and memory of effconv beside others, interleaved in one run: ratios of medians of fresh processes.
+
+This module stays light on purpose: on Linux a child's peak memory is never reported below its parent's.
+"""
+
+import os
+import platform
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from .. import __version__
+from ..effdet_torch.config import get_config
+from ..errors import EffconvError
+
+# The official variables of a model with random values, in a checkpoint of the released kind; and the reading
+# contestants. They are programs of their own, so that their memory does not count as ours.
+MAKE_CHECKPOINT = """
+import sys
+from pathlib import Path
+import numpy as np
+from effconv.convert.conversion import write_checkpoint
+from effconv.convert.rules import rules
+from effconv.effdet_torch.config import get_config
+config = get_config(sys.argv[1])
+random = np.random.default_rng(0)
+def values():
+    return {r.torch: random.standard_normal(r.layout.torch_shape(r.shape), np.float32) for r in rules(config)}
+write_checkpoint(values(), values(), config, Path(sys.argv[2]), "random values")
+"""
+READ_ALL = """
+import sys, time
+from effconv.convert.sources import open_checkpoint
+start = time.perf_counter()
+checkpoint = open_checkpoint(sys.argv[1])
+checkpoint.verify()
+arrays = {name: checkpoint.read(name).copy() for name in checkpoint.variables}
+print(time.perf_counter() - start)
+"""
+KIB_PER_MAXRSS = 1 if sys.platform.startswith("linux") else 1 / 1024
+MEGABYTE = 1e6
+
+
+class Run(NamedTuple):
+    """One finished process."""
+
+    seconds: float
+    peak_bytes: float
+    output: str
+
+
+def run_process(arguments: Sequence[str]) -> Run:
+    """Run a Python process to its end. Raises EffconvError with its last words when it fails.
+
+    Raises EffconvError too when this process is larger than the child was, which would hide the child's peak.
+    """
+    with tempfile.TemporaryFile("w+") as output, tempfile.TemporaryFile("w+") as errors:
+        start = time.perf_counter()
+        process = subprocess.Popen([sys.executable, *arguments], stdout=output, stderr=errors, text=True)
+        _, status, usage = os.wait4(process.pid, 0)
+        seconds = time.perf_counter() - start
+        process.returncode = os.waitstatus_to_exitcode(status)
+        output.seek(0)
+        errors.seek(0)
+        if process.returncode != 0:
+            last = errors.read().strip().splitlines()[-1:] or ["no message"]
+            raise EffconvError(f"`python {' '.join(arguments[:3])}` failed with status {process.returncode}: {last[0]}")
+        if usage.ru_maxrss <= resource.getrusage(resource.RUSAGE_SELF).ru_maxrss:
+            raise EffconvError(
+                "this process outweighs its child, so the child's peak memory is unknown; run the command alone"
+            )
+        return Run(seconds, usage.ru_maxrss * KIB_PER_MAXRSS * 1024, output.read())
+
+
+def measure_conversion(model: str, rounds: int) -> dict[str, Any]:
+    """Time and peak memory of `effconv tf2torch` beside TensorFlow + torch.save, and of reading all tensors.
+
+    Contestants take turns, each in a fresh process, `rounds` times. Returns a record with every single figure. Raises
+    EffconvError when TensorFlow is not installed.
+    """
+    config = get_config(model)
+    if not _installed("tensorflow"):
+        raise EffconvError("the other side of this benchmark is TensorFlow: pip install 'effconv[tf]'")
+    with tempfile.TemporaryDirectory() as folder:
+        prefix = f"{folder}/model"
+        run_process(["-c", MAKE_CHECKPOINT, config.name, prefix])
+        reference = ["-m", "effconv.parity.reference"]
+        weights = f"{folder}/ours.safetensors"
+        contestants = {
+            "effconv": ["-m", "effconv.cli", "tf2torch", "--model", model, "--ckpt", prefix, "-o", weights],
+            "tensorflow": [*reference, "convert", model, prefix, f"{folder}/theirs.pth"],
+            "effconv_read": ["-c", READ_ALL, prefix],
+            "tensorflow_read": [*reference, "read", prefix],
+        }
+        runs: dict[str, list[Run]] = {name: [] for name in contestants}
+        for _ in range(rounds):
+            for name, arguments in contestants.items():
+                runs[name].append(run_process(arguments))
+        weight_bytes = Path(weights).stat().st_size
+        data_bytes = Path(f"{prefix}.data-00000-of-00001").stat().st_size
+    return {
+        "what": "tf2torch beside tf.train.load_checkpoint + torch.save, fresh processes, interleaved, medians",
+        "command": f"effconv bench convert --model {model} --rounds {rounds}",
+        "model": config.name,
+        "checkpoint": "official variables, random values, raw and moving averages",
+        "data_bytes": data_bytes,
+        "weight_bytes": weight_bytes,
+        "rounds": rounds,
+        "provenance": provenance(),
+        "rows": _conversion_rows(runs, weight_bytes, config.name),
+        "figures": {
+            name: [
+                {"seconds": run.seconds, "peak_bytes": run.peak_bytes, "output": run.output.strip()[:40]}
+                for run in each
+            ]
+            for name, each in runs.items()
+            if not name.endswith("_read")
+        }
+        | {name: [float(run.output) for run in each] for name, each in runs.items() if name.endswith("_read")},
+    }
+
+
+def _conversion_rows(runs: dict[str, list[Run]], weight_bytes: int, model: str) -> list[dict[str, Any]]:
+    seconds = {name: statistics.median(run.seconds for run in each) for name, each in runs.items()}
+    peak = {name: statistics.median(run.peak_bytes for run in each) / MEGABYTE for name, each in runs.items()}
+    read = {
+        name: statistics.median(float(run.output) for run in runs[f"{name}_read"]) for name in ("effconv", "tensorflow")
+    }
+
+    def row(what: str, unit: str, ours: float, theirs: float, ratio: float, bar: str) -> dict[str, Any]:
+        return {"what": what, "unit": unit, "effconv": ours, "tensorflow": theirs, "ratio": ratio, "bar": bar}
+
+    ours, theirs = "effconv", "tensorflow"
+    kept = weight_bytes / MEGABYTE
+    return [
+        row("whole command", "s", seconds[ours], seconds[theirs], seconds[theirs] / seconds[ours], ">= 5 times faster"),
+        row("peak memory", "MB", peak[ours], peak[theirs], peak[ours] / peak[theirs], "<= 0.25 of theirs"),
+        row("read all, verified", "s", read[ours], read[theirs], read[theirs] / read[ours], ">= 2 times faster"),
+        row(
+            "peak over weights kept",
+            "x",
+            peak[ours] / kept,
+            peak[theirs] / kept,
+            peak[ours] / kept,
+            "< 2.2" if model == "efficientdet-d7x" else "none (fixed cost rules)",
+        ),
+    ]
+
+
+def provenance() -> dict[str, Any]:
+    """What a reader needs to repeat a measurement: versions, git commit, machine, threads."""
+    versions = {name: _version(name) for name in ("torch", "numpy", "tensorflow", "safetensors", "google-crc32c")}
+    return {
+        "effconv": __version__,
+        "git_commit": _git_commit(),
+        "python": platform.python_version(),
+        "versions": versions,
+        "machine": platform.machine(),
+        "processors": os.cpu_count(),
+        "omp_num_threads": os.environ.get("OMP_NUM_THREADS"),
+        "device": "cpu",
+    }
+
+
+def _installed(name: str) -> bool:
+    return _version(name) is not None
+
+
+def _version(name: str) -> str | None:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _git_commit() -> str | None:
+    folder = Path(__file__).resolve().parent.parent
+    try:
+        command = ["git", "-C", str(folder), "describe", "--always", "--abbrev=40", "--dirty"]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None

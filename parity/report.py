@@ -1,0 +1,84 @@
+"""Results as people read them: tables on a terminal, Markdown in the README, JSON on disk."""
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.table import Table
+
+from ..errors import EffconvError
+
+if TYPE_CHECKING:
+    from .compare import Row
+    from .demo import Demo
+
+# Parts of the network, by the official name's beginning, as the demonstration groups its rows.
+PARTS = (
+    ("backbone", "EfficientNet backbone"),
+    ("resample_p", "P6 and P7 from P5"),
+    ("fpn_cells/cell_0", "BiFPN cell 0"),
+    ("fpn_cells/cell_1", "BiFPN cell 1"),
+    ("class_net", "class head, hidden"),
+    ("box_net", "box head, hidden"),
+    ("class_outputs", "class logits"),
+    ("box_outputs", "box codes"),
+)
+
+
+def print_demo(demo: "Demo", console: Console | None = None) -> None:
+    """The demonstration as a short table: one line per part of the network, with its worst layer."""
+    console = console or Console()
+    conversion = demo.conversion
+    console.print(
+        f"[bold]{conversion.config.name}[/bold]: {len(conversion.plan.rows)} variables converted (moving averages), "
+        f"{len(conversion.plan.dropped)} others accounted for, 0 left over",
+        soft_wrap=True,
+    )
+    table = Table(title="every layer beside the official TensorFlow code's recorded activations", title_justify="left")
+    table.add_column("part", no_wrap=True)
+    for heading in ("layers", "worst error", "limit"):
+        table.add_column(heading, justify="right")
+    table.add_column("worst layer", overflow="fold")
+    table.add_column("")
+    for prefix, label in PARTS:
+        rows = [row for row in demo.rows if row.name.startswith(prefix)]
+        worst = max(rows, key=lambda row: row.error)
+        verdict = "[green]ok[/green]" if all(row.ok for row in rows) else "[red]differs[/red]"
+        table.add_row(label, str(len(rows)), f"{worst.error:.1e}", f"{worst.limit:.0e}", worst.module, verdict)
+    console.print(table)
+    for row in failures(demo.rows):
+        console.print(f"[red]{row.name}[/red]: error {row.error:.2e}, limit {row.limit:.0e} {row.fault}")
+    verdict = "[green]nothing changed on the way[/green]" if demo.ok else "[red]some layer diverges[/red]"
+    console.print(
+        f"{len(demo.rows)} layers, relative error max|a-b|/max|b| in float32, {demo.seconds:.1f} s: {verdict}",
+        soft_wrap=True,
+    )
+
+
+def failures(rows: "Iterable[Row]") -> "list[Row]":
+    """The rows over their limit, in the order of computation."""
+    return [row for row in rows if not row.ok]
+
+
+def conversion_table(record: dict[str, Any]) -> str:
+    """A conversion benchmark (`effconv bench convert`) as a Markdown table: ratios first, then the medians."""
+    lines = [
+        "| " + record["model"] + " | effconv | TensorFlow | ratio | bar |",
+        "|---|---|---|---|---|",
+    ]
+    for row in record["rows"]:
+        lines.append(
+            f"| {row['what']} | {row['effconv']:.3g} {row['unit']} | {row['tensorflow']:.3g} {row['unit']} "
+            f"| {row['ratio']:.2f} | {row['bar']} |"
+        )
+    return "\n".join(lines)
+
+
+def write_record(record: dict[str, Any], path: Path) -> None:
+    """Write a record of measurements as JSON. Raises EffconvError when it cannot be written."""
+    try:
+        path.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise EffconvError(f"{path}: cannot be written ({error.strerror})") from error
