@@ -44,6 +44,7 @@ DTYPES = {
 DTYPE_NUMBERS = {name: number for number, (name, _) in DTYPES.items()}
 MAX_SHARDS = 100_000
 MAX_RANK = 32
+MAX_ELEMENTS = 1 << 48  # without the axes of size 0; far from what numpy cannot represent
 RELEASE_BYTES = 16 << 20  # pages of a memory map are handed back after this much was read
 
 
@@ -219,6 +220,8 @@ def _read_shape(message: bytes) -> tuple[int, ...]:
             raise WireError("its rank is unknown")
     if len(shape) > MAX_RANK:
         raise WireError(f"it has {len(shape)} axes, expected at most {MAX_RANK}")
+    if math.prod(size for size in shape if size) > MAX_ELEMENTS:
+        raise WireError(f"its shape {shape} is impossible")
     return tuple(shape)
 
 

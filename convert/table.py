@@ -22,6 +22,8 @@ RESTART_INTERVAL = 16
 BLOCK_SIZE = 256 * 1024
 NO_COMPRESSION, SNAPPY = 0, 1
 CRC_MASK_DELTA = 0xA282EAD8
+# Keys share prefixes, so that a small file can claim gigabytes of them. The largest official index has 0.5 MB.
+MAX_KEY_BYTES = 256 << 20
 
 
 def masked_crc32c(*pieces: bytes | NDArray[np.uint8]) -> int:
@@ -80,12 +82,15 @@ class _Reader:
     def read_blocks(self, handles: list[tuple[bytes, tuple[int, int]]], end: int) -> dict[bytes, bytes]:
         items: dict[bytes, bytes] = {}
         last = None
-        position = 0
+        position = key_bytes = 0
         for number, (separator, handle) in enumerate(handles):
             position = self.check_next(f"data block {number}", handle, position)
             for key, value in self.entries(self.block(handle)):
                 if last is not None and key <= last:
                     raise self.error(f"key {key!r} is out of order")
+                key_bytes += len(key)
+                if key_bytes > MAX_KEY_BYTES:
+                    raise self.error(f"the keys take more than {MAX_KEY_BYTES} bytes")
                 items[key] = value
                 last = key
             if last is not None and separator < last:

@@ -14,7 +14,7 @@ class WireError(ValueError):
 
 
 def read_varint(data: bytes, position: int) -> tuple[int, int]:
-    """(value, position after it) of the base-128 varint at `position`. Raises WireError when it is cut or too long."""
+    """(value, position after it) of the base-128 varint at `position`. Raises WireError when it is cut, too long or padded."""
     if position < len(data) and data[position] < 0x80:  # most are one byte, and an index holds tens of thousands
         return data[position], position + 1
     value = 0
@@ -25,6 +25,8 @@ def read_varint(data: bytes, position: int) -> tuple[int, int]:
         position += 1
         value |= (byte & 0x7F) << (7 * count)
         if byte < 0x80:
+            if byte == 0:  # no writer does this; accepted, a flipped top bit before a zero byte would go unseen
+                raise WireError("a varint is padded with a zero byte")
             if value >= 1 << 64:
                 raise WireError("a varint exceeds 64 bits")
             return value, position

@@ -64,16 +64,16 @@ def failures(rows: "Iterable[Row]") -> "list[Row]":
 
 def conversion_table(record: dict[str, Any]) -> str:
     """A conversion benchmark (`effconv bench convert`) as a Markdown table: ratios first, then the medians."""
-    lines = [
-        "| " + record["model"] + " | effconv | TensorFlow | ratio | bar |",
-        "|---|---|---|---|---|",
-    ]
+    lines = [f"| {record['model']} | effconv | TensorFlow | ratio | promised |", "|---|---|---|---|---|"]
     for row in record["rows"]:
-        lines.append(
-            f"| {row['what']} | {row['effconv']:.3g} {row['unit']} | {row['tensorflow']:.3g} {row['unit']} "
-            f"| {row['ratio']:.2f} | {row['bar']} |"
-        )
+        ours, theirs = (f"{_figure(row[side])} {row['unit']}" for side in ("effconv", "tensorflow"))
+        lines.append(f"| {row['what']} | {ours} | {theirs} | {row['ratio']:.2f} | {row['bar']} |")
     return "\n".join(lines)
+
+
+def _figure(value: float) -> str:
+    """Three significant digits, without an exponent."""
+    return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def write_record(record: dict[str, Any], path: Path) -> None:
@@ -82,3 +82,17 @@ def write_record(record: dict[str, Any], path: Path) -> None:
         path.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     except OSError as error:
         raise EffconvError(f"{path}: cannot be written ({error.strerror})") from error
+
+
+def layers_table(record: dict[str, Any]) -> str:
+    """The worst layer of each model against its recorded activations (`tools/record_layers.py`), as Markdown."""
+    lines = [
+        "| model | input | layers | within limit | worst error | limit | worst layer |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for row in record["rows"]:
+        lines.append(
+            f"| {row['model']} | {row['size']} | {row['layers']} | {row['layers_within_limit']} "
+            f"| {row['worst_error']:.1e} | {row['limit']:.1e} | `{row['worst_layer']}` |"
+        )
+    return "\n".join(lines)

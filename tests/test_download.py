@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from effconv.convert import download
+from effconv.convert import download, transfer
 from effconv.convert.download import DownloadError, fetch
 from effconv.errors import CheckpointError
 
@@ -143,7 +143,7 @@ def server() -> Iterator[Server]:
 
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(download, "BACKOFF_SECONDS", 0.0)
+    monkeypatch.setattr(transfer, "BACKOFF_SECONDS", 0.0)
     monkeypatch.setenv("no_proxy", "127.0.0.1")
 
 
@@ -382,8 +382,8 @@ def test_server_errors_are_retried(server: Server, target: Path, code: int) -> N
 
 def test_pauses_grow(server: Server, target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pauses: list[float] = []
-    monkeypatch.setattr(download, "BACKOFF_SECONDS", 1.0)
-    monkeypatch.setattr(download.time, "sleep", pauses.append)
+    monkeypatch.setattr(transfer, "BACKOFF_SECONDS", 1.0)
+    monkeypatch.setattr(transfer.time, "sleep", pauses.append)
     server.otherwise = status(500)
     with pytest.raises(DownloadError):
         fetch(server.url, target, attempts=6)
@@ -605,7 +605,7 @@ def test_full_disk(server: Server, target: Path, monkeypatch: pytest.MonkeyPatch
     def on_a_full_disk(path: Path, mode: str) -> object:
         return open("/dev/full", "wb") if mode == "ab" else open(path, mode)
 
-    monkeypatch.setattr(download, "open", on_a_full_disk, raising=False)
+    monkeypatch.setattr(transfer, "open", on_a_full_disk, raising=False)
     with pytest.raises(DownloadError, match=r"No space left.*free space"):
         fetch(server.url, target)
     assert len(server.requests) == 1
