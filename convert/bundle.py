@@ -75,6 +75,8 @@ class Bundle:
         table = read_table(index, source, verify=verify)
         self.shard_count = self._read_header(table.pop(b"", None))
         for key, value in table.items():
+            if key.startswith(b"\0"):  # TensorFlow's key of a slice: a zero, the name, its end mark, the extents
+                raise self._sliced(key[1:].partition(b"\0\1")[0].decode("utf-8", "replace"))
             try:
                 name = key.decode("utf-8")
                 self.entries[name] = self._read_entry(name, value)
@@ -99,6 +101,12 @@ class Bundle:
             raise CheckpointError(f"{self.source}: the bundle header says {shards} shards, expected 1..{MAX_SHARDS}")
         return shards
 
+    def _sliced(self, name: str) -> CheckpointError:
+        return CheckpointError(
+            f"{self.source}: variable {name} is stored in slices (a partitioned variable), which effconv does "
+            f"not read; save the checkpoint again without a partitioner"
+        )
+
     def _read_entry(self, name: str, message: bytes) -> Entry:
         numbers = {1: 0, 3: 0, 4: 0, 5: 0, 6: 0}  # dtype, shard, offset, size, crc
         shape: tuple[int, ...] = ()
@@ -108,10 +116,7 @@ class Bundle:
             elif number == 2 and isinstance(value, bytes):
                 shape = _read_shape(value)
             elif number == 7:
-                raise CheckpointError(
-                    f"{self.source}: variable {name} is stored in slices (a partitioned variable), which effconv does "
-                    f"not read; save the checkpoint again without a partitioner"
-                )
+                raise self._sliced(name)
         dtype, shard, offset, size, crc = numbers.values()
         if dtype not in DTYPES:
             raise CheckpointError(f"{self.source}: variable {name} has data type number {dtype}, which is not known")

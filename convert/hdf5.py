@@ -17,8 +17,9 @@ WEIGHTS_GROUP = "model_weights"  # where a whole saved model keeps what a weight
 OPTIMIZER_GROUP = "optimizer_weights"
 MAX_OBJECTS = 100_000
 MAX_DEPTH = 64
+MAX_RATIO = 1032  # no compression that HDF5 has by default shrinks more; weight files have none
 # What h5py raises when a file is damaged, besides OSError.
-DAMAGE = (OSError, KeyError, RuntimeError, ValueError, TypeError)
+DAMAGE = (OSError, KeyError, RuntimeError, ValueError, TypeError, OverflowError, MemoryError)
 
 
 class WeightsFile:
@@ -33,6 +34,7 @@ class WeightsFile:
         self.datasets: dict[str, h5py.Dataset] = {}
         self._objects = 0
         try:
+            self._file_size = path.stat().st_size
             # Locking would need write access to a read-only or shared file system.
             self._file = h5py.File(path, "r", locking=False)
             top = "/" + WEIGHTS_GROUP if WEIGHTS_GROUP in self._file else ""
@@ -71,6 +73,12 @@ class WeightsFile:
             elif isinstance(value, h5py.Dataset):
                 if value.external or value.is_virtual:
                     raise CheckpointError(f"{self.path}: {name} keeps its data in another file; refused")
+                if value.dtype.kind not in "biufc":
+                    raise CheckpointError(f"{self.path}: {name} is {value.dtype}, expected numbers; refused")
+                if value.nbytes > MAX_RATIO * self._file_size:
+                    raise CheckpointError(
+                        f"{self.path}: {name} claims {value.nbytes} bytes in a file of {self._file_size}; refused"
+                    )
                 self.datasets[name] = value
 
 

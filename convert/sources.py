@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..errors import CheckpointError
-from .archive import Archive
+from .archive import MAX_INDEX, Archive
 from .bundle import Buffer, Bundle
 from .layout import Array
 from .table import masked_crc32c
@@ -22,7 +22,6 @@ OBJECT_GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"
 HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
 GZIP_MAGIC = b"\x1f\x8b"
 ARCHIVE_ENDINGS = (".tar.gz", ".tgz", ".tar")
-MAX_INDEX = 256 << 20  # the largest official index is 0.2 MB
 
 
 class Container(Enum):
@@ -135,9 +134,7 @@ def _open_directory(directory: Path, verify: bool) -> Checkpoint:
     if state.is_file():
         named = _named_prefix(state.read_bytes())
         if named:
-            # A moved training directory still names its old absolute place; the file beside the state file is meant.
-            prefix = directory / Path(named).name if Path(named).is_absolute() else directory / named
-            return _open_prefix(prefix, verify)
+            return _open_prefix(directory / named, verify)
     indexes = sorted(directory.glob("*.index"))
     if not indexes and (directory / "saved_model.pb").is_file():
         indexes = sorted((directory / "variables").glob("*.index"))
@@ -148,9 +145,12 @@ def _open_directory(directory: Path, verify: bool) -> Checkpoint:
 
 
 def _named_prefix(state: bytes) -> str | None:
-    """The newest prefix that a directory's `checkpoint` file names (text form of CheckpointState)."""
+    """The newest prefix that a directory's `checkpoint` file names (text form of CheckpointState), relative to it."""
     match = re.search(rb'^model_checkpoint_path:\s*"([^"\n]+)"', state, re.MULTILINE)
-    return match.group(1).decode("utf-8", "replace") if match else None
+    named = match.group(1).decode("utf-8", "replace") if match else ""
+    # A moved training directory still names its old absolute place; the file beside the state file is meant.
+    named = PurePosixPath(named).name if named.startswith("/") else named
+    return named if PurePosixPath(named).name else None
 
 
 def _open_prefix(prefix: Path, verify: bool) -> Checkpoint:
@@ -182,7 +182,7 @@ def _open_archive(path: Path, verify: bool) -> Checkpoint:
         # Several checkpoints, or a SavedModel beside one: the state file says which is meant.
         states = [PurePosixPath(name) for name in members if PurePosixPath(name).name == "checkpoint"]
         named = {str(state.parent / (_named_prefix(bytes(members[str(state)])) or "")) + ".index" for state in states}
-        indexes = [name for name in indexes if name in named]
+        indexes = [name for name in indexes if name in named] or indexes
     if len(indexes) != 1:
         found = ", ".join(indexes) or "none"
         raise CheckpointError(f"{path}: expected one checkpoint in the archive, found {found}")

@@ -14,7 +14,7 @@ class WireError(ValueError):
 
 
 def read_varint(data: bytes, position: int) -> tuple[int, int]:
-    """(value, position after it) of the base-128 varint at `position`. Raises WireError when it is cut, too long or padded."""
+    """(value, position after it) of the base-128 varint at `position`. Raises WireError if cut, too long or padded."""
     if position < len(data) and data[position] < 0x80:  # most are one byte, and an index holds tens of thousands
         return data[position], position + 1
     value = 0

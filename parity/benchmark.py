@@ -1,11 +1,7 @@
-"""Speed and memory of effconv beside others, interleaved in one run: ratios of medians of fresh processes.
-
-This module stays light on purpose: on Linux a child's peak memory is never reported below its parent's.
-"""
+"""Speed and memory of effconv beside others, interleaved in one run: ratios of medians of fresh processes."""
 
 import os
 import platform
-import resource
 import statistics
 import subprocess
 import sys
@@ -46,7 +42,22 @@ print(time.perf_counter() - start)
 copies = {name: array.copy() for name, array in arrays.items()}
 print(time.perf_counter() - start)
 """
-KIB_PER_MAXRSS = 1 if sys.platform.startswith("linux") else 1 / 1024
+# Runs a program (-c) or module (-m) and reports its own peak memory at the end. The system's figure for a finished
+# child would not do: on Linux it is never below what the parent had.
+REPORT_PEAK = """
+import atexit, runpy, sys
+path, kind, target, *rest = sys.argv[1:]
+def report():
+    with open("/proc/self/status") as status, open(path, "w") as output:
+        output.write(next(line for line in status if line.startswith("VmHWM:")).split()[1])
+atexit.register(report)
+sys.argv = [target, *rest]
+if kind == "-m":
+    runpy.run_module(target, run_name="__main__", alter_sys=True)
+else:
+    exec(compile(target, "<program>", "exec"), {"__name__": "__main__"})
+"""
+KIBIBYTE = 1024
 MEGABYTE = 1e6
 # What the ratio of a row must be, where something is promised of it.
 BARS = {
@@ -66,26 +77,22 @@ class Run(NamedTuple):
 
 
 def run_process(arguments: Sequence[str]) -> Run:
-    """Run a Python process to its end. Raises EffconvError with its last words when it fails.
+    """Run a Python program (`-c code ...` or `-m module ...`) to its end in a fresh process.
 
-    Raises EffconvError too when this process is larger than the child was, which would hide the child's peak.
+    Raises EffconvError with its last words when it fails, and on systems without /proc, which tells its peak memory.
     """
-    with tempfile.TemporaryFile("w+") as output, tempfile.TemporaryFile("w+") as errors:
+    if not Path("/proc/self/status").exists():
+        raise EffconvError("peak memory is read from /proc, which this system does not have; measure on Linux")
+    with tempfile.TemporaryDirectory() as folder:
+        peak = Path(folder) / "peak"
+        command = [sys.executable, "-c", REPORT_PEAK, str(peak), *arguments]
         start = time.perf_counter()
-        process = subprocess.Popen([sys.executable, *arguments], stdout=output, stderr=errors, text=True)
-        _, status, usage = os.wait4(process.pid, 0)
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
         seconds = time.perf_counter() - start
-        process.returncode = os.waitstatus_to_exitcode(status)
-        output.seek(0)
-        errors.seek(0)
-        if process.returncode != 0:
-            last = errors.read().strip().splitlines()[-1:] or ["no message"]
-            raise EffconvError(f"`python {' '.join(arguments[:3])}` failed with status {process.returncode}: {last[0]}")
-        if usage.ru_maxrss <= resource.getrusage(resource.RUSAGE_SELF).ru_maxrss:
-            raise EffconvError(
-                "this process outweighs its child, so the child's peak memory is unknown; run the command alone"
-            )
-        return Run(seconds, usage.ru_maxrss * KIB_PER_MAXRSS * 1024, output.read())
+        if done.returncode != 0:
+            last = done.stderr.strip().splitlines()[-1:] or ["no message"]
+            raise EffconvError(f"`python {' '.join(arguments[:3])}` failed with status {done.returncode}: {last[0]}")
+        return Run(seconds, int(peak.read_text()) * KIBIBYTE, done.stdout)
 
 
 def measure_conversion(model: str, rounds: int) -> dict[str, Any]:
@@ -99,7 +106,7 @@ def measure_conversion(model: str, rounds: int) -> dict[str, Any]:
         raise EffconvError("the other side of this benchmark is TensorFlow: pip install 'effconv[tf]'")
     with tempfile.TemporaryDirectory() as folder:
         prefix = f"{folder}/model"
-        run_process(["-c", MAKE_CHECKPOINT, config.name, prefix])
+        run_process(["-c", MAKE_CHECKPOINT, model, prefix])
         reference = ["-m", "effconv.parity.reference"]
         weights = f"{folder}/ours.safetensors"
         contestants = {
@@ -189,9 +196,15 @@ def _version(name: str) -> str | None:
 
 
 def _git_commit() -> str | None:
+    """The commit measured; "-dirty" is added when code or versions differ from it. None outside a checkout."""
     folder = Path(__file__).resolve().parent.parent
-    try:
-        command = ["git", "-C", str(folder), "describe", "--always", "--abbrev=40", "--dirty"]
+
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(folder), *arguments]
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+    try:
+        changed = git("status", "--porcelain", "--", "*.py", "setup.cfg", "constraints.txt")
+        return git("rev-parse", "HEAD") + ("-dirty" if changed else "")
     except (OSError, subprocess.CalledProcessError):
         return None

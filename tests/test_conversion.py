@@ -206,6 +206,14 @@ def test_checkpoint_of_another_model_is_recognised(given: str, asked: str, advic
     assert lines[1] == f"Its variables are those of {advice}"
 
 
+def test_the_right_model_with_something_extra_is_not_called_another() -> None:
+    checkpoint = stub_checkpoint("efficientdet-d0")
+    checkpoint.variables["extra"] = Variable("float32", (1,))
+    with pytest.raises(IncompleteConversion) as caught:
+        plan(checkpoint, get_config("d0-advprop"))
+    assert str(caught.value).endswith("1 unknown to the model\nunknown to the model: extra")
+
+
 @pytest.mark.parametrize("model", ["d0", "d2-640", "d0-advprop"])
 def test_variants_that_share_variables_take_the_same_checkpoint(model: str) -> None:
     base = get_config(model).name.removesuffix("-640").removesuffix("-advprop")

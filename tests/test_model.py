@@ -241,6 +241,8 @@ def test_relative_error_never_passes_what_is_not_a_number() -> None:
     assert relative_error(one, one * np.inf) == float("inf")
     assert relative_error(one, one * 0) == float("inf")
     assert relative_error(one * 1.5, one * 2) == 0.25
+    assert not Row("name", "module", (1,), float("nan"), 1.0).ok
+    assert Row("name", "module", (1,), 1.0, 1.0).ok
 
 
 # --- sizes -------------------------------------------------------------------------------------------------------

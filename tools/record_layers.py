@@ -2,8 +2,8 @@
 
     python tools/record_layers.py ../shared
 
-Writes results/measured/layers.json. The tiny models' records are in tests/golden; those of the full-size models, and the
-recipes their checkpoints are rebuilt from, are in the folder given.
+Writes results/measured/layers.json. The tiny models' records are in tests/golden; those of the full-size models, and
+the recipes their checkpoints are rebuilt from, are in the folder given.
 """
 
 import importlib.util

@@ -1,0 +1,61 @@
+"""The built package: what a user without a checkout gets."""
+
+import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="module")
+def wheel(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel, built from a copy of the tracked files alone."""
+    folder = tmp_path_factory.mktemp("wheel")
+    source = folder / "source"
+    copied = subprocess.run(
+        ["git", "-C", str(repository), "checkout-index", "--all", f"--prefix={source}/"],
+        capture_output=True,
+        check=False,
+    )
+    if copied.returncode != 0:
+        pytest.skip("not a git checkout, so there is no list of files to build from")
+    build = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(folder), str(source)]
+    done = subprocess.run(build, capture_output=True, text=True, check=False)
+    if "No matching distribution found for setuptools" in done.stderr:
+        pytest.skip("no package index is reachable, so setuptools cannot be had to build with")
+    assert done.returncode == 0, done.stderr
+    (found,) = folder.glob("effconv-*.whl")
+    return found
+
+
+@pytest.mark.slow
+def test_wheel_holds_every_module_and_data_file_and_no_tests(wheel: Path, repository: Path) -> None:
+    names = set(zipfile.ZipFile(wheel).namelist())
+    for part in ("", "convert/", "effdet_torch/", "parity/"):
+        for module in (repository / part).glob("*.py"):
+            assert f"effconv/{part}{module.name}" in names
+    for data in [*(repository / "results").glob("*/*.json"), *(repository / "tests/golden/tiny-swish").glob("model.*")]:
+        assert f"effconv/{data.relative_to(repository)}" in names
+    assert not [name for name in names if name.startswith("effconv/tests/") and name.endswith(".py")]
+    assert not [name for name in names if "constraints" in name or "Makefile" in name]
+
+
+@pytest.mark.slow
+def test_wheel_works_away_from_the_checkout(wheel: Path, tmp_path: Path) -> None:
+    site = tmp_path / "site"
+    zipfile.ZipFile(wheel).extractall(site)
+    environment = os.environ | {"PYTHONPATH": str(site)}
+
+    def run(*arguments: str) -> str:
+        command = [sys.executable, "-m", "effconv.cli", *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path, env=environment)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    where = [sys.executable, "-c", "import effconv; print(effconv.__file__)"]
+    found = subprocess.run(where, capture_output=True, text=True, check=True, cwd=tmp_path, env=environment).stdout
+    assert found.strip() == str(site / "effconv" / "__init__.py")
+    assert "nothing changed on the way" in run("demo")
+    assert "efficientdet-d7x" in run("models")

@@ -1,0 +1,96 @@
+"""`effconv.load`: every kind of weight file gives the same model, and what does not fit is named."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+import effconv
+from effconv.convert.apply import IncompleteConversion
+from effconv.convert.conversion import convert, write_weights
+from effconv.convert.sources import open_checkpoint
+from effconv.effdet_torch.config import ConfigError, get_config
+from effconv.errors import CheckpointError
+
+
+def config_path(folder: Path) -> str:
+    return str(folder / "config.json")
+
+
+def test_every_source_gives_the_same_model(tiny: Path, tmp_path: Path) -> None:
+    config = get_config(config_path(tiny))
+    write_weights(convert(open_checkpoint(tiny), config), tmp_path / "x.safetensors")
+    reference = effconv.load(tiny, model=config)
+    torch.save(reference.state_dict(), tmp_path / "x.pth")
+    others = [
+        effconv.load(str(tiny / "model"), model=config_path(tiny)),
+        effconv.load(tiny / f"{tiny.name}.h5", model=config),
+        effconv.load(tmp_path / "x.safetensors"),
+        effconv.load(tmp_path / "x.safetensors", model=config),
+        effconv.load(tmp_path / "x.pth", model=config),
+    ]
+    for other in others:
+        assert other.config == config
+        for (name, ours), (key, theirs) in zip(reference.state_dict().items(), other.state_dict().items(), strict=True):
+            assert name == key
+            assert torch.equal(ours, theirs), name
+
+
+def test_loaded_model_is_in_eval_mode_float32_on_the_cpu_and_trainable(tiny: Path) -> None:
+    model = effconv.load(tiny, model=config_path(tiny))
+    assert not model.training
+    assert not any(module.training for module in model.modules())
+    assert {(p.dtype, p.device.type, p.requires_grad) for p in model.parameters()} == {(torch.float32, "cpu", True)}
+    model.train()
+    class_logits, box_codes = model(torch.randn(2, 3, 128, 128))
+    sum(map_.square().mean() for map_ in (*class_logits, *box_codes)).backward()
+    assert all(parameter.grad is not None for parameter in model.parameters())
+
+
+def test_raw_weights_differ(tiny: Path) -> None:
+    averages, raw = (effconv.load(tiny, model=config_path(tiny), weights=kind) for kind in ("ema", "raw"))
+    assert not torch.equal(averages.backbone.stem.conv.weight, raw.backbone.stem.conv.weight)
+    with pytest.raises(ValueError, match="weights must be 'ema', 'raw' or None, found 'best'"):
+        effconv.load(tiny, model=config_path(tiny), weights="best")
+
+
+def test_a_tensorflow_checkpoint_needs_its_model_named(tiny: Path) -> None:
+    with pytest.raises(ConfigError, match="name the model it is of"):
+        effconv.load(tiny)
+
+
+def test_safetensors_of_others_need_the_model_named(tiny: Path, tmp_path: Path) -> None:
+    model = effconv.load(tiny, model=config_path(tiny))
+    save_file({key: value.contiguous() for key, value in model.state_dict().items()}, tmp_path / "x.safetensors")
+    with pytest.raises(ConfigError, match="name the model it is of"):
+        effconv.load(tmp_path / "x.safetensors")
+    assert effconv.load(tmp_path / "x.safetensors", model=config_path(tiny)).config == model.config
+
+
+def test_every_gap_of_a_state_dict_is_listed(tiny: Path, tmp_path: Path) -> None:
+    state = effconv.load(tiny, model=config_path(tiny)).state_dict()
+    del state["backbone.stem.conv.weight"]
+    state["extra"] = torch.zeros(1)
+    state["backbone.stem.norm.bias"] = torch.zeros(3)
+    state["box_head.predict.pointwise.bias"] = state["box_head.predict.pointwise.bias"].double()
+    torch.save(state, tmp_path / "x.pth")
+    with pytest.raises(IncompleteConversion) as caught:
+        effconv.load(tmp_path / "x.pth", model=config_path(tiny))
+    message = str(caught.value)
+    for name in ("backbone.stem.conv.weight", "extra", "backbone.stem.norm.bias", "box_head.predict.pointwise.bias"):
+        assert name in message
+    assert "1 missing from the file, 1 unknown to the model, 2 of another shape or type" in message
+
+
+def test_hostile_configuration_inside_a_safetensors_is_refused(tiny: Path, tmp_path: Path) -> None:
+    for text in ("[]", "{", '{"fpn_cells": 1e9}'):
+        save_file({"x": torch.zeros(1)}, tmp_path / "x.safetensors", metadata={"effconv.config": text})
+        with pytest.raises((CheckpointError, ConfigError), match=r"x\.safetensors"):
+            effconv.load(tmp_path / "x.safetensors")
+
+
+def test_package_offers_its_names_and_no_others() -> None:
+    assert set(effconv.__all__) == set(dir(effconv))
+    with pytest.raises(AttributeError, match="no attribute 'convert_everything'"):
+        effconv.convert_everything  # noqa: B018

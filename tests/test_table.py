@@ -1,0 +1,424 @@
+"""The wire format and the sorted table: what was read is written back byte for byte, and damage is named."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from effconv.convert import table as table_module
+from effconv.convert.table import (
+    BLOCK_SIZE,
+    CRC_MASK_DELTA,
+    FOOTER_SIZE,
+    MAGIC,
+    SNAPPY,
+    TRAILER_SIZE,
+    masked_crc32c,
+    read_table,
+    write_table,
+)
+from effconv.convert.wire import (
+    WireError,
+    bytes_field,
+    fixed32_field,
+    read_fields,
+    read_varint,
+    varint_field,
+    write_varint,
+)
+from effconv.errors import CheckpointError
+
+GOLDEN = Path(__file__).parent / "golden"
+INDEXES = sorted(GOLDEN.glob("tiny-*/**/*.index"))
+RELEASED = ("efficientdet-d0.coco2.model", "efficientdet-d0.savedmodel.variables", "efficientdet-d4.coco.model")
+SOURCE = "here/model.index"
+
+
+def block(entries: bytes, restarts: tuple[int, ...] = (0,), compression: int = 0) -> bytes:
+    """A block with its trailer, whatever its entries are."""
+    points = b"".join(point.to_bytes(4, "little") for point in (*restarts, len(restarts)))
+    content = entries + points + bytes([compression])
+    return content + masked_crc32c(content).to_bytes(4, "little")
+
+
+def entry(key: bytes, value: bytes, shared: int = 0) -> bytes:
+    return write_varint(shared) + write_varint(len(key)) + write_varint(len(value)) + key + value
+
+
+def table(*blocks: tuple[bytes, bytes], meta: bytes = b"", padding: bytes = b"") -> bytes:
+    """A table of (end key, block) pairs, with correct handles, index block and footer."""
+    out, handles = bytearray(), b""
+    for end_key, content in blocks:
+        handles += entry(end_key, write_varint(len(out)) + write_varint(len(content) - TRAILER_SIZE))
+        out += content
+    footer = b""
+    for content in (block(meta), block(handles)):
+        footer += write_varint(len(out)) + write_varint(len(content) - TRAILER_SIZE)
+        out += content
+    return bytes(out) + (footer + padding).ljust(FOOTER_SIZE - 8, b"\0") + MAGIC.to_bytes(8, "little")
+
+
+def refusal(data: bytes, *, verify: bool = True) -> str:
+    """The message with which a table is refused; it always names the file."""
+    with pytest.raises(CheckpointError) as caught:
+        read_table(data, SOURCE, verify=verify)
+    message = str(caught.value)
+    assert message.startswith(f"{SOURCE}: ")
+    return message
+
+
+# The wire format
+
+
+@pytest.mark.parametrize("value", [0, 1, 127, 128, 300, 1 << 14, (1 << 32) - 1, 1 << 63, (1 << 64) - 1])
+def test_varint_round_trip(value: int) -> None:
+    data = write_varint(value)
+    assert read_varint(b"\xff" + data + b"\x05", 1) == (value, 1 + len(data))
+
+
+def test_varint_bytes_are_those_of_the_format() -> None:
+    assert write_varint(300) == b"\xac\x02"  # the example of protobuf's own documentation
+    assert write_varint((1 << 64) - 1) == b"\xff" * 9 + b"\x01"
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"", "cut off"),
+        (b"\x80", "cut off"),
+        (b"\xff" * 9, "cut off"),
+        (b"\xff" * 10, "longer than 10 bytes"),
+        (b"\x80" * 10 + b"\x01", "longer than 10 bytes"),
+        (b"\xff" * 9 + b"\x02", "exceeds 64 bits"),
+        (b"\x85\x00", "padded with a zero byte"),
+    ],
+)
+def test_malformed_varint(data: bytes, message: str) -> None:
+    with pytest.raises(WireError, match=message):
+        read_varint(data, 0)
+
+
+def test_fields_round_trip() -> None:
+    fixed64 = write_varint(4 << 3 | 1) + (1 << 40).to_bytes(8, "little")
+    message = varint_field(1, 300) + bytes_field(2, b"text") + fixed32_field(6, 0xDEADBEEF) + fixed64
+    assert list(read_fields(message)) == [(1, 300), (2, b"text"), (6, 0xDEADBEEF), (4, 1 << 40)]
+    assert varint_field(1, 0) == b""
+
+
+@pytest.mark.parametrize(
+    ("message", "expected"),
+    [
+        (bytes_field(2, b"text")[:-1], "field 2 is cut off"),
+        (fixed32_field(6, 1)[:-1], "field 6 is cut off"),
+        (write_varint(4 << 3 | 1) + b"\0" * 7, "field 4 is cut off"),
+        (write_varint(2 << 3 | 2) + write_varint((1 << 64) - 1), "field 2 is cut off"),
+        (write_varint(5 << 3 | 3), "field 5 has wire type 3"),
+        (write_varint(5 << 3 | 7), "field 5 has wire type 7"),
+        (write_varint(1 << 3), "varint is cut off"),
+    ],
+)
+def test_malformed_message(message: bytes, expected: str) -> None:
+    with pytest.raises(WireError, match=expected):
+        list(read_fields(message))
+
+
+def test_masked_checksum() -> None:
+    """The check value of crc32c, masked; pieces count as if they were one."""
+    crc = 0xE3069283
+    assert masked_crc32c(b"123456789") == ((crc >> 15 | crc << 17) + CRC_MASK_DELTA) & 0xFFFFFFFF
+    assert masked_crc32c(b"1234", b"", b"56789") == masked_crc32c(b"123456789")
+
+
+# Tables that are right
+
+
+@pytest.mark.parametrize("path", INDEXES, ids=lambda path: str(path.relative_to(GOLDEN)))
+def test_tiny_index_is_written_back(path: Path) -> None:
+    data = path.read_bytes()
+    items = read_table(data, str(path))
+    assert len(items) > 400
+    assert write_table(items.items()) == data
+
+
+def test_every_tiny_index_is_there() -> None:
+    assert len(INDEXES) == 6
+
+
+@pytest.mark.shared
+@pytest.mark.parametrize("name", RELEASED)
+def test_released_index_is_written_back(shared: Path, name: str) -> None:
+    data = (shared / "facts" / "checkpoint_indexes" / "raw" / f"{name}.index").read_bytes()
+    items = read_table(data, name)
+    assert len(items) > 800
+    assert write_table(items.items()) == data
+
+
+def numbered(count: int, prefix: bytes, value: bytes) -> dict[bytes, bytes]:
+    return {prefix + f"{number:06d}".encode(): value for number in range(count)}
+
+
+MANY = {
+    "short values": numbered(30_000, b"k", b"a value of some length"),
+    "long shared prefixes": numbered(4_000, b"scope/" * 200, b"v" * 150),
+    "keys of 0xff": {b"\xff" * length: b"v" * 2_000 for length in range(1, 400)},
+    "0xff before the difference": {
+        b"a\xff" + bytes([high, low]): b"v" * 900 for high in (1, 255) for low in range(256)
+    },
+    "large values": {bytes([number]): bytes([number]) * 300_000 for number in range(5)},
+    "empty values and key": {b"": b"", **numbered(60_000, b"", b"")},
+}
+
+
+@pytest.mark.parametrize("name", MANY)
+def test_tables_of_several_blocks(name: str) -> None:
+    items = MANY[name]
+    data = write_table(items.items())
+    assert len(data) > BLOCK_SIZE
+    assert list(read_table(data, SOURCE).items()) == list(items.items())
+    blocks = table_module._Reader(data, SOURCE, True)
+    index = blocks.handle(data[-FOOTER_SIZE:], blocks.handle(data[-FOOTER_SIZE:], 0)[1])[0]
+    assert sum(1 for _ in blocks.entries(blocks.block(index))) > 1
+
+
+@pytest.mark.parametrize(
+    ("last", "following", "separator"),
+    [
+        (b"abc1zz", b"abc3", b"abc2"),
+        (b"abc1zz", b"abc2", b"abc1zz"),  # nothing shorter lies between
+        (b"ab", b"abc", b"ab"),
+        (b"a\xffz", b"b", b"a\xffz"),
+        (b"a\xffz", b"c", b"b"),
+        (b"\xfd", b"\xff", b"\xfe"),
+    ],
+)
+def test_separators_between_blocks(last: bytes, following: bytes, separator: bytes) -> None:
+    """As LevelDB's FindShortestSeparator chooses them; never below the block's last key, always below the next."""
+    assert table_module._separator(last, following) == separator
+    assert last <= separator < following
+
+
+@pytest.mark.parametrize(("last", "successor"), [(b"abc", b"b"), (b"\xff\xffa", b"\xff\xffb"), (b"\xff", b"\xff")])
+def test_successor_after_the_last_block(last: bytes, successor: bytes) -> None:
+    assert table_module._successor(last) == successor
+
+
+@pytest.mark.parametrize(("short", "blocks"), [(0, 2), (1, 1)])
+def test_a_block_ends_when_it_reaches_its_size(short: int, blocks: int) -> None:
+    """The first entry, with the block's one restart point and its count, fills the block or lacks one byte."""
+    overhead = len(entry(b"a", b"v" * BLOCK_SIZE)) - BLOCK_SIZE + 8
+    data = write_table([(b"a", b"v" * (BLOCK_SIZE - overhead - short)), (b"b", b"w")])
+    reader = table_module._Reader(data, SOURCE, True)
+    index = reader.handle(data[-FOOTER_SIZE:], reader.handle(data[-FOOTER_SIZE:], 0)[1])[0]
+    assert len(list(reader.entries(reader.block(index)))) == blocks
+
+
+@pytest.mark.tf
+def test_blocks_are_cut_where_tensorflow_cuts_them(tmp_path: Path) -> None:
+    import numpy as np
+    import tensorflow as tf
+
+    names = [f"{letter * (1 + number % 40)}/{number}" for letter in "aké" for number in range(4000)]
+    prefix = str(tmp_path / "model")
+    tensors = [np.zeros((), np.float32)] * len(names)
+    tf.raw_ops.SaveV2(prefix=prefix, tensor_names=names, shape_and_slices=[""] * len(names), tensors=tensors)
+    data = Path(prefix + ".index").read_bytes()
+    assert len(data) > BLOCK_SIZE
+    items = read_table(data, SOURCE)
+    assert sorted(items) == sorted([b"", *(name.encode() for name in names)])
+    assert write_table(items.items()) == data
+
+
+def test_empty_table() -> None:
+    data = write_table([])
+    assert read_table(data, SOURCE) == {}
+    assert data == table()
+
+
+# Tables that are wrong
+
+ENTRIES = entry(b"", b"header") + entry(b"abc", b"one") + entry(b"d", b"two", shared=2)
+GOOD = table((b"b", block(ENTRIES)))
+
+
+def test_crafted_table_is_right() -> None:
+    """The tables below are refused for what is wrong with each, not for how they were made."""
+    assert read_table(GOOD, SOURCE) == {b"": b"header", b"abc": b"one", b"abd": b"two"}
+
+
+def test_every_single_byte_change_of_a_small_table_is_seen() -> None:
+    """All 255 changes of every byte: no byte of the format is left to chance."""
+    survivors = []
+    for position in range(len(GOOD)):
+        for change in range(1, 256):
+            data = bytearray(GOOD)
+            data[position] ^= change
+            message = ""
+            try:
+                read_table(bytes(data), SOURCE)
+            except CheckpointError as error:
+                message = str(error)
+            if "block" not in message and "footer" not in message:
+                survivors.append((position, change, message))
+    assert survivors == []
+
+
+def test_every_truncation_of_a_small_table_is_seen() -> None:
+    for length in range(len(GOOD)):
+        assert "footer" in refusal(GOOD[:length]) or "block" in refusal(GOOD[:length])
+    assert "footer: expected at least 48 bytes, found 0" in refusal(b"")
+
+
+@pytest.mark.parametrize("extra", [b"\0", b"x", b"\0" * 48, GOOD, GOOD[-FOOTER_SIZE:]])
+def test_bytes_before_and_after_are_seen(extra: bytes) -> None:
+    assert "footer" in refusal(GOOD + extra) or "block" in refusal(GOOD + extra)
+    assert "block" in refusal(extra + GOOD)
+
+
+@pytest.mark.parametrize("verify", [True, False])
+def test_snappy_is_refused_by_name(verify: bool) -> None:
+    message = refusal(table((b"b", block(ENTRIES, compression=SNAPPY))), verify=verify)
+    assert "data block 0 is snappy-compressed, which effconv does not read" in message
+    assert "save the checkpoint again" in message
+
+
+def test_snappy_index_block_is_refused_by_name() -> None:
+    data = bytearray(GOOD)
+    start = len(GOOD) - FOOTER_SIZE - TRAILER_SIZE
+    reader = table_module._Reader(GOOD, SOURCE, True)
+    footer = GOOD[-FOOTER_SIZE:]
+    offset, size = reader.handle(footer, reader.handle(footer, 0)[1])[0]
+    data[start] = SNAPPY
+    data[start + 1 : start + TRAILER_SIZE] = masked_crc32c(bytes(data[offset : offset + size + 1])).to_bytes(
+        4, "little"
+    )
+    assert "index block is snappy-compressed" in refusal(bytes(data))
+
+
+@pytest.mark.parametrize("compression", [2, 4, 255])
+def test_unknown_compression(compression: int) -> None:
+    message = refusal(table((b"b", block(ENTRIES, compression=compression))))
+    assert f"data block 0: unknown compression type {compression}" in message
+
+
+def test_wrong_checksum_is_named_and_can_be_ignored() -> None:
+    wrong = bytearray(GOOD)
+    wrong[GOOD.index(b"one")] ^= 0x20
+    message = refusal(bytes(wrong))
+    assert "data block 0: checksum" in message
+    assert "expected" in message
+    assert "found" in message
+    assert read_table(bytes(wrong), SOURCE, verify=False)[b"abc"] == b"One"
+
+
+def test_keys_out_of_order() -> None:
+    assert "data block 0: key b'a' is out of order" in refusal(
+        table((b"b", block(entry(b"b", b"") + entry(b"a", b""))))
+    )
+    twice = block(entry(b"a", b"1") + entry(b"a", b"2"))
+    assert "data block 0: key b'a' is out of order" in refusal(table((b"b", twice)))
+    blocks = (b"c", block(entry(b"c", b""))), (b"d", block(entry(b"b", b"")))
+    assert "data block 1: key b'b' is out of order" in refusal(table(*blocks))
+
+
+def test_key_beyond_its_block() -> None:
+    message = refusal(table((b"aa", block(ENTRIES))))
+    assert "data block 0: key b'abd' lies beyond the block's end key" in message
+
+
+@pytest.mark.parametrize("byte", range(4))
+def test_nonzero_padding_in_the_footer(byte: int) -> None:
+    message = refusal(table((b"b", block(ENTRIES)), padding=b"\0" * byte + b"\1"))
+    assert "footer: padding is not zero" in message
+
+
+def test_wrong_magic() -> None:
+    assert "footer: no TensorFlow checkpoint index (magic number missing)" in refusal(GOOD[:-1] + b"\0")
+    assert "footer: no TensorFlow checkpoint index" in refusal(b"\0" * 1000)
+
+
+@pytest.mark.parametrize(
+    ("entries", "key"),
+    [
+        (entry(b"", b"") + entry(b"x", b"", shared=1), b""),
+        (entry(b"ab", b"") + entry(b"x", b"", shared=3), b"ab"),
+        (entry(b"ab", b"") + entry(b"x", b"", shared=(1 << 64) - 1), b"ab"),
+        (entry(b"ab", b"") + entry(b"cd", b"value")[:-1], b"ab"),
+        (b"\0" + write_varint(1 << 60) + b"\0", b""),
+        (b"\0\0" + write_varint((1 << 64) - 1), b""),
+    ],
+)
+def test_entry_that_does_not_fit(entries: bytes, key: bytes) -> None:
+    for verify in (True, False):
+        message = refusal(table((b"\xff", block(entries))), verify=verify)
+        assert f"data block 0: the entry after key {key!r} does not fit" in message
+
+
+@pytest.mark.parametrize("restarts", [0, 2, 1000, (1 << 32) - 1])
+def test_absurd_restart_count(restarts: int) -> None:
+    content = b"\0" * 4 + restarts.to_bytes(4, "little") + b"\0"
+    data = table((b"b", content + masked_crc32c(content).to_bytes(4, "little")))
+    assert f"data block 0: {restarts} restart points do not fit in 8 bytes" in refusal(data)
+
+
+def test_block_too_short_for_its_restart_count() -> None:
+    content = b"\0\0\0" + b"\0"
+    data = table((b"b", content + masked_crc32c(content).to_bytes(4, "little")))
+    assert "data block 0: too short to hold its restart count" in refusal(data)
+
+
+def test_varints_too_long_name_the_block() -> None:
+    assert "data block 0: a varint is longer than 10 bytes" in refusal(table((b"b", block(b"\xff" * 11))))
+    assert "data block 0: a varint is padded" in refusal(table((b"b", block(b"\0\0\x85\0"))))
+    footer = b"\xff" * 40 + GOOD[-8:]
+    assert "footer: a varint is longer than 10 bytes" in refusal(GOOD[:-FOOTER_SIZE] + footer)
+
+
+def test_meta_index_block_must_be_empty() -> None:
+    assert "meta-index block: expected no entries" in refusal(table((b"b", block(ENTRIES)), meta=entry(b"k", b"v")))
+
+
+def with_handles(change: Callable[[int], int]) -> bytes:
+    """A table whose second block's offset in the index is changed."""
+    first, second = block(entry(b"a", b"")), block(entry(b"b", b""))
+    handles = entry(b"a", write_varint(0) + write_varint(len(first) - TRAILER_SIZE))
+    handles += entry(b"c", write_varint(change(len(first))) + write_varint(len(second) - TRAILER_SIZE))
+    out, footer = first + second, b""
+    for content in (block(b""), block(handles)):
+        footer += write_varint(len(out)) + write_varint(len(content) - TRAILER_SIZE)
+        out += content
+    return out + footer.ljust(FOOTER_SIZE - 8, b"\0") + MAGIC.to_bytes(8, "little")
+
+
+@pytest.mark.parametrize("offset", [0, 1, 1 << 40, (1 << 64) - 1])
+def test_blocks_must_follow_each_other(offset: int) -> None:
+    assert len(read_table(with_handles(lambda right: right), SOURCE)) == 2
+    message = refusal(with_handles(lambda _: offset))
+    assert "data block 1: expected at byte" in message
+    assert f"found at {offset}" in message
+
+
+def test_bytes_between_the_blocks_are_seen() -> None:
+    first = block(entry(b"a", b""))
+    handles = entry(b"a", write_varint(0) + write_varint(len(first) - TRAILER_SIZE))
+    out, footer = first + b"unseen", b""
+    for content in (block(b""), block(handles)):
+        footer += write_varint(len(out)) + write_varint(len(content) - TRAILER_SIZE)
+        out += content
+    data = out + footer.ljust(FOOTER_SIZE - 8, b"\0") + MAGIC.to_bytes(8, "little")
+    assert f"data blocks: end at byte {len(first)}, expected {len(first) + 6}" in refusal(data)
+
+
+def test_bytes_before_the_footer_are_seen() -> None:
+    data = GOOD[:-FOOTER_SIZE] + b"unseen" + GOOD[-FOOTER_SIZE:]
+    assert f"index block: ends at byte {len(GOOD) - FOOTER_SIZE}, but the footer starts at" in refusal(data)
+
+
+def test_keys_that_unfold_to_gigabytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A few bytes can repeat a long key; the sum is limited, not only the file."""
+    monkeypatch.setattr(table_module, "MAX_KEY_BYTES", 100_000)
+    entries, length = entry(b"k" * 1000, b""), 1000
+    for _ in range(150):
+        entries += entry(b"k", b"", shared=length)
+        length += 1
+    message = refusal(table((b"l", block(entries))))
+    assert "data block 0: the keys take more than 100000 bytes" in message
