@@ -127,11 +127,11 @@ class BiFPN(nn.Module):
 
     def __init__(self, config: Config):
         super().__init__()
-        extra = extra_levels(config)
-        channels = [backbone_channels(config)[-1], *[config.fpn_channels] * len(extra)]
-        self.extra_levels = nn.ModuleDict(
-            {str(level): Resample(inputs, config.fpn_channels) for level, inputs in zip(extra, channels, strict=False)}
-        )
+        channels = backbone_channels(config)[-1]
+        self.extra_levels = nn.ModuleDict()
+        for level in extra_levels(config):
+            self.extra_levels[str(level)] = Resample(channels, config.fpn_channels)
+            channels = config.fpn_channels
         self.cells = nn.ModuleList(Cell(cell_nodes(config, cell), config) for cell in range(config.fpn_cells))
 
     def forward(self, backbone_features: Sequence[Tensor]) -> list[Tensor]:

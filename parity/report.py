@@ -36,17 +36,20 @@ def print_demo(demo: "Demo", console: Console | None = None) -> None:
         f"{len(conversion.plan.dropped)} others accounted for, 0 left over",
         soft_wrap=True,
     )
-    table = Table(title="every layer beside the official TensorFlow code's recorded activations", title_justify="left")
+    limit = max(row.limit for row in demo.rows)
+    title = f"every layer beside the official code's recorded activations (limit {limit:.0e})"
+    table = Table(title=title, title_justify="left")
     table.add_column("part", no_wrap=True)
-    for heading in ("layers", "worst error", "limit"):
-        table.add_column(heading, justify="right")
-    table.add_column("worst layer", overflow="fold")
+    table.add_column("layers", justify="right")
+    table.add_column("worst", justify="right")
+    table.add_column("in", no_wrap=True)
     table.add_column("")
     for prefix, label in PARTS:
         rows = [row for row in demo.rows if row.name.startswith(prefix)]
         worst = max(rows, key=lambda row: row.error)
+        place = worst.module.partition(".")[2]  # the part says the rest
         verdict = "[green]ok[/green]" if all(row.ok for row in rows) else "[red]differs[/red]"
-        table.add_row(label, str(len(rows)), f"{worst.error:.1e}", f"{worst.limit:.0e}", worst.module, verdict)
+        table.add_row(label, str(len(rows)), f"{worst.error:.1e}", place, verdict)
     console.print(table)
     for row in failures(demo.rows):
         console.print(f"[red]{row.name}[/red]: error {row.error:.2e}, limit {row.limit:.0e} {row.fault}")

@@ -1,6 +1,7 @@
 """Damaged and arbitrary bundles: every change is found and named, and nothing worse ever happens."""
 
 import random
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 
 from bundle_bytes import (
     OBJECT_GRAPH,
+    ONE_SHARD,
     PLACES,
     flipped,
     header,
@@ -21,7 +23,7 @@ from bundle_bytes import (
     unseen,
     write,
 )
-from effconv.convert.bundle import DTYPES, Entry
+from effconv.convert.bundle import DTYPES, Bundle, Entry
 from effconv.convert.table import masked_crc32c, write_table
 from effconv.errors import CheckpointError
 
@@ -222,3 +224,35 @@ def test_impossible_empty_shapes_are_refused(shape: tuple[int, ...]) -> None:
     """Their product is 0, which fits the size, but no array can have them."""
     message = refusal(index_of({"name": Entry("float32", shape, 0, 0, 0, masked_crc32c(b""))}), b"")
     assert "entry b'name' is malformed (its shape" in message
+
+
+# The top scopes of every official variable of d0.
+SCOPES = ["box_net/", "class_net/", "efficientnet-b0/", "fpn_cells/", "resample_p6/", "global_step"]
+
+
+@pytest.mark.shared
+@pytest.mark.slow
+def test_every_flip_and_cut_in_a_full_size_checkpoint_is_seen(full_size: Callable[[str], Path]) -> None:
+    folder = full_size("efficientdet-d0")
+    index = (folder / "model.index").read_bytes()
+    data = bytearray((folder / f"model{ONE_SHARD}").read_bytes())
+    draw = random.Random(6)
+    survivors = []
+    for _ in range(400):
+        position, change = draw.randrange(len(data)), draw.randrange(1, 256)
+        data[position] ^= change
+        if (problem := unseen(index, data, SCOPES)) is not None:
+            survivors.append((position, problem))
+        data[position] ^= change
+    for _ in range(150):
+        damaged = flipped(index, draw.randrange(len(index)), draw.randrange(1, 256))
+        if (problem := unseen(damaged, data, [])) is not None:
+            survivors.append(("index", problem))
+    for length in draw.sample(range(len(data)), 40):
+        if (problem := unseen(index, bytes(data[:length]), SCOPES)) is not None:
+            survivors.append((length, problem))
+    for length in draw.sample(range(len(index)), 20):
+        if (problem := unseen(index[:length], data, [])) is not None:
+            survivors.append((length, problem))
+    assert survivors == []
+    Bundle(index, "whole", lambda suffix: data).check()  # put back, it is right again
