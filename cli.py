@@ -115,7 +115,7 @@ def fetch_release(model: str, generation: str | None, verify: bool) -> Path:
     release = find_release(get_config(model), generation)
     with byte_progress(f"downloading {Path(release.path).name}") as report:
         found = download(release, verify=verify, report=report)
-    click.echo(f"{found.path}: verified by {found.verified_by}", err=True)
+    click.echo(f"{found.path}: {found.verification}", err=True)
     return found.path
 
 

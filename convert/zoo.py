@@ -9,14 +9,16 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from ..effdet_torch.config import Config, ConfigError
+from ..effdet_torch.config import Config, ConfigError, get_config
 from ..errors import CheckpointError
+from .apply import plan
 from .download import fetch
 from .fingerprints import identify
 from .sources import open_checkpoint
 
 BASE_URL = "https://storage.googleapis.com/cloud-tpu-checkpoints/efficientdet"
 CACHE_VARIABLE = "EFFCONV_CACHE"
+NOT_VERIFIED = "not verified, as asked"
 MIRROR_VARIABLE = "EFFCONV_MIRROR"  # replaces BASE_URL, for a mirror inside a closed network
 
 # What is known of an archive beforehand: its size in bytes and its sha256.
@@ -98,11 +100,11 @@ def cache_folder() -> Path:
 
 
 class Download(NamedTuple):
-    """A verified archive in the cache, and how it was verified."""
+    """An archive in the cache, and how it was verified, as a phrase to print."""
 
     path: Path
     sha256: str
-    verified_by: str
+    verification: str
 
 
 def download(
@@ -110,54 +112,57 @@ def download(
 ) -> Download:
     """The released archive, from the cache or the network. `report(done, total)` is told of bytes.
 
-    It is verified by its published sha256 and by the fingerprint of its tensors where those are known. Where neither
-    is, the sha256 of the first download is recorded, and later ones must agree; `verify=False` skips all three. Raises
-    DownloadError or CheckpointError, and then leaves nothing in the cache under the archive's name.
+    It must be a sound checkpoint of its model, and agree with its published sha256 and the fingerprint of its tensors
+    where those are known. Where neither is, the sha256 of the first download is recorded, and later ones must agree;
+    `verify=False` skips all of it. Raises DownloadError, CheckpointError or IncompleteConversion, and then leaves
+    nothing in the cache under the archive's name.
     """
     path = cache_folder() / release.path
     record = path.with_name(path.name + ".json")
     recorded = _recorded_sha256(record)
     expected = release.sha256 or recorded
-
-    def check(file: Path) -> None:
-        if release.fingerprint:
-            _require_fingerprint(file, release.fingerprint)
-
     if path.is_file():
         if not verify:
-            return Download(path, _sha256(path), "nothing, as asked")
+            return Download(path, _sha256(path), NOT_VERIFIED)
         if expected and _sha256(path) == expected:
-            return Download(path, expected, "the sha256 it had when it was downloaded and verified")
+            return Download(path, expected, "as downloaded and verified before (sha256)")
     sha256 = fetch(
         release.url,
         path,
         size=release.size if verify else None,
         sha256=expected if verify else None,
-        check=check if verify else None,
+        check=(lambda file: _require_sound(file, release)) if verify else None,
         report=report,
     )
     values = {"url": release.url, "sha256": sha256, "verified": verify}
     record.write_text(json.dumps(values) + "\n", encoding="utf-8")
-    return Download(path, sha256, _how_verified(release, recorded) if verify else "nothing, as asked")
+    return Download(path, sha256, _how_verified(release, recorded) if verify else NOT_VERIFIED)
 
 
 def _how_verified(release: Release, recorded: str | None) -> str:
     ways = ["its published sha256"] if release.sha256 else []
     if release.fingerprint:
         ways.append(f"the fingerprint of every tensor ({release.fingerprint})")
-    if not ways and recorded:
-        ways.append("the sha256 recorded at an earlier download")
-    return " and ".join(ways) or "nothing: no checksum was published; its sha256 is recorded for later downloads"
+    if ways:
+        return "verified by " + " and ".join(ways)
+    sound = f"a sound checkpoint of {release.model}; no checksum of it was published"
+    return (
+        f"{sound}, the sha256 is that of an earlier download" if recorded else f"{sound}, its sha256 is now on record"
+    )
 
 
-def _require_fingerprint(file: Path, label: str) -> None:
-    identification = identify(open_checkpoint(file))
-    agreement = next(row for row in identification.agreements if row.label == label)
-    if agreement.equal != agreement.total:
-        raise CheckpointError(
-            f"{file}: not the released checkpoint {label}: {agreement.equal} of {agreement.total} tensors agree; "
-            f"the release may have changed (--no-verify takes it as it is)"
-        )
+def _require_sound(file: Path, release: Release) -> None:
+    checkpoint = open_checkpoint(file)
+    plan(checkpoint, get_config(release.model))
+    checkpoint.verify()
+    if release.fingerprint:
+        agreements = {row.label: row for row in identify(checkpoint).agreements}
+        agreement = agreements[release.fingerprint]
+        if agreement.equal != agreement.total:
+            raise CheckpointError(
+                f"{file}: not the released checkpoint {release.fingerprint}: {agreement.equal} of {agreement.total} "
+                f"tensors agree; the release may have changed (--no-verify takes it as it is)"
+            )
 
 
 def _recorded_sha256(record: Path) -> str | None:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 import tarfile
 from collections.abc import Iterator
 from functools import partial
@@ -15,7 +16,7 @@ from click.testing import CliRunner, Result
 
 from effconv.cli import main
 from effconv.convert import fingerprints, zoo
-from effconv.convert.apply import EMA_SUFFIX
+from effconv.convert.apply import EMA_SUFFIX, IncompleteConversion
 from effconv.convert.conversion import read_weights, write_checkpoint
 from effconv.convert.download import DownloadError
 from effconv.convert.fingerprints import Released, known_checkpoints
@@ -78,6 +79,10 @@ def served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         server.shutdown()
 
 
+def model_of(folder: Path) -> str:
+    return str(folder / "config.json")
+
+
 def archive(folder: Path, path: str, source: Path) -> bytes:
     """Put a checkpoint's files into an archive as releases are packed; returns its bytes."""
     target = folder / path
@@ -91,16 +96,20 @@ def archive(folder: Path, path: str, source: Path) -> bytes:
 def test_download_is_verified_by_a_published_sha256(served: Path, tiny: Path) -> None:
     content = archive(served, "x/a.tar.gz", tiny)
     digest = hashlib.sha256(content).hexdigest()
-    found = download(Release("m", "x", "x/a.tar.gz", len(content), digest, None))
-    assert (found.path.read_bytes(), found.sha256, found.verified_by) == (content, digest, "its published sha256")
+    found = download(Release(model_of(tiny), "x", "x/a.tar.gz", len(content), digest, None))
+    assert (found.path.read_bytes(), found.sha256, found.verification) == (
+        content,
+        digest,
+        "verified by its published sha256",
+    )
     with pytest.raises(DownloadError, match="sha256"):  # what is in the cache is not what was published
-        download(Release("m", "x", "x/a.tar.gz", None, "0" * 64, None))
+        download(Release(model_of(tiny), "x", "x/a.tar.gz", None, "0" * 64, None))
 
 
 def test_wrong_sha256_leaves_no_archive(served: Path, tiny: Path) -> None:
     archive(served, "x/a.tar.gz", tiny)
     with pytest.raises(DownloadError, match="0" * 64):
-        download(Release("m", "x", "x/a.tar.gz", None, "0" * 64, None))
+        download(Release(model_of(tiny), "x", "x/a.tar.gz", None, "0" * 64, None))
     assert [path.name for path in cache_folder().rglob("*.tar.gz*") if not path.name.endswith(".lock")] == []
 
 
@@ -111,24 +120,24 @@ def test_download_is_verified_by_fingerprint(served: Path, tiny: Path, monkeypat
     monkeypatch.setattr(fingerprints, "get_config", lambda name: config)
     wanted = {name: crc for name, crc in checksums.items() if not name.endswith("/Momentum")}
     monkeypatch.setattr(fingerprints, "known_checkpoints", lambda: (Released("right", tiny.name, "x", wanted),))
-    found = download(Release(tiny.name, "x", "x/a.tar.gz", None, None, "right"))
-    assert found.verified_by == "the fingerprint of every tensor (right)"
+    found = download(Release(model_of(tiny), "x", "x/a.tar.gz", None, None, "right"))
+    assert found.verification == "verified by the fingerprint of every tensor (right)"
 
     name = next(iter(wanted))
     wrong = Released("right", tiny.name, "x", wanted | {name: wanted[name] ^ 1})
     monkeypatch.setattr(fingerprints, "known_checkpoints", lambda: (wrong,))
     found.path.unlink()
     with pytest.raises(CheckpointError, match=f"{len(wanted) - 1} of {len(wanted)} tensors agree"):
-        download(Release(tiny.name, "x", "x/a.tar.gz", None, None, "right"))
+        download(Release(model_of(tiny), "x", "x/a.tar.gz", None, None, "right"))
     assert not found.path.exists()
 
 
 def test_without_a_published_checksum_the_first_download_is_recorded(served: Path, tiny: Path) -> None:
-    release = Release("m", "x", "x/a.tar.gz", None, None, None)
+    release = Release(model_of(tiny), "x", "x/a.tar.gz", None, None, None)
     archive(served, release.path, tiny)
     first = download(release)
-    assert first.verified_by.startswith("nothing: no checksum was published; its sha256 is recorded")
-    assert download(release).verified_by == "the sha256 it had when it was downloaded and verified"
+    assert first.verification.endswith("no checksum of it was published, its sha256 is now on record")
+    assert download(release).verification == "as downloaded and verified before (sha256)"
 
     first.path.unlink()
     (served / release.path).write_bytes(b"something else")
@@ -142,8 +151,23 @@ def test_without_a_published_checksum_the_first_download_is_recorded(served: Pat
         download(release._replace(fingerprint="efficientdet-d0.coco2-343"))
 
 
+def test_an_archive_of_another_model_or_with_damage_is_not_kept(served: Path, tiny: Path, tmp_path: Path) -> None:
+    release = Release("efficientdet-d3", "x", "x/a.tar.gz", None, None, None)
+    archive(served, release.path, tiny)
+    with pytest.raises(IncompleteConversion, match="does not fit efficientdet-d3"):
+        download(release)
+    broken = Path(shutil.copytree(tiny, tmp_path / "broken"))
+    data = bytearray((broken / "model.data-00000-of-00001").read_bytes())
+    data[100] ^= 1
+    (broken / "model.data-00000-of-00001").write_bytes(bytes(data))
+    archive(served, release.path, broken)
+    with pytest.raises(CheckpointError, match="checksum"):
+        download(release._replace(model=model_of(tiny)))
+    assert list(cache_folder().rglob("*.tar.gz")) == []
+
+
 def test_a_cached_archive_that_changed_is_fetched_again(served: Path, tiny: Path) -> None:
-    release = Release("m", "x", "x/a.tar.gz", None, None, None)
+    release = Release(model_of(tiny), "x", "x/a.tar.gz", None, None, None)
     content = archive(served, release.path, tiny)
     path = download(release).path
     path.write_bytes(content[:-1])
@@ -151,7 +175,7 @@ def test_a_cached_archive_that_changed_is_fetched_again(served: Path, tiny: Path
 
 
 def test_damaged_record_is_named(served: Path, tiny: Path) -> None:
-    release = Release("m", "x", "x/a.tar.gz", None, None, None)
+    release = Release(model_of(tiny), "x", "x/a.tar.gz", None, None, None)
     archive(served, release.path, tiny)
     record = download(release).path.with_name("a.tar.gz.json")
     record.write_text("{")
@@ -187,7 +211,7 @@ def test_tf2torch_without_a_checkpoint_downloads_the_released_one(served: Path, 
     (served / "coco" / "efficientdet-lite0.tgz").unlink()
     again = run("tf2torch", "--model", "lite0", "-o", str(output))
     assert again.exit_code == 0, again.output
-    assert "when it was downloaded and verified" in again.stderr
+    assert "as downloaded and verified before" in again.stderr
 
 
 def test_download_prints_the_path(served: Path, lite0: Path) -> None:
