@@ -146,9 +146,7 @@ def _how_verified(release: Release, recorded: str | None) -> str:
     if ways:
         return "verified by " + " and ".join(ways)
     sound = f"a sound checkpoint of {release.model}; no checksum of it was published"
-    return (
-        f"{sound}, the sha256 is that of an earlier download" if recorded else f"{sound}, its sha256 is now on record"
-    )
+    return f"{sound}, its sha256 is {'that of an earlier download' if recorded else 'now on record'}"
 
 
 def _require_sound(file: Path, release: Release) -> None:
