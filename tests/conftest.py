@@ -3,10 +3,11 @@
 import importlib.util
 import os
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pytest
+
+from scripts import load_script
 
 # Set before torch is imported anywhere: a second thread collapses beside a busy neighbour.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -52,16 +53,6 @@ def tiny(request: pytest.FixtureRequest) -> Path:
     return GOLDEN / str(request.param)
 
 
-def load_recipes(shared: Path) -> ModuleType:
-    """The script that rebuilds the full-size checkpoints of the goldens."""
-    spec = importlib.util.spec_from_file_location("make_checkpoint", shared / "goldens" / "make_checkpoint.py")
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 @pytest.fixture(scope="session")
 def full_size(shared: Path, tmp_path_factory: pytest.TempPathFactory):
     """`full_size("efficientdet-d0")`: the folder of a full-size golden checkpoint, rebuilt once a session.
@@ -74,7 +65,7 @@ def full_size(shared: Path, tmp_path_factory: pytest.TempPathFactory):
 
     def build(model: str) -> Path:
         if model not in built:
-            recipes = load_recipes(shared)
+            recipes = load_script(shared / "goldens" / "make_checkpoint.py")
             averages = recipes.ema_values(shared / "goldens" / "recipes" / f"{model}.npz")
             tensors = recipes.raw_values(averages)
             tensors |= {f"{name}/ExponentialMovingAverage": value for name, value in averages.items()}

@@ -1,5 +1,6 @@
 """Accounting for every variable: what is used, what is left out and why, and every fault listed at once."""
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -74,6 +75,14 @@ def test_the_right_model_with_something_extra_is_not_called_another() -> None:
     with pytest.raises(IncompleteConversion) as caught:
         plan(checkpoint, get_config("d0-advprop"))
     assert str(caught.value).endswith("1 unknown to the model\nunknown to the model: extra")
+
+
+def test_80_classes_instead_of_90_do_not_fit() -> None:
+    config = dataclasses.replace(get_config("d0"), num_classes=80)
+    with pytest.raises(IncompleteConversion) as caught:
+        plan(stub_checkpoint("efficientdet-d0"), config)
+    assert list(caught.value.gaps) == ["of another shape or type"]
+    assert len(caught.value.gaps["of another shape or type"]) == 2  # the class head's last kernel and bias
 
 
 @pytest.mark.parametrize("model", ["d0", "d2-640", "d0-advprop"])

@@ -1,6 +1,5 @@
 """Documentation that is generated must be what its sources say."""
 
-import importlib.util
 import json
 import re
 from pathlib import Path
@@ -8,16 +7,13 @@ from types import ModuleType
 
 import pytest
 
+from scripts import load_script
+
 
 @pytest.fixture(scope="module")
 def renderer(repository: Path) -> ModuleType:
     """tools/render_docs.py as a module."""
-    spec = importlib.util.spec_from_file_location("render_docs", repository / "tools" / "render_docs.py")
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script(repository / "tools" / "render_docs.py")
 
 
 def test_command_reference_is_what_help_says(renderer: ModuleType, repository: Path) -> None:
