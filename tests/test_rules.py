@@ -1,5 +1,6 @@
 """The rule table: against the official code's own lists of variables, against our model, and as reviewed text."""
 
+import functools
 import gzip
 import json
 from pathlib import Path
@@ -37,6 +38,13 @@ PARAMETERS = {
 def official_lists(shared: Path, model: str) -> dict:
     with gzip.open(shared / "goldens" / "variables" / f"variables_{model}.json.gz") as file:
         return json.load(file)
+
+
+@functools.cache
+def meta_model(model: str) -> EfficientDet:
+    """The model without any data."""
+    with torch.device("meta"):
+        return EfficientDet(model)
 
 
 def shapes(rows: list[dict], key: str) -> dict[str, tuple[int, ...]]:
@@ -86,16 +94,14 @@ def test_config_is_the_official_one(model: str, shared: Path) -> None:
 
 @pytest.mark.parametrize("model", VARIANTS)
 def test_rules_and_model_agree_on_every_parameter_in_order(model: str) -> None:
-    with torch.device("meta"):
-        network = EfficientDet(model)
+    network = meta_model(model)
     expected = [(key, tuple(value.shape)) for key, value in network.state_dict().items()]
     assert [(rule.torch, rule.layout.torch_shape(rule.shape)) for rule in rules(network.config)] == expected
 
 
 @pytest.mark.parametrize("model", PARAMETERS)
 def test_trainable_parameters_are_counted_as_the_official_tests_do(model: str) -> None:
-    with torch.device("meta"):
-        network = EfficientDet(model)
+    network = meta_model(model)
     assert sum(parameter.numel() for parameter in network.parameters()) == PARAMETERS[model]
 
 

@@ -72,7 +72,7 @@ def served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     folder = tmp_path / "served"
     folder.mkdir()
     with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(folder))) as server:
-        Thread(target=server.serve_forever, daemon=True).start()
+        Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
         monkeypatch.setenv("EFFCONV_MIRROR", f"http://127.0.0.1:{server.server_address[1]}/")
         monkeypatch.setenv("EFFCONV_CACHE", str(tmp_path / "cache"))
         yield folder
