@@ -86,21 +86,21 @@ def plan(checkpoint: Checkpoint, config: Config, weights: str | None = None) -> 
         chosen, other = (averaged or plain, plain) if use_average else (plain, averaged)
         rows.append((rule, chosen))
         if other and other in variables:
-            reason = (
-                "raw weight; its moving average is used" if use_average else "moving average; the raw weight is used"
-            )
-            known[other] = "moving average that was never filled" if unfilled else reason
+            if unfilled:
+                known[other] = "moving average that was never filled"
+            elif use_average:
+                known[other] = "raw weight; its moving average is used"
+            else:
+                known[other] = "moving average; the raw weight is used"
     _require_complete(rows, known, checkpoint, config)
     dropped = {name: known[name] for name in variables if name in known}
     if use_average:
-        return Plan(tuple(rows), dropped, "ema", "")
-    if unfilled:
-        return Plan(tuple(rows), dropped, "only", UNFILLED_NOTICE)
-    return (
-        Plan(tuple(rows), dropped, "raw", RAW_NOTICE)
-        if has_average
-        else Plan(tuple(rows), dropped, "only", ONLY_NOTICE)
-    )
+        kind, notice = "ema", ""
+    elif has_average and not unfilled:
+        kind, notice = "raw", RAW_NOTICE
+    else:
+        kind, notice = "only", UNFILLED_NOTICE if unfilled else ONLY_NOTICE
+    return Plan(tuple(rows), dropped, kind, notice)
 
 
 def averages_are_initial(checkpoint: Checkpoint, table: Sequence[Rule]) -> bool:

@@ -204,7 +204,7 @@ def _from_bundle(path: Path, bundle: Bundle) -> Checkpoint:
 
 
 def _open_h5(path: Path) -> Checkpoint:
-    from .hdf5 import WeightsFile  # h5py takes a third of a second to import, and most checkpoints do not need it
+    from .hdf5 import WeightsFile  # here, because most checkpoints do without h5py, which is slow to import
 
     file = WeightsFile(path)
     variables = {
