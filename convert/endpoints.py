@@ -6,7 +6,7 @@ Official names are those of google/automl's endpoints and Keras layers, as recor
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from ..effdet_torch.architecture import BACKBONE_LEVELS, blocks, cell_nodes, extra_levels, reductions
+from ..effdet_torch.architecture import BACKBONE_LEVELS, backbone_channels, blocks, cell_nodes, extra_levels, reductions
 from ..effdet_torch.config import Config
 
 
@@ -43,20 +43,24 @@ def _backbone(config: Config) -> Iterator[Endpoint]:
 
 
 def _bifpn(config: Config) -> Iterator[Endpoint]:
+    inputs = backbone_channels(config)[-1]
     for level in extra_levels(config):
-        yield from _resample(f"resample_p{level}", f"bifpn.extra_levels.{level}")
+        yield from _resample(f"resample_p{level}", f"bifpn.extra_levels.{level}", inputs != config.fpn_channels)
+        inputs = config.fpn_channels
     for cell in range(config.fpn_cells):
         for index, node in enumerate(cell_nodes(config, cell)):
             tf, ours = f"fpn_cells/cell_{cell}/fnode{index}", f"bifpn.cells.{cell}.nodes.{index}"
             features = len(config.levels) + index
-            for place, source in enumerate(node.inputs):
-                yield from _resample(f"{tf}/resample_{place}_{source}_{features}", f"{ours}.resamples.{place}")
+            for place, (source, inputs) in enumerate(zip(node.inputs, node.input_channels, strict=True)):
+                resample = f"{tf}/resample_{place}_{source}_{features}"
+                yield from _resample(resample, f"{ours}.resamples.{place}", inputs != config.fpn_channels)
             yield Endpoint(f"{tf}/fused", f"{ours}.fuse")
             yield Endpoint(f"{tf}/op_after_combine{features}/bn", f"{ours}.norm")
 
 
-def _resample(tf: str, ours: str) -> Iterator[Endpoint]:
-    yield Endpoint(f"{tf}/bn", f"{ours}.norm")
+def _resample(tf: str, ours: str, projects: bool) -> Iterator[Endpoint]:
+    if projects:
+        yield Endpoint(f"{tf}/bn", f"{ours}.norm")
     yield Endpoint(tf, ours)
 
 

@@ -21,7 +21,8 @@ def visit_activations(model: EfficientDet, images: Tensor, endpoints: Iterable[E
     wanted: dict[str, list[Endpoint]] = {}
     for endpoint in endpoints:
         wanted.setdefault(endpoint.module, []).append(endpoint)
-    handles = [modules[path].register_forward_hook(_hook(rows, visit)) for path, rows in wanted.items()]
+    levels = list(model.config.levels)
+    handles = [modules[path].register_forward_hook(_hook(rows, levels, visit)) for path, rows in wanted.items()]
     try:
         with torch.inference_mode():
             model(images)
@@ -30,12 +31,12 @@ def visit_activations(model: EfficientDet, images: Tensor, endpoints: Iterable[E
             handle.remove()
 
 
-def _hook(rows: list[Endpoint], visit: Visit) -> Callable[[nn.Module, object, Tensor], None]:
+def _hook(rows: list[Endpoint], levels: list[int], visit: Visit) -> Callable[[nn.Module, object, Tensor], None]:
     shared = rows[0].level is not None
-    levels = iter(sorted({row.level for row in rows if row.level is not None}))
+    calls = iter(levels)  # a shared module is called once per level, lowest first
 
     def hook(module: nn.Module, inputs: object, output: Tensor) -> None:
-        level = next(levels) if shared else None
+        level = next(calls) if shared else None
         for row in rows:
             if row.level == level:
                 visit(row, output)

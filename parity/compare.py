@@ -35,12 +35,10 @@ class Row(NamedTuple):
 def compare_with_golden(model: EfficientDet, golden: Golden, limit: float) -> list[Row]:
     """Run `model` on the recorded images and compare every recorded layer, in the order of computation.
 
-    A recorded layer that the model lacks, and a layer of the model that the record lacks, are failing rows, except for
-    `.../bn` of resamples that have no projection, which are no layers at all.
+    A recorded layer that the model lacks, and a layer of the model that the record lacks, are failing rows.
     """
     recorded = [name for name in golden.names if name not in NOT_LAYERS and not name.startswith(NOT_LAYER_PREFIXES)]
     known = {endpoint.tf: endpoint for endpoint in endpoints(model.config)}
-    projections = {name for name, module in model.named_modules() if isinstance(module, torch.nn.Identity)}
     rows: dict[str, Row] = {}
 
     def visit(endpoint: Endpoint, activation: Tensor) -> None:
@@ -52,7 +50,7 @@ def compare_with_golden(model: EfficientDet, golden: Golden, limit: float) -> li
         if name not in rows:
             rows[name] = Row(name, "", golden[name].shape, float("inf"), limit, "recorded, but not computed here")
     for name, endpoint in known.items():
-        if name not in rows and endpoint.module not in projections:
+        if name not in rows:
             rows[name] = Row(name, endpoint.key, (), float("inf"), limit, "computed here, but not recorded")
     return list(rows.values())
 
