@@ -7,6 +7,7 @@ import numpy as np
 
 from ..effdet_torch.config import OFFICIAL_NAMES, VARIANTS, Config
 from ..errors import CheckpointError
+from .bundle import RELEASE_BYTES
 from .layout import Array
 from .rules import OBJECT_SUFFIX, Rule, rules
 from .sources import OBJECT_GRAPH, Checkpoint, Container, Variable, checksum
@@ -18,7 +19,6 @@ OPTIMIZER_SLOTS = ("Momentum", "Adam", "Adam_1", "RMSProp", "RMSProp_1")
 OBJECT_OPTIMIZER_SLOTS = ("momentum", "m", "v", "vhat", "rms")
 STEP_COUNTERS = {"global_step": "training step counter"}
 TF1_OPTIMIZER_STATE = ("beta1_power", "beta2_power")
-RELEASE_BYTES = 16 << 20  # pages of a memory map are handed back after this much was converted
 RAW_NOTICE = "raw weights used, as asked; the published figures were made with the moving averages"
 ONLY_NOTICE = "no moving averages in this file; it holds one set of weights, which is used"
 UNFILLED_NOTICE = (

@@ -45,7 +45,7 @@ DTYPE_NUMBERS = {name: number for number, (name, _) in DTYPES.items()}
 MAX_SHARDS = 100_000
 MAX_RANK = 32
 MAX_ELEMENTS = 1 << 48  # without the axes of size 0; far from what numpy cannot represent
-RELEASE_BYTES = 16 << 20  # pages of a memory map are handed back after this much was read
+RELEASE_BYTES = 16 << 20  # pages of a memory map are handed back each time this much was used
 
 
 class Entry(NamedTuple):

@@ -1,11 +1,8 @@
 """The two conversions as whole jobs: checkpoint to weights file, and back. Output appears complete or not at all."""
 
-import contextlib
 import hashlib
 import json
-import os
-import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,19 +10,16 @@ import numpy as np
 
 from .. import __version__
 from ..effdet_torch.config import Config, config_from_dict, config_to_dict
-from ..errors import CheckpointError, EffconvError
+from ..errors import CheckpointError
 from .apply import EMA_SUFFIX, Plan, apply, apply_inverse, plan, require_finite
 from .bundle import shard_suffix, write_bundle
 from .fingerprints import identify
 from .layout import Array
+from .output import OutputError, replacing
 from .rules import as_text, rules
 from .sources import Checkpoint
 
 CONFIG_KEY = "effconv.config"  # in the metadata of our .safetensors: the model's configuration as JSON
-
-
-class OutputError(EffconvError):
-    """An output that cannot be written."""
 
 
 class Conversion(NamedTuple):
@@ -98,7 +92,7 @@ def write_weights(conversion: Conversion, path: Path) -> Path:
     manifest = path.with_suffix(".json")
     # One entry only: the library writes several in random order, and the same checkpoint must give the same bytes.
     metadata = {CONFIG_KEY: json.dumps(config_to_dict(conversion.config), sort_keys=True)}
-    with _replacing(path, manifest) as (weights_file, manifest_file):
+    with replacing(path, manifest) as (weights_file, manifest_file):
         save_file(conversion.state, weights_file, metadata=metadata)
         manifest_file.write_text(json.dumps(conversion.manifest, indent=1) + "\n", encoding="utf-8")
     return manifest
@@ -137,7 +131,7 @@ def write_checkpoint(
     index, data = write_bundle(tensors)
     names = [prefix.with_name(prefix.name + suffix) for suffix in (shard_suffix(0, 1), ".index")]
     state = prefix.with_name("checkpoint")
-    with _replacing(*names, state) as (data_file, index_file, state_file):
+    with replacing(*names, state) as (data_file, index_file, state_file):
         with data_file.open("wb") as file:
             for array in data:
                 file.write(array.reshape(-1).view(np.uint8))  # type: ignore[arg-type]
@@ -145,31 +139,3 @@ def write_checkpoint(
         quoted = json.dumps(prefix.name)
         state_file.write_text(f"model_checkpoint_path: {quoted}\nall_model_checkpoint_paths: {quoted}\n")
     return [*names, state]
-
-
-@contextlib.contextmanager
-def _replacing(*paths: Path) -> Iterator[list[Path]]:
-    """Temporary files beside `paths` to write into; they take the paths' places when all are complete."""
-    temporary: list[Path] = []
-    try:
-        for path in paths:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-            os.close(handle)
-            temporary.append(Path(name))
-        yield temporary
-        mask = os.umask(0)
-        os.umask(mask)
-        for source, path in zip(temporary, paths, strict=True):
-            if path.is_dir():
-                raise OutputError(f"{path}: cannot be written (it is a directory); choose another output")
-            source.chmod(0o666 & ~mask)  # mkstemp makes files private; these are ordinary output
-        for source, path in zip(temporary, paths, strict=True):
-            source.replace(path)
-    except OSError as error:
-        raise OutputError(
-            f"{paths[0]}: cannot be written ({error.strerror or error}); choose another output"
-        ) from error
-    finally:
-        for source in temporary:
-            source.unlink(missing_ok=True)

@@ -14,7 +14,6 @@ from ..errors import CheckpointError
 from .layout import Array
 
 WEIGHTS_GROUP = "model_weights"  # where a whole saved model keeps what a weights-only file has at its root
-OPTIMIZER_GROUP = "optimizer_weights"
 MAX_OBJECTS = 100_000
 MAX_DEPTH = 64
 MAX_RATIO = 1032  # no compression that HDF5 has by default shrinks more; weight files have none

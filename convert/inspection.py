@@ -4,7 +4,7 @@ import math
 from typing import Any
 
 from ..effdet_torch.config import VARIANTS, get_config
-from .apply import average_name, averages_are_initial, looks_like
+from .apply import EMA_SUFFIX, average_name, averages_are_initial, looks_like
 from .fingerprints import identify
 from .rules import Rule, rules
 from .sources import Checkpoint
@@ -37,7 +37,7 @@ def inspect_checkpoint(checkpoint: Checkpoint) -> dict[str, Any]:
 
 def _averages(checkpoint: Checkpoint, table: tuple[Rule, ...]) -> str:
     if not table:
-        count = sum("ExponentialMovingAverage" in name for name in checkpoint.variables)
+        count = sum(name.endswith(EMA_SUFFIX) for name in checkpoint.variables)
         return f"{count} by name"
     count = sum(average_name(checkpoint.container, rule) in checkpoint.variables for rule in table)
     if count and averages_are_initial(checkpoint, table):

@@ -59,6 +59,7 @@ class Checkpoint:
         self.variables = variables
         self.read = read
         self._bundle = bundle
+        self._computed: dict[str, int] | None = None
 
     @property
     def has_checksums(self) -> bool:
@@ -82,7 +83,9 @@ class Checkpoint:
         """{name: masked crc32c of the tensor's bytes}: from the index alone where there is one, else computed."""
         if self._bundle:
             return {name: entry.crc for name, entry in self._bundle.entries.items()}
-        return {name: checksum(self.read(name)) for name in self.variables}
+        if self._computed is None:  # once, since it reads every tensor
+            self._computed = {name: checksum(self.read(name)) for name in self.variables}
+        return self._computed
 
     def fingerprint(self) -> str:
         """A digest of every tensor's name, type, shape and checksum: equal exactly when the contents are equal."""

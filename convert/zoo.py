@@ -3,6 +3,7 @@
 Addresses and sizes are those of google/automl `efficientdet/README.md`, `Det-AdvProp.md` and its tutorial's logs.
 """
 
+import hashlib
 import json
 import os
 from collections.abc import Callable, Iterator
@@ -14,6 +15,7 @@ from ..errors import CheckpointError
 from .apply import plan
 from .download import fetch
 from .fingerprints import identify
+from .output import replacing
 from .sources import open_checkpoint
 
 BASE_URL = "https://storage.googleapis.com/cloud-tpu-checkpoints/efficientdet"
@@ -135,7 +137,8 @@ def download(
         report=report,
     )
     values = {"url": release.url, "sha256": sha256, "verified": verify}
-    record.write_text(json.dumps(values) + "\n", encoding="utf-8")
+    with replacing(record) as (file,):
+        file.write_text(json.dumps(values) + "\n", encoding="utf-8")
     return Download(path, sha256, _how_verified(release, recorded) if verify else NOT_VERIFIED)
 
 
@@ -175,7 +178,8 @@ def _recorded_sha256(record: Path) -> str | None:
 
 
 def _sha256(path: Path) -> str:
-    import hashlib
-
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read ({error.strerror}); set {CACHE_VARIABLE}") from error

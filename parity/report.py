@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.table import Table
 
-from ..errors import EffconvError
+from ..convert.output import replacing
 
 if TYPE_CHECKING:
     from .compare import Row
@@ -78,11 +78,9 @@ def _figure(value: float) -> str:
 
 
 def write_record(record: dict[str, Any], path: Path) -> None:
-    """Write a record of measurements as JSON. Raises EffconvError when it cannot be written."""
-    try:
-        path.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-    except OSError as error:
-        raise EffconvError(f"{path}: cannot be written ({error.strerror})") from error
+    """Write a record of measurements as JSON. Raises OutputError when it cannot be written."""
+    with replacing(path) as (file,):
+        file.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 
 
 def layers_table(record: dict[str, Any]) -> str:

@@ -10,13 +10,13 @@ import pytest
 from effconv.convert.apply import EMA_SUFFIX
 from effconv.convert.conversion import (
     Conversion,
-    OutputError,
     convert,
     read_weights,
     rule_table_digest,
     write_checkpoint,
     write_weights,
 )
+from effconv.convert.output import OutputError
 from effconv.convert.rules import rules
 from effconv.convert.sources import open_checkpoint
 from effconv.effdet_torch.config import get_config

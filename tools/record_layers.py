@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 
-from effconv.convert.conversion import convert
+from effconv.convert.apply import plan
 from effconv.convert.sources import open_checkpoint
 from effconv.effdet_torch.config import get_config
 from effconv.loading import load
@@ -43,7 +43,7 @@ def compare(model: str, checkpoint: Path, record: Path) -> dict:
         "worst_layer": worst.module,
         "limit": worst.limit,
         "checkpoint_fingerprint": source.fingerprint(),
-        "weights": convert(source, config).plan.weights,
+        "weights": plan(source, config).weights,
         "image_count": 2,
     }
 
