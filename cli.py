@@ -46,6 +46,7 @@ def model_option(required: bool) -> Callable[..., Any]:
     return click.option("--model", required=required, help=text)
 
 
+nonfinite_option = click.option("--allow-nonfinite", is_flag=True, help="Take NaN and infinite weights as they are.")
 verify_option = click.option("--verify/--no-verify", default=True, help="Check every checksum (default), or none.")
 
 
@@ -60,7 +61,7 @@ def print_json(value: Any) -> None:
 @click.option("--generation", help="Which released checkpoint to download: coco2 (default), coco, ...")
 @click.option("--weights", type=click.Choice(["ema", "raw"]), help="Default: the moving averages where there are any.")
 @click.option("-o", "--output", type=PATH, help="Default: MODEL.safetensors in this directory.")
-@click.option("--allow-nonfinite", is_flag=True, help="Convert NaN and infinite weights as they are.")
+@nonfinite_option
 @verify_option
 @json_option
 def tf2torch(
@@ -124,14 +125,17 @@ def fetch_release(model: str, generation: str | None, verify: bool) -> Path:
 @click.option("-o", "--output", "prefix", type=PATH, required=True, help="Prefix of the checkpoint, e.g. d0/model.")
 @click.option("--ema", type=PATH, help="Weights to store as moving averages; default: the same.")
 @model_option(required=False)
+@nonfinite_option
 @json_option
-def torch2tf(weights: Path, prefix: Path, ema: Path | None, model: str | None, as_json: bool) -> None:
+def torch2tf(
+    weights: Path, prefix: Path, ema: Path | None, model: str | None, allow_nonfinite: bool, as_json: bool
+) -> None:
     """Convert PyTorch weights (.safetensors, .pth) to an official-format TensorFlow checkpoint."""
     from .convert.conversion import write_checkpoint
     from .loading import read_state
 
-    state, config = read_state(weights, model)
-    averages = read_state(ema, config)[0] if ema else state
+    state, config = read_state(weights, model, allow_nonfinite=allow_nonfinite)
+    averages = read_state(ema, config, allow_nonfinite=allow_nonfinite)[0] if ema else state
     written = write_checkpoint(state, averages, config, prefix, str(weights))
     if as_json:
         print_json({"model": config.name, "variables": len(state), "files": [str(path) for path in written]})

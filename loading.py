@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .convert.apply import require_state
+from .convert.apply import require_finite, require_state
 from .convert.conversion import convert, read_weights
 from .convert.layout import Array
 from .convert.sources import open_checkpoint
@@ -23,13 +23,15 @@ def load(
     *,
     weights: str | None = None,
     verify: bool = True,
+    allow_nonfinite: bool = False,
 ) -> "EfficientDet":
     """An EfficientDet with the weights at `path`: in eval mode, float32, on the CPU.
 
     `path` is a TensorFlow checkpoint (directory, prefix, `.index`, `.tar.gz`, `.h5`), a `.safetensors` made by
     `effconv tf2torch`, or a `.pth` state dict. `model` is an official name, an alias, a JSON file or a Config; a
     `.safetensors` knows its own. `weights` is "ema", "raw" or None (moving averages where there are any) and `verify`
-    checks every checksum; both concern TensorFlow checkpoints only.
+    checks every checksum; both concern TensorFlow checkpoints only. NaN and infinite weights are refused unless
+    `allow_nonfinite`.
 
     Raises EffconvError, naming what is wrong, when the file is damaged or does not fit the model in every tensor.
     """
@@ -41,21 +43,24 @@ def load(
     if weights not in (None, "ema", "raw"):
         raise ValueError(f"weights must be 'ema', 'raw' or None, found {weights!r}")
     if path.suffix == ".safetensors" or path.suffix in PICKLE_ENDINGS:
-        state, config = read_state(path, model)
+        state, config = read_state(path, model, allow_nonfinite=allow_nonfinite)
     else:
         config = _require_model(path, model)
-        state = convert(open_checkpoint(path, verify=verify), config, weights, verify=verify).state
+        checkpoint = open_checkpoint(path, verify=verify)
+        state = convert(checkpoint, config, weights, verify=verify, allow_nonfinite=allow_nonfinite).state
     with torch.device("meta"):
         network = EfficientDet(config)
     network.load_state_dict({key: torch.from_numpy(array) for key, array in state.items()}, strict=True, assign=True)
     return network.eval()
 
 
-def read_state(path: Path, model: str | Config | None = None) -> tuple[dict[str, Array], Config]:
+def read_state(
+    path: Path, model: str | Config | None = None, *, allow_nonfinite: bool = False
+) -> tuple[dict[str, Array], Config]:
     """(whole state dict in PyTorch's layout, its model's Config) of a `.safetensors`, `.pth` or `.pt` file.
 
     `model` may be left out for a `.safetensors` made by effconv. Raises CheckpointError for a file that is damaged,
-    holds anything but tensors, or lacks, adds or misshapes a single one.
+    holds anything but tensors, lacks, adds or misshapes a single one, or holds NaN or infinity where not allowed.
     """
     stored = None
     if path.suffix == ".safetensors":
@@ -68,6 +73,8 @@ def read_state(path: Path, model: str | Config | None = None) -> tuple[dict[str,
         raise CheckpointError(f"{path}: expected PyTorch weights, a file ending in .safetensors, .pth or .pt")
     config = stored if stored and model is None else _require_model(path, model)
     require_state(state, config, str(path))
+    if not allow_nonfinite:
+        require_finite(state, str(path))
     return state, config
 
 

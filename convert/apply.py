@@ -248,5 +248,6 @@ def require_finite(arrays: Mapping[str, Array], source: str) -> None:
     ]
     if bad:
         raise CheckpointError(
-            f"{source}: {len(bad)} weights are not finite; --allow-nonfinite takes them as they are\n{', '.join(bad)}"
+            f"{source}: {len(bad)} weights are not finite; --allow-nonfinite (in Python, allow_nonfinite=True) takes "
+            f"them as they are\n{', '.join(bad)}"
         )

@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 
 from effconv.cli import main
 from effconv.convert.sources import open_checkpoint
+from effconv.errors import CheckpointError
 from effconv.loading import load
 
 
@@ -271,6 +272,26 @@ def test_pth_that_is_not_plain_tensors(content: object, message: str, tmp_path: 
 def test_pth_that_is_damaged(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "x.pth").write_bytes(content)
     assert "x.pth" in refuse("torch2tf", tmp_path / "x.pth", "--model", "d0", "-o", tmp_path / "m")
+
+
+def test_nonfinite_weights_are_refused_on_the_way_back_too(tiny: Path, tmp_path: Path) -> None:
+    network = load(tiny, model=str(tiny / "config.json"))
+    with torch.no_grad():
+        network.backbone.stem.norm.bias[0] = float("nan")
+        network.box_head.predict.pointwise.bias[1] = float("inf")
+    torch.save(network.state_dict(), tmp_path / "x.pth")
+    command = ("torch2tf", tmp_path / "x.pth", "--model", tiny / "config.json", "-o", tmp_path / "m")
+    stderr = refuse(*command)
+    assert "2 weights are not finite" in stderr
+    assert "backbone.stem.norm.bias (1 NaN, 0 infinite)" in stderr
+    assert "box_head.predict.pointwise.bias (0 NaN, 1 infinite)" in stderr
+    assert not list(tmp_path.glob("m.*"))
+    assert run(*command, "--allow-nonfinite").exit_code == 0
+    for path in (tmp_path / "x.pth", tmp_path / "m"):
+        with pytest.raises(CheckpointError, match="allow_nonfinite=True"):
+            load(path, model=str(tiny / "config.json"))
+        loaded = load(path, model=str(tiny / "config.json"), allow_nonfinite=True)
+        assert loaded.backbone.stem.norm.bias[0].isnan()
 
 
 def test_other_bad_input_of_torch2tf(tiny: Path, tmp_path: Path) -> None:
