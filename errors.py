@@ -7,11 +7,5 @@ class EffconvError(Exception):
     exit_status = 2
 
 
-class VerificationError(EffconvError):
-    """Two things that should be equal are not: the input was readable, the claim about it is false."""
-
-    exit_status = 1
-
-
 class CheckpointError(EffconvError):
     """A checkpoint that is damaged, incomplete, hostile, or of a kind effconv does not read."""

@@ -11,7 +11,7 @@ from typing import IO
 from ..errors import CheckpointError
 from .bundle import Buffer
 
-# The largest official archive (d7x) unpacks to 0.7 GB. A small file that claims much more is not a checkpoint.
+# The largest official checkpoint (d7x) has 0.62 GB. A small file that claims much more is not a checkpoint.
 MAX_UNPACKED = 16 << 30
 IN_MEMORY = 64 << 20  # members beyond this in total go to unnamed temporary files, so that memory stays flat
 MAX_INDEX = 256 << 20  # the largest official index is 0.2 MB

@@ -22,7 +22,7 @@ RESTART_INTERVAL = 16
 BLOCK_SIZE = 256 * 1024
 NO_COMPRESSION, SNAPPY = 0, 1
 CRC_MASK_DELTA = 0xA282EAD8
-# Keys share prefixes, so that a small file can claim gigabytes of them. The largest official index has 0.5 MB.
+# Keys share prefixes, so that a small file can claim gigabytes of them. The largest official index has 0.24 MB of keys.
 MAX_KEY_BYTES = 256 << 20
 
 

@@ -171,7 +171,7 @@ def _recorded_sha256(record: Path) -> str | None:
     try:
         values = json.loads(record.read_text(encoding="utf-8"))
         return str(values["sha256"]) if values["verified"] else None
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f"{record}: not a readable download record ({error}); delete it") from error

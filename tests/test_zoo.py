@@ -24,7 +24,7 @@ from effconv.convert.rules import rules
 from effconv.convert.sources import open_checkpoint
 from effconv.convert.zoo import RELEASES, Release, cache_folder, download, find_release
 from effconv.effdet_torch.config import OFFICIAL_NAMES, VARIANTS, ConfigError, get_config
-from effconv.errors import CheckpointError
+from effconv.errors import CheckpointError, EffconvError
 
 
 def test_every_official_model_has_a_release() -> None:
@@ -224,6 +224,33 @@ def test_download_that_is_not_there(served: Path, tmp_path: Path) -> None:
     assert "404" in done.stderr
     assert len(done.stderr.strip().splitlines()) <= 2
     assert not (tmp_path / "x.safetensors").exists()
+
+
+def test_a_cache_that_cannot_be_written_is_named(
+    served: Path, lite0: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    archive(served, "coco/efficientdet-lite0.tgz", lite0)
+    (tmp_path / "taken").write_bytes(b"a file")
+    monkeypatch.setenv("EFFCONV_CACHE", str(tmp_path / "taken"))
+    done = run("download", "--model", "lite0")
+    assert (done.exit_code, type(done.exception)) == (2, SystemExit)
+    assert "taken" in done.stderr
+    assert "not writable or readable" in done.stderr
+
+
+def test_a_record_that_cannot_be_written_is_named(served: Path, tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    archive(served, "x/a.tar.gz", tiny)
+    write_text = Path.write_text
+
+    def full(path: Path, *arguments: str, **options: str) -> int:
+        if path.name.startswith(".a.tar.gz.json"):
+            raise OSError(28, "No space left on device")
+        return write_text(path, *arguments, **options)
+
+    monkeypatch.setattr(Path, "write_text", full)
+    with pytest.raises(EffconvError, match=r"a\.tar\.gz\.json: cannot be written \(No space left"):
+        download(Release(model_of(tiny), "x", "x/a.tar.gz", None, None, None))
+    assert list(cache_folder().rglob("*.json*")) == []
 
 
 def test_fingerprint_labels_use_the_tf1_names(lite0: Path) -> None:
