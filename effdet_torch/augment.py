@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from ..errors import ImageError
 from .config import Config
 from .preprocess import normalisation
-from .resize import Pixels, Planes, resize_bilinear
+from .resize import Pixels, Planes, resize_window
 
 Boxes = NDArray[np.float32]  # (N, 4) [ymin, xmin, ymax, xmax]
 
@@ -83,11 +83,9 @@ def augment(
         int(max(np.float32(0), np.float32(had - has)) * share)
         for had, has, share in zip(scaled, config.image_size, (draws.offset_y, draws.offset_x), strict=True)
     ]
-    resized = np.empty((3, *scaled), np.float32)
-    resize_bilinear(pixels, normalisation(config), resized)
-    window = resized[:, offset[0] :, offset[1] :][:, : config.image_size[0], : config.image_size[1]]
     image = np.zeros((3, *config.image_size), np.float32)
-    image[:, : window.shape[1], : window.shape[2]] = window
+    window = image[:, : scaled[0] - offset[0], : scaled[1] - offset[1]]
+    resize_window(pixels, normalisation(config), scaled, (offset[0], offset[1]), window)
     if config.unit_range:
         image /= np.float32(127.5)
         image -= np.float32(1)

@@ -27,18 +27,19 @@ class Axis(NamedTuple):
 
 
 @lru_cache(maxsize=256)
-def interpolation(given: int, wanted: int) -> Axis:
+def interpolation(given: int, wanted: int, start: int = 0, stop: int | None = None) -> Axis:
     """From `given` to `wanted` positions with half-pixel centres, in float32 as TensorFlow computes them.
 
+    Of the `wanted` positions those from `start` to before `stop` are made, all of them by default.
     Source: TensorFlow `core/kernels/image/resize_bilinear_op.cc: compute_interpolation_weights`.
     """
     half, scale = np.float32(0.5), np.float32(given) / np.float32(wanted)
-    position = (np.arange(wanted, dtype=np.float32) + half) * scale - half
+    position = (np.arange(start, wanted if stop is None else stop, dtype=np.float32) + half) * scale - half
     floor = np.floor(position)
     lower = np.maximum(floor, 0).astype(np.intp)
     upper = np.minimum(np.ceil(position), given - 1).astype(np.intp)
     used, places = np.unique(np.concatenate((lower, upper)), return_inverse=True)
-    axis = Axis(used, places[:wanted], places[wanted:], position - floor)
+    axis = Axis(used, places[: len(lower)], places[len(lower) :], position - floor)
     for array in axis:
         array.flags.writeable = False  # one cached value for all callers
     return axis
@@ -51,11 +52,23 @@ def resize_bilinear(pixels: Pixels, normalise: Normalise, out: Planes) -> None:
     operation rounded to float32: the order of the source's `compute_lerp`. Pixels that no output needs are skipped,
     and rows are made in blocks that stay in the processor's cache.
     """
-    size = out.shape[1:]
+    size = (out.shape[1], out.shape[2])
     if pixels.shape[:2] == size:
         out[...] = normalise(pixels)
         return
-    rows, columns = (interpolation(given, wanted) for given, wanted in zip(pixels.shape[:2], size, strict=True))
+    resize_window(pixels, normalise, size, (0, 0), out)
+
+
+def resize_window(pixels: Pixels, normalise: Normalise, whole: Size, corner: Size, out: Planes) -> None:
+    """The part of `resize_bilinear`'s result of size `whole` that begins at `corner` (y, x), into `out` (3, h, w).
+
+    The same bits as cutting it out of the whole, for the work of the part alone.
+    """
+    size = out.shape[1:]
+    rows, columns = (
+        interpolation(given, wanted, start, start + length)
+        for given, wanted, start, length in zip(pixels.shape[:2], whole, corner, size, strict=True)
+    )
     if len(rows.used) < pixels.shape[0]:
         pixels = pixels[rows.used]
     if len(columns.used) < pixels.shape[1]:

@@ -5,6 +5,7 @@ Source: google/automl `tf2/anchors.py: AnchorLabeler`, `object_detection/argmax_
 
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -29,38 +30,40 @@ def label_anchors(boxes: Tensor, classes: Tensor, anchors: Tensor) -> Targets:
     An anchor takes the box it overlaps most, if the intersection over union is at least MATCHED_IOU. Besides, each box
     is given the anchor that overlaps it most, whatever else that anchor overlaps; where two boxes want the same, the
     first has it. Of equal overlaps the first counts: a box that overlaps no anchor is so given the first of all.
+    On the CPU, where images are read, row by row in numpy: several times faster than torch on all pairs.
     """
-    if len(boxes) == 0:
-        background = classes.new_full((len(anchors),), BACKGROUND)
-        return Targets(background, torch.zeros_like(anchors), anchors.new_zeros(()))
-    overlaps = intersection_over_union(boxes, anchors)  # (N, M)
-    best, box_of = first_largest(overlaps, 0)
-    box_of = torch.where(best >= MATCHED_IOU, box_of, BACKGROUND)
-    _, anchor_of = first_largest(overlaps, 1)
+    box_of = np.full(len(anchors), BACKGROUND)
+    largest = np.full(len(anchors), np.nextafter(MATCHED_IOU, 0, dtype=np.float32))  # as much is no match yet
+    overlaps = intersection_over_union(boxes, anchors).numpy()
+    for box, row in enumerate(overlaps):
+        better = np.flatnonzero(row > largest)  # of equals, the first box keeps it
+        largest[better], box_of[better] = row[better], box
     for box in range(len(boxes) - 1, -1, -1):  # backwards, so that the first box has the last word
-        box_of[anchor_of[box]] = box
-    matched = box_of >= 0
-    codes = encode_boxes(boxes[box_of.clamp(min=0)], anchors)
-    return Targets(
-        torch.where(matched, classes[box_of.clamp(min=0)], BACKGROUND),
-        torch.where(matched[:, None], codes, 0.0),
-        matched.sum().to(anchors.dtype),
-    )
-
-
-def first_largest(values: Tensor, dimension: int) -> tuple[Tensor, Tensor]:
-    """(largest value, its first index) along a dimension; `Tensor.max` does not say which index of several it gives."""
-    largest = values.amax(dimension, keepdim=True)
-    return largest.squeeze(dimension), (values == largest).to(torch.uint8).argmax(dimension)
+        box_of[overlaps[box].argmax()] = box
+    matched = torch.from_numpy(np.flatnonzero(box_of >= 0))
+    theirs = torch.from_numpy(box_of)[matched]
+    labels, codes = classes.new_full((len(anchors),), BACKGROUND), torch.zeros_like(anchors)
+    labels[matched] = classes[theirs]
+    codes[matched] = encode_boxes(boxes[theirs], anchors[matched])
+    return Targets(labels, codes, anchors.new_tensor(len(matched)))
 
 
 def intersection_over_union(boxes: Tensor, others: Tensor) -> Tensor:
     """(N, M) of boxes (N, 4) and (M, 4) [ymin, xmin, ymax, xmax]; 0 where they do not meet."""
-    one, two = boxes[:, None], others[None]
-    sides = (torch.minimum(one[..., 2:], two[..., 2:]) - torch.maximum(one[..., :2], two[..., :2])).clamp(min=0)
-    intersections = sides[..., 0] * sides[..., 1]
-    areas = [(each[..., 2] - each[..., 0]) * (each[..., 3] - each[..., 1]) for each in (one, two)]
-    return torch.where(intersections == 0, 0.0, intersections / (areas[0] + areas[1] - intersections))
+    overlaps = np.zeros((len(boxes), len(others)), np.float32)
+    columns = np.ascontiguousarray(others.numpy().T)
+    ymin, xmin, ymax, xmax = columns
+    for (top, left, bottom, right), row in zip(boxes.numpy(), overlaps, strict=True):
+        heights = np.minimum(ymax, bottom)
+        heights -= np.maximum(ymin, top)
+        widths = np.minimum(xmax, right)
+        widths -= np.maximum(xmin, left)
+        meeting = np.flatnonzero((heights > 0) & (widths > 0))  # most do not
+        intersections = heights[meeting] * widths[meeting]
+        some = columns[:, meeting]
+        unions = (bottom - top) * (right - left) + (some[2] - some[0]) * (some[3] - some[1]) - intersections
+        row[meeting] = np.divide(intersections, unions, out=np.zeros_like(unions), where=intersections > 0)
+    return torch.from_numpy(overlaps)
 
 
 def batch_targets(targets: list[Targets]) -> Targets:

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from effconv.effdet_torch.preprocess import to_planes
-from effconv.effdet_torch.resize import BLOCK, interpolation, resize_antialiased, resize_bilinear
+from effconv.effdet_torch.resize import BLOCK, interpolation, resize_antialiased, resize_bilinear, resize_window
 
 SHAPES = [
     ((37, 53), (64, 64)),
@@ -94,6 +94,29 @@ def test_a_view_of_a_larger_image_can_be_written_into() -> None:
     assert np.array_equal(canvas[:, :80, :70], alone)
     assert not canvas[:, 80:].any()
     assert not canvas[:, :, 70:].any()
+
+
+def test_a_window_is_the_part_of_the_whole() -> None:
+    random = np.random.default_rng(5)
+    for _ in range(60):
+        height, width, *whole = (int(side) for side in random.integers(1, 200, 4))
+        pixels, expected = random_pixels(height, width), np.empty((3, *whole), np.float32)
+        resize_bilinear(pixels, to_planes, expected)
+        y, x = (int(random.integers(side)) for side in whole)
+        found = np.empty((3, random.integers(1, whole[0] - y + 1), random.integers(1, whole[1] - x + 1)), np.float32)
+        resize_window(pixels, to_planes, (whole[0], whole[1]), (y, x), found)
+        assert np.array_equal(found, expected[:, y : y + found.shape[1], x : x + found.shape[2]]), (pixels.shape, whole)
+
+
+def test_only_what_a_window_needs_is_normalised() -> None:
+    seen = []
+
+    def normalise(pixels: np.ndarray) -> np.ndarray:
+        seen.append(pixels.shape)
+        return to_planes(pixels)
+
+    resize_window(random_pixels(100, 60), normalise, (200, 120), (150, 20), np.empty((3, 20, 30), np.float32))
+    assert seen == [(12, 17, 3)]  # half of it, and the neighbours on both sides
 
 
 def test_cached_weights_cannot_be_changed() -> None:

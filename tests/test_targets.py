@@ -43,6 +43,11 @@ def test_an_anchor_takes_the_box_it_overlaps_most_from_one_half_on() -> None:
     assert found.classes.tolist() == [4, BACKGROUND, BACKGROUND, BACKGROUND]
 
 
+def test_of_two_boxes_that_overlap_an_anchor_equally_the_first_has_it() -> None:
+    found = label_anchors(boxes((0, 0, 10, 10), (0, 0, 10, 10)), classes(4, 6), ANCHORS)
+    assert found.classes.tolist() == [4, 4, BACKGROUND, BACKGROUND]
+
+
 def test_every_box_is_given_its_best_anchor() -> None:
     small = (51, 51, 53, 53)
     found = label_anchors(boxes(small), classes(2), ANCHORS)
