@@ -93,7 +93,8 @@ def draw_picture(seed: int, number: int, size: tuple[int, int]) -> Picture:
     for _ in range(0 if kind < EMPTY_SHARE else int(random.integers(1, MOST_OBJECTS + 1))):
         category = _category(random)
         length = random.uniform(SMALLEST**0.5, min(LARGEST, 0.9 * min(size)) ** 0.5) ** 2  # small ones are more
-        coverage = _coverage(random, category, float(length), random.uniform(0.02, 0.98, 2) * size, size)
+        place = random.uniform(length / 4, np.array(size) - length / 4)  # about two thirds at least are in the picture
+        coverage = _coverage(random, category, float(length), place, size)
         seen = [_covered(each, coverage) for each in objects]
         pairs = zip(objects, seen, strict=True)
         drawn = Drawn(category, coverage > 0.5)
