@@ -1,4 +1,4 @@
-# make demo   convert a small checkpoint and prove it, from nothing but Python 3.11+ and make
+# make demo   a small detector's whole way, from pictures to metrics, from nothing but Python 3.11+ and make
 # make test   everything this machine can run, with TensorFlow as the other side
 # make check  style, types and the quick tests
 # make bench  the measurements behind the README's tables
@@ -14,7 +14,7 @@ export TF_CPP_MIN_LOG_LEVEL ?= 3
 .PHONY: demo test check bench docs shapes-detector clean
 
 demo: $(VENV)/installed
-	$(BIN)/effconv demo
+	$(BIN)/effconv demo -o build/demo
 
 # Two files of tests at a time, each test on one thread.
 test: $(VENV)/installed-for-tests
@@ -65,6 +65,8 @@ shapes-detector: $(VENV)/installed-for-tests
 	$(BIN)/effconv torch2tf $(SHAPES)/detector/raw.safetensors --ema $(SHAPES)/detector/model.safetensors \
 	  -o examples/shapes/model
 	cp $(SHAPES)/detector/curve.png examples/shapes/curve.png
+	$(BIN)/python tools/record_shapes.py
+	$(BIN)/python tools/render_docs.py
 
 docs: $(VENV)/installed-for-tests
 	$(BIN)/python tools/render_docs.py

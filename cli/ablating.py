@@ -2,7 +2,9 @@
 
 import shlex
 import sys
+import tempfile
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import click
@@ -27,8 +29,8 @@ class AblateCommand(click.Command):
 @click.option("--combine", is_flag=True, help="The named ones together, besides each by itself.")
 @click.option("--waterfall", is_flag=True, help="Split the gap between none and all of the named ones over them.")
 @model_option(required=False)
-@click.option("--ckpt", type=PATH, help="Checkpoint or converted weights.")
-@click.option("--coco", type=PATH, help="Folder as COCO 2017 unpacks, or any dataset in its format.")
+@click.option("--ckpt", type=PATH, help="Checkpoint or converted weights; default: the embedded detector.")
+@click.option("--coco", type=PATH, help="Dataset folder; default: the embedded detector's held-out pictures.")
 @click.option("--split", help="Default: val2017, or the only one there is.")
 @click.option("--limit", type=click.IntRange(min=2), help="Only the first N images.")
 @click.option("--batch", type=click.IntRange(min=1), default=16, show_default=True, help="Images at a time.")
@@ -72,12 +74,16 @@ def ablate_command(
         raise EffconvError(
             "name what to ablate, such as --no-same-maxpool, or --all; `effconv ablate --list` names all"
         )
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        if waterfall:
+            record = _split(chosen, names, folder)
+        else:
+            record = _run(chosen, names, everything, combine, folder, not as_json and ablation_line)
     if waterfall:
-        record = _split(chosen, names)
         if not as_json:
             click.echo("\n".join(waterfall_lines(record)))
     else:
-        record = _run(chosen, names, everything, combine, not as_json and ablation_line)
         if chosen["report"]:
             write_ablation_page(record, chosen["report"])
     if chosen["record"]:
@@ -88,24 +94,36 @@ def ablate_command(
         print_json(record)
 
 
-def _study(chosen: dict[str, Any]) -> Any:
+def _study(chosen: dict[str, Any], folder: Path) -> Any:
     from ..errors import EffconvError
     from ..parity.ablation_run import Study
+    from ..parity.embedded import CONFIG, FOLDER, embedded_config, write_held_out
+    from ..progress import IMAGES, progress
 
-    if chosen["ckpt"] is None or chosen["coco"] is None:
-        raise EffconvError("name the weights and the images to ablate on: --ckpt and --coco")
-    names = ("coco", "model", "split", "limit", "batch", "seed", "resamples", "cache")
-    return Study(checkpoint=chosen["ckpt"], **{name: chosen[name] for name in names})
+    checkpoint, model, coco = chosen["ckpt"], chosen["model"], chosen["coco"]
+    if (checkpoint is None) != (coco is None):
+        raise EffconvError("--ckpt and --coco: give both, or neither for the embedded detector")
+    if checkpoint is None:
+        embedded_config()
+        checkpoint, model, coco = FOLDER, str(CONFIG), folder / "pictures"
+        with progress("drawing", IMAGES) as report:
+            write_held_out(coco, report)
+    names = ("split", "limit", "batch", "seed", "resamples", "cache")
+    return Study(checkpoint=checkpoint, model=model, coco=coco, **{name: chosen[name] for name in names})
 
 
-def _split(chosen: dict[str, Any], names: list[str]) -> dict[str, Any]:
+def _split(chosen: dict[str, Any], names: list[str], folder: Path) -> dict[str, Any]:
     from ..parity.ablation_list import ABLATIONS
     from ..parity.ablation_run import split_gap
 
-    return split_gap(_study(chosen), [ABLATIONS[name] for name in names], shlex.join(["effconv", *sys.argv[1:]]))
+    return split_gap(
+        _study(chosen, folder), [ABLATIONS[name] for name in names], shlex.join(["effconv", *sys.argv[1:]])
+    )
 
 
-def _run(chosen: dict[str, Any], names: list[str], everything: bool, combine: bool, line: Any) -> dict[str, Any]:
+def _run(
+    chosen: dict[str, Any], names: list[str], everything: bool, combine: bool, folder: Path, line: Any
+) -> dict[str, Any]:
     from ..errors import EffconvError
     from ..loading import load
     from ..parity.ablation_list import ABLATIONS, Ablation, fitting
@@ -113,7 +131,7 @@ def _run(chosen: dict[str, Any], names: list[str], everything: bool, combine: bo
     from ..parity.pipeline import Settings, build
     from ..parity.pipeline_mistakes import Setup
 
-    study = _study(chosen)
+    study = _study(chosen, folder)
     network = load(study.checkpoint, model=study.model)
     fits = fitting(Setup(model=network, pipeline=build(network.config, Settings())))
     rows: list[list[Ablation]] = [[each] for each in fits] if everything else [[ABLATIONS[name]] for name in names]

@@ -1,5 +1,6 @@
 """Commands that prove: layer by layer, and with the files that ship with effconv."""
 
+import contextlib
 import shlex
 import sys
 from pathlib import Path
@@ -12,18 +13,35 @@ from .options import PATH, fetch_release, json_option, model_option, print_json,
 
 
 @click.command("demo")
+@click.option("-o", "--output", type=PATH, default=Path("effconv-demo"), show_default=True, help="Folder to write to.")
 @json_option
-def demo(as_json: bool) -> None:
-    """Convert a small checkpoint that ships with effconv, and compare every layer with the official code's."""
-    from ..parity.demo import run_demo
-    from ..parity.report import print_demo
+def demo(output: Path, as_json: bool) -> None:
+    """The whole way of a small detector that ships with effconv: pictures, conversion, layers, detections, metrics.
 
-    result = run_demo()
+    Beside TensorFlow where it is installed, otherwise beside what TensorFlow made of the detector, recorded.
+    """
+    from ..parity.demo import Step, run_demo
+    from ..progress import IMAGES, progress
+
+    outcomes = {True: "holds", False: "DOES NOT HOLD", None: "not proven"}
+
+    def tell(step: Step) -> None:
+        if not as_json:
+            click.echo(f"{step.name:24} {outcomes[step.holds]:13} {step.verdict}")
+
+    with contextlib.ExitStack() as shown:
+        record = run_demo(
+            output,
+            shlex.join(["effconv", *sys.argv[1:]]),
+            tell,
+            lambda what: shown.enter_context(progress(what, IMAGES)),
+        )
     if as_json:
-        print_json(result.summary())
+        print_json(record)
     else:
-        print_demo(result)
-    sys.exit(0 if result.record["ok"] else 1)
+        click.echo("nothing changed on the way" if record["ok"] else "something changed on the way")
+        click.echo(f"-> {output / 'index.html'}")
+    sys.exit(0 if record["ok"] else 1)
 
 
 @click.command("parity")

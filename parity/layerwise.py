@@ -21,7 +21,7 @@ from .ablation import Change, raw_weights
 from .backward import compare_gradients
 from .candidate_trace import CandidateTrace
 from .compare import compare, first_failure
-from .demo import SHIPPED, SHIPPED_RECORD
+from .embedded import CONFIG, FOLDER, TRACE
 from .explain import explain
 from .golden import Golden, GoldenTrace
 from .graph import GraphTrace
@@ -71,7 +71,7 @@ def parse_size(text: str) -> tuple[int, int]:
 
 
 def choose_subject(choice: Choice, fetch: Fetch) -> Subject:
-    """The model and checkpoint to compare; those that ship with effconv where nothing is named."""
+    """The model and checkpoint to compare; those of the embedded detector where nothing is named."""
     checkpoint, config = choice.checkpoint, None
     if choice.model is not None:
         config = get_config(choice.model)
@@ -79,12 +79,12 @@ def choose_subject(choice: Choice, fetch: Fetch) -> Subject:
         path = Path(choice.reference or "")
         if path.suffix == ".npz" and is_recording(path):
             config = RecordedTrace(path).config
-    shipped = get_config(str(SHIPPED / "config.json"))
-    config = config or (shipped if checkpoint is None else None)
+    embedded = get_config(str(CONFIG))
+    config = config or (embedded if checkpoint is None else None)
     if config is None:
         raise EffconvError(f"{checkpoint}: name the model it is of (--model d0)")
     if checkpoint is None:
-        checkpoint = SHIPPED if config == shipped else fetch(config.name)
+        checkpoint = FOLDER if config == embedded else fetch(config.name)
     return Subject(config, checkpoint, choice.weights, choice.verify)
 
 
@@ -92,9 +92,9 @@ def choose_trace(choice: Choice, subject: Subject) -> Trace:
     """The reference as a trace. Raises EffconvError for one that cannot be read or does not suit the choice."""
     config, reference = subject.config, choice.reference
     if reference is None:
-        # Without TensorFlow, what the official code printed for the shipped model still proves it.
-        shipped = subject.checkpoint == SHIPPED and not _asks_for_images(choice)
-        reference = str(SHIPPED_RECORD) if shipped and version("tensorflow") is None else "tf"
+        # Without TensorFlow, what it computed of the embedded detector still proves it.
+        embedded = subject.checkpoint == FOLDER and not _asks_for_images(choice)
+        reference = str(TRACE) if embedded and version("tensorflow") is None else "tf"
     if reference == "tf":
         variables, source = official_variables(subject.checkpoint, config, subject.weights, verify=subject.verify)
         images, label = choose_images(choice, config)

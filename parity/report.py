@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
@@ -12,9 +12,6 @@ from rich.table import Table
 from ..convert.output import replacing
 from ..errors import EffconvError
 from .page import write_page
-
-if TYPE_CHECKING:
-    from .demo import Demo
 
 # Parts of the network, by the beginning of our layers' names, in the order of computation.
 PARTS = (
@@ -30,18 +27,6 @@ CHECKS = ("float64 local", "float64 accumulated", "float32 local", "float32 accu
 TABLE_WIDTH = 92
 GRADIENTS_SHOWN = 10  # on a terminal; one wrong layer changes nearly all gradients
 REPORT_KINDS = (".html", ".md", ".json")
-
-
-def print_demo(demo: "Demo", console: Console | None = None) -> None:
-    """The demonstration: what was converted, then the comparison by parts."""
-    console = console or wide_console()
-    conversion = demo.conversion
-    print_line(
-        console,
-        f"[bold]{conversion.config.name}[/bold]: {len(conversion.plan.rows)} variables converted (moving averages), "
-        f"{len(conversion.plan.dropped)} others accounted for, 0 left over",
-    )
-    print_comparison(demo.record, False, console)
 
 
 def wide_console() -> Console:

@@ -230,7 +230,7 @@ def test_bad_input(options: tuple[str, ...], message: str, pictures: Path) -> No
 
 def test_data_without_a_checkpoint(pictures: Path) -> None:
     result = CliRunner().invoke(main, ["ablate", "--coco", str(pictures), "--no-clip"])
-    assert (result.exit_code, "name the weights and the images to ablate on" in result.stderr) == (2, True)
+    assert (result.exit_code, "give both, or neither" in result.stderr) == (2, True)
 
 
 def test_the_list() -> None:

@@ -1,4 +1,4 @@
-"""`effconv demo`, `parity` and `trace`: verdicts, exit statuses, reports, and clear lines for bad input."""
+"""`effconv parity` and `trace`: verdicts, exit statuses, reports, and clear lines for bad input."""
 
 import json
 import shutil
@@ -12,10 +12,14 @@ from click.testing import CliRunner, Result
 from safetensors.numpy import load_file, save_file
 
 from effconv.cli import main
+from effconv.convert.layers import layers
+from effconv.parity.embedded import embedded_config
 from exported_graphs import frozen_graph, saved_model
 
 TINY = Path(__file__).parent / "golden" / "tiny-swish"
 RECORD = TINY / "activations_128x160.npz"
+EMBEDDED_LAYERS = len(layers(embedded_config()))
+OF_TINY = ("--model", TINY / "config.json", "--ckpt", TINY)
 
 
 def run(*arguments: object) -> Result:
@@ -49,49 +53,31 @@ def tampered(tmp_path: Path) -> Path:
     return weights
 
 
-def test_demo_passes_and_says_so() -> None:
-    done = run("demo")
-    assert done.exit_code == 0, done.output
-    assert "nothing changed on the way" in done.stdout
-    record = json.loads(run("demo", "--json").stdout)
-    assert record["ok"]
-    assert len(record["rows"]) == 130
-    assert record["variables_converted"] == 487
-
-
-def test_demo_exits_with_1_when_a_layer_differs(monkeypatch: pytest.MonkeyPatch) -> None:
-    from effconv.effdet_torch import ops
-
-    monkeypatch.setattr(ops, "BATCH_NORM_EPSILON", 1e-5)
-    done = run("demo")
-    assert done.exit_code == 1
-    assert "130 of 130 layers differ, first backbone.stem.norm (backbone/stem)" in done.stdout
-
-
 @pytest.mark.tf
-def test_without_arguments_the_shipped_model_is_proven_beside_tensorflow() -> None:
+def test_without_arguments_the_embedded_detector_is_proven_beside_tensorflow() -> None:
     done = run("parity")
     assert done.exit_code == 0, done.output
-    assert done.stdout.splitlines()[0] == "tiny-swish: nothing changed on the way: all 320 layers hold"
+    assert done.stdout.splitlines()[0] == f"shapes: nothing changed on the way: all {EMBEDDED_LAYERS} layers hold"
     assert "the official computation in TensorFlow" in done.stdout
     lines = run("parity", "--layerwise").stdout.splitlines()
-    assert sum(line.startswith("ok ") for line in lines) == 320
+    assert sum(line.startswith("ok ") for line in lines) == EMBEDDED_LAYERS
 
 
-def test_without_tensorflow_the_shipped_record_proves_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_tensorflow_its_recording_proves_it(monkeypatch: pytest.MonkeyPatch) -> None:
     from effconv.parity import layerwise
 
     monkeypatch.setattr(layerwise, "version", lambda name: None)
     done = run("parity", "--json")
     assert done.exit_code == 0, done.output
     record = json.loads(done.stdout)
-    assert record["reference"]["kind"] == "golden"
-    assert len(record["rows"]) == 130
+    assert record["images"]["label"] == "000001.jpg"
+    assert len(record["rows"]) == EMBEDDED_LAYERS
+    assert {"float64 local", "float32 local"} <= set(record["rows"][0]["checks"])
 
 
 @pytest.mark.tf
 def test_a_tampered_weight_is_found_and_its_layer_named_first(tampered: Path) -> None:
-    done = run("parity", "--candidate", tampered, "--backward")
+    done = run("parity", *OF_TINY, "--candidate", tampered, "--backward")
     assert done.exit_code == 1
     first = done.stdout.splitlines()[0]
     assert "layers differ, first backbone.blocks.5.expand (efficientnet-b0/blocks_5/conv2d/Conv2D): float64" in first
@@ -103,7 +89,7 @@ def test_raw_weights_are_explained(tmp_path: Path) -> None:
     weights = tmp_path / "raw.safetensors"
     run("tf2torch", "--model", TINY / "config.json", "--ckpt", TINY, "-o", weights, "--weights", "raw")
     report = tmp_path / "report.json"
-    done = run("parity", "--candidate", weights, "--explain", "--report", report)
+    done = run("parity", *OF_TINY, "--candidate", weights, "--explain", "--report", report)
     assert done.exit_code == 1
     record = json.loads(report.read_text())
     explained = [each["change"] for each in record["explanations"] if each["explains"]]
@@ -125,8 +111,8 @@ def test_a_trace_of_another_port_is_explained(tmp_path: Path, monkeypatch: pytes
     trace = tmp_path / "port.npz"
     with monkeypatch.context() as patch:
         patch.setattr(layerwise, "CandidateTrace", other_port)
-        assert run("trace", "--reference", "torch", "--float64", "-o", trace).exit_code == 0
-    done = run("parity", "--reference", trace, "--explain")
+        assert run("trace", *OF_TINY, "--reference", "torch", "--float64", "-o", trace).exit_code == 0
+    done = run("parity", *OF_TINY, "--reference", trace, "--explain")
     assert done.exit_code == 1
     assert "first bifpn.extra_levels.6 (resample_p6)" in done.stdout.splitlines()[0]
     explained = [line for line in done.stdout.splitlines() if line.startswith("explained")]
@@ -139,14 +125,16 @@ def test_a_trace_of_another_port_is_explained(tmp_path: Path, monkeypatch: pytes
 def test_a_recorded_trace_gives_the_same_verdict(float64: bool, tampered: Path, tmp_path: Path) -> None:
     trace = tmp_path / "trace.npz"
     options = ["--float64"] if float64 else []
-    made = run("trace", "--noise", 3, "--size", "130x129", "-o", trace, *options, "--json")
+    made = run("trace", *OF_TINY, "--noise", 3, "--size", "130x129", "-o", trace, *options, "--json")
     assert made.exit_code == 0, made.output
     assert json.loads(made.stdout)["layers"] == 320
-    good = run("parity", "--reference", trace)
+    good = run("parity", *OF_TINY, "--reference", trace)
     assert good.exit_code == 0, good.output
     assert "all 320 layers hold" in good.stdout
-    live = json.loads(run("parity", "--candidate", tampered, "--noise", 3, "--size", "130x129", "--json").stdout)
-    recorded = json.loads(run("parity", "--candidate", tampered, "--reference", trace, "--json").stdout)
+    live = json.loads(
+        run("parity", *OF_TINY, "--candidate", tampered, "--noise", 3, "--size", "130x129", "--json").stdout
+    )
+    recorded = json.loads(run("parity", *OF_TINY, "--candidate", tampered, "--reference", trace, "--json").stdout)
     assert not live["ok"]
     # A millionth of one weight is near float32's noise: whether float32 alone shows it depends on the machine's
     # kernels, but what the live reference's float32 shows, its recording shows.
@@ -165,23 +153,23 @@ def test_a_recorded_trace_gives_the_same_verdict(float64: bool, tampered: Path, 
 @pytest.mark.tf
 def test_an_exported_graph_is_a_reference(tmp_path: Path) -> None:
     graph = frozen_graph(tmp_path / "model.pb")
-    good = run("parity", "--reference", graph, "--json")
+    good = run("parity", *OF_TINY, "--reference", graph, "--json")
     assert good.exit_code == 0, good.output
     record = json.loads(good.stdout)
     assert record["reference"]["kind"] == "graph"
     assert record["reference"]["unpaired"] == []
     assert all(row["checks"]["float32 accumulated"]["noise"]["estimated"] for row in record["rows"])
-    folder = run("parity", "--reference", saved_model(tmp_path / "saved"))
+    folder = run("parity", *OF_TINY, "--reference", saved_model(tmp_path / "saved"))
     assert folder.exit_code == 0, folder.output
     recorded = tmp_path / "graph.npz"
-    assert run("trace", "--reference", graph, "-o", recorded).exit_code == 0
-    assert run("parity", "--reference", recorded).exit_code == 0
+    assert run("trace", *OF_TINY, "--reference", graph, "-o", recorded).exit_code == 0
+    assert run("parity", *OF_TINY, "--reference", recorded).exit_code == 0
 
 
 def test_reports_hold_every_layer(tmp_path: Path) -> None:
     markdown, record = tmp_path / "report.md", tmp_path / "report.json"
     for report in (markdown, record):
-        assert run("parity", "--reference", RECORD, "--report", report).exit_code == 0
+        assert run("parity", *OF_TINY, "--reference", RECORD, "--report", report).exit_code == 0
     rows = json.loads(record.read_text())["rows"]
     text = markdown.read_text()
     assert len(rows) == 130
@@ -192,7 +180,7 @@ def test_reports_hold_every_layer(tmp_path: Path) -> None:
 def test_bad_input(tmp_path: Path) -> None:
     assert "expected HEIGHTxWIDTH" in refuse("parity", "--size", "512")
     assert "--image and --noise: choose one" in refuse("parity", "--reference", "torch", "--image", "x", "--noise", 1)
-    assert "brings its own images" in refuse("parity", "--reference", RECORD, "--noise", 1)
+    assert "brings its own images" in refuse("parity", *OF_TINY, "--reference", RECORD, "--noise", 1)
     assert "expected tf, torch, a trace" in refuse("parity", "--reference", "x.bin")
     assert "not a readable trace" in refuse("parity", "--reference", tmp_path / "absent.npz")
     assert "expected a file ending in .html" in refuse("parity", "--report", tmp_path / "x.txt")
@@ -223,10 +211,10 @@ def test_a_trace_of_another_model_is_refused(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_a_fresh_process_compares_with_a_trace_without_importing_tensorflow(tmp_path: Path) -> None:
     trace = tmp_path / "trace.npz"
-    assert run("trace", "--reference", "torch", "-o", trace).exit_code == 0
+    assert run("trace", *OF_TINY, "--reference", "torch", "-o", trace).exit_code == 0
     code = (
         "import sys; from effconv.cli import main\n"
-        f"main(['parity', '--reference', {str(trace)!r}], standalone_mode=False)"
+        f"main({['parity', *map(str, OF_TINY), '--reference', str(trace)]!r}, standalone_mode=False)"
     )
     report = f"try:\n exec({code!r})\nexcept SystemExit as stop:\n print(stop.code, 'tensorflow' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", f"import sys\n{report}"], capture_output=True, text=True, check=False)

@@ -35,14 +35,16 @@ def test_every_table_is_shown_somewhere(renderer: ModuleType, repository: Path) 
 
 CONTESTS = ("bench-input", "bench-nms", "bench-eval")
 COMPARISONS = ("parity", "faults", "sensitivity", "end-to-end")
-RECORDS = (*COMPARISONS, "parity-d7x", "convert-d0", "convert-d7x", "bench-coco", *CONTESTS)
+DETECTOR = ("shapes-training", "shapes-official")
+RECORDS = (*COMPARISONS, "parity-d7x", "convert-d0", "convert-d7x", "bench-coco", *CONTESTS, *DETECTOR)
 
 
 @pytest.mark.parametrize("name", RECORDS)
 def test_records_say_where_they_come_from(name: str, repository: Path) -> None:
     record = json.loads((repository / "results" / "measured" / f"{name}.json").read_text())
-    assert {"what", "command", "provenance"} <= set(record)
+    assert {"what", "provenance"} <= set(record)
     provenance = record["provenance"]
+    assert "effconv" in (record | provenance)["command"] or ".py" in record["command"]
     assert re.fullmatch(r"[0-9a-f]{40}", provenance["git_commit"]), "measured on a commit, not on uncommitted changes"
     assert provenance["versions"]["torch"]
     assert provenance["device"] == "cpu"

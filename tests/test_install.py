@@ -36,7 +36,7 @@ def test_wheel_holds_every_module_and_data_file_and_no_tests(wheel: Path, reposi
     for part in ("", "convert/", "effdet_torch/", "parity/"):
         for module in (repository / part).glob("*.py"):
             assert f"effconv/{part}{module.name}" in names
-    for data in [*(repository / "results").glob("*/*.json"), *(repository / "tests/golden/tiny-swish").glob("model.*")]:
+    for data in [*(repository / "results").glob("*/*.json"), *(repository / "examples" / "shapes").iterdir()]:
         assert f"effconv/{data.relative_to(repository)}" in names
     assert not [name for name in names if name.startswith("effconv/tests/") and name.endswith(".py")]
     assert not [name for name in names if "constraints" in name or "Makefile" in name]

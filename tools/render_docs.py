@@ -14,7 +14,7 @@ from click.testing import CliRunner
 
 from effconv.cli import main
 from effconv.parity.comparison_benchmark import comparison_cost
-from effconv.parity.evaluation_tables import end_to_end_table
+from effconv.parity.evaluation_tables import detector_table, end_to_end_table
 from effconv.parity.tables import (
     budget_table,
     contest_text,
@@ -68,6 +68,7 @@ def tables() -> dict[str, str]:
         "convert-d0": conversion_table(records["convert-d0"]),
         "convert-d7x": conversion_table(records["convert-d7x"]),
         "end-to-end": end_to_end_table(records["end-to-end"]),
+        "detector": detector_table(records["shapes-training"], records["shapes-official"]),
         "bench-coco": engine_table(records["bench-coco"]),
         **{name: contest_text(records[name], "image") for name in ("bench-input", "bench-nms", "bench-eval")},
     }

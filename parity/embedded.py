@@ -1,0 +1,38 @@
+"""The detector that ships with effconv: trained on drawn shapes, an official-format TensorFlow checkpoint.
+
+Beside it is what the official computation in TensorFlow made of it, recorded, so that it is proven without TensorFlow:
+every layer on one picture, the detections on some, and the metrics on all held-out pictures. `make shapes-detector`
+trains it anew; `tools/record_shapes.py` records.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from ..effdet_torch.config import Config, get_config
+from ..errors import EffconvError
+from .shapes_dataset import write_shapes
+
+PACKAGE = Path(__file__).resolve().parent.parent
+FOLDER = PACKAGE / "examples" / "shapes"
+CONFIG = FOLDER / "config.json"
+TRACE = FOLDER / "trace.npz"  # every layer, on one picture
+DETECTIONS = FOLDER / "official_detections.npz"  # rows of `coco.Rows` on the first pictures
+CURVE = FOLDER / "curve.png"
+SCORES = PACKAGE / "results" / "measured" / "shapes-official.json"
+TRAINING = PACKAGE / "results" / "measured" / "shapes-training.json"
+HELD_OUT_IMAGES, HELD_OUT_SEED, HELD_OUT_SIZE = 500, 2, (128, 128)
+SPLIT = "val2017"
+
+
+def embedded_config() -> Config:
+    """The detector's configuration. Raises EffconvError when what ships with effconv is not there."""
+    missing = [path for path in (CONFIG, FOLDER / "model.index", TRACE, DETECTIONS, SCORES) if not path.is_file()]
+    if missing:
+        raise EffconvError(f"{missing[0]}: missing; it ships with effconv, so install from a complete checkout")
+    return get_config(str(CONFIG))
+
+
+def write_held_out(folder: Path, report: Callable[[int, int], None] | None = None) -> dict[str, Any]:
+    """Draw the pictures the detector was not trained on; see `shapes_dataset.write_shapes`."""
+    return write_shapes(folder, SPLIT, HELD_OUT_IMAGES, HELD_OUT_SEED, HELD_OUT_SIZE, report)
