@@ -28,6 +28,7 @@ BYTES = Unit("MB", 1e6, 1)
 LAYERS = Unit("layers", 1, 0)
 CHANGES = Unit("changes", 1, 0)
 IMAGES = Unit("images", 1, 0)
+ROWS = Unit("rows", 1, 0)
 EVALUATIONS = Unit("evaluations", 1, 0)
 
 

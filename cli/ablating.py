@@ -3,13 +3,17 @@
 import shlex
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from .options import PATH, json_option, model_option, print_json
+
+if TYPE_CHECKING:
+    from ..parity.ablation_list import Ablation
+    from ..parity.ablation_run import Study
 
 
 class AblateCommand(click.Command):
@@ -31,14 +35,20 @@ class AblateCommand(click.Command):
 @model_option(required=False)
 @click.option("--ckpt", type=PATH, help="Checkpoint or converted weights; default: the embedded detector.")
 @click.option("--coco", type=PATH, help="Dataset folder; default: the embedded detector's held-out pictures.")
+@click.option(
+    "--min-score", type=click.FloatRange(0, 1), multiple=True, help="Ablate: drop detections up to this score."
+)
+@click.option("--anchors", multiple=True, help="Ablate: official, legacy, or a JSON file of anchors.")
 @click.option("--split", help="Default: val2017, or the only one there is.")
 @click.option("--limit", type=click.IntRange(min=2), help="Only the first N images.")
 @click.option("--batch", type=click.IntRange(min=1), default=16, show_default=True, help="Images at a time.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the resampling.")
 @click.option("--resamples", type=click.IntRange(min=1), default=1000, show_default=True, help="Of the intervals.")
 @click.option("--cache", type=PATH, help="Keep inputs and raw outputs in this folder for the next run.")
+@click.option("--device", default="cpu", show_default=True, help="cpu, cuda, ...: where the network runs.")
 @click.option("--report", type=PATH, help="Write a page (.html) with a chart here.")
-@click.option("--record", type=PATH, help="Write the record (JSON) here too.")
+@click.option("--record", type=PATH, help="Write the record (JSON) here too; finished rows are kept beside it.")
+@click.option("--resume", is_flag=True, help="Go on with a run that was cut off; needs --record.")
 @json_option
 @click.pass_context
 def ablate_command(
@@ -56,45 +66,53 @@ def ablate_command(
     `effconv ablate --no-same-maxpool` answers for one; `--list` names all. Intervals are of a paired bootstrap over
     images: a change is better or worse when its interval excludes 0.
     """
-    from ..errors import EffconvError
     from ..parity.ablation_list import ABLATIONS
     from ..parity.ablation_page import write_ablation_page
-    from ..parity.ablation_table import ablation_line
+    from ..parity.finished_rows import FinishedRows
+    from ..parity.report import write_record
     from ..parity.waterfall import waterfall_lines
 
     if listing:
         for each in ABLATIONS.values():
             click.echo(f"--{each.name:24} {each.stage:8} {each.summary}")
         return
-    names = context.meta["ablations"]
-    unknown = [name for name in names if name not in ABLATIONS]
-    if unknown:
-        raise EffconvError(f"--{unknown[0]}: no such option or ablation; `effconv ablate --list` names all")
-    if not names and not everything:
-        raise EffconvError(
-            "name what to ablate, such as --no-same-maxpool, or --all; `effconv ablate --list` names all"
-        )
+    named = _named(context.meta["ablations"], chosen, everything)
     with tempfile.TemporaryDirectory() as temporary:
-        folder = Path(temporary)
-        if waterfall:
-            record = _split(chosen, names, folder)
-        else:
-            record = _run(chosen, names, everything, combine, folder, not as_json and ablation_line)
-    if waterfall:
-        if not as_json:
-            click.echo("\n".join(waterfall_lines(record)))
-    else:
-        if chosen["report"]:
-            write_ablation_page(record, chosen["report"])
+        study = _study(chosen, Path(temporary))
+        record = _split(study, named) if waterfall else _run(study, named, everything, combine, as_json)
+    if record is None:
+        return  # one of several processes, of which the first reports
+    if waterfall and not as_json:
+        click.echo("\n".join(waterfall_lines(record)))
+    if not waterfall and chosen["report"]:
+        write_ablation_page(record, chosen["report"])
     if chosen["record"]:
-        from ..parity.report import write_record
-
         write_record(record, chosen["record"])
+        FinishedRows(chosen["record"], {}).remove()
     if as_json:
         print_json(record)
 
 
-def _study(chosen: dict[str, Any], folder: Path) -> Any:
+def _named(names: Sequence[str], chosen: dict[str, Any], everything: bool) -> "list[Ablation]":
+    """The ablations asked for, in the order of the command line but those with a value last."""
+    from ..errors import EffconvError
+    from ..parity.ablation_list import ABLATIONS
+    from ..parity.ablation_options import anchors_of, min_score
+
+    unknown = [name for name in names if name not in ABLATIONS]
+    if unknown:
+        raise EffconvError(f"--{unknown[0]}: no such option or ablation; `effconv ablate --list` names all")
+    scores, anchors = chosen.pop("min_score"), chosen.pop("anchors")
+    named = [ABLATIONS[name] for name in names]
+    named += [min_score(score) for score in scores] + [anchors_of(choice) for choice in anchors]
+    if not named and not everything:
+        raise EffconvError(
+            "name what to ablate, such as --no-same-maxpool, or --all; `effconv ablate --list` names all"
+        )
+    return named
+
+
+def _study(chosen: dict[str, Any], folder: Path) -> "Study":
     from ..errors import EffconvError
     from ..parity.ablation_run import Study
     from ..parity.embedded import CONFIG, FOLDER, embedded_config, write_held_out
@@ -103,43 +121,51 @@ def _study(chosen: dict[str, Any], folder: Path) -> Any:
     checkpoint, model, coco = chosen["ckpt"], chosen["model"], chosen["coco"]
     if (checkpoint is None) != (coco is None):
         raise EffconvError("--ckpt and --coco: give both, or neither for the embedded detector")
+    if chosen["resume"] and chosen["record"] is None:
+        raise EffconvError("--resume: name the --record of the run to go on with")
     if checkpoint is None:
         embedded_config()
         checkpoint, model, coco = FOLDER, str(CONFIG), folder / "pictures"
         with progress("drawing", IMAGES) as report:
             write_held_out(coco, report)
-    names = ("split", "limit", "batch", "seed", "resamples", "cache")
-    return Study(checkpoint=checkpoint, model=model, coco=coco, **{name: chosen[name] for name in names})
+    names = ("split", "limit", "batch", "seed", "resamples", "cache", "device", "resume")
+    given = {name: chosen[name] for name in names}
+    return Study(checkpoint=checkpoint, model=model, coco=coco, rows=chosen["record"], **given)
 
 
-def _split(chosen: dict[str, Any], names: list[str], folder: Path) -> dict[str, Any]:
-    from ..parity.ablation_list import ABLATIONS
+def _split(study: "Study", named: "list[Ablation]") -> dict[str, Any] | None:
     from ..parity.ablation_run import split_gap
 
-    return split_gap(
-        _study(chosen, folder), [ABLATIONS[name] for name in names], shlex.join(["effconv", *sys.argv[1:]])
-    )
+    return split_gap(study, named, _command())
 
 
 def _run(
-    chosen: dict[str, Any], names: list[str], everything: bool, combine: bool, folder: Path, line: Any
-) -> dict[str, Any]:
+    study: "Study", named: "list[Ablation]", everything: bool, combine: bool, quiet: bool
+) -> dict[str, Any] | None:
     from ..errors import EffconvError
     from ..loading import load
-    from ..parity.ablation_list import ABLATIONS, Ablation, fitting
+    from ..parity.ablation_list import ABLATIONS, fitting
     from ..parity.ablation_run import run_study
+    from ..parity.ablation_table import ablation_line
     from ..parity.pipeline import Settings, build
     from ..parity.pipeline_mistakes import Setup
+    from ..progress import ROWS, progress
 
-    study = _study(chosen, folder)
     network = load(study.checkpoint, model=study.model)
     fits = fitting(Setup(model=network, pipeline=build(network.config, Settings())))
-    rows: list[list[Ablation]] = [[each] for each in fits] if everything else [[ABLATIONS[name]] for name in names]
-    misfits = [each.name for (each,) in rows if each not in fits]
+    misfits = [each.name for each in named if each is ABLATIONS.get(each.name) and each not in fits]
     if misfits:
         raise EffconvError(f"--{misfits[0]}: {network.config.name} has nothing that it changes")
-    if combine:
-        rows.append([ABLATIONS[name] for name in names])
-    tell: Callable[[Any], None] = lambda row: click.echo(line(row)) if line else None  # noqa: E731
-    command = shlex.join(["effconv", *sys.argv[1:]])
-    return run_study(study, rows, command, tell)
+    asked = [*fits, *(each for each in named if each not in fits)] if everything else named
+    rows = [[each] for each in asked] + ([named] if combine else [])
+
+    def tell(row: Mapping[str, Any]) -> None:
+        if not quiet:
+            click.echo(ablation_line(row))
+
+    with progress("ablating", ROWS) as report:
+        return run_study(study, rows, _command(), tell, report)
+
+
+def _command() -> str:
+    return shlex.join(["effconv", *sys.argv[1:]])

@@ -28,6 +28,11 @@ def flatten_levels(outputs: Sequence[Tensor], values: int) -> Tensor:
     )
 
 
+def chosen_codes(selection: Selection, codes: Tensor) -> Tensor:
+    """Box codes (B, K, 4) of the selected pairs, of codes (B, N, 4) of all anchors."""
+    return torch.gather(codes, 1, selection.anchors[..., None].expand(-1, -1, 4))
+
+
 def best_class(logits: Tensor) -> Selection:
     """The best class of each anchor, (B, N, C) -> N pairs in the anchors' order; the first class where several tie.
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from ..errors import EffconvError
 from . import eigen
 from .anchors import decode_boxes, feature_sizes, official_anchors
-from .candidates import Selection, TopPairs, all_pairs, best_class, flatten_levels
+from .candidates import Selection, TopPairs, all_pairs, best_class, chosen_codes, flatten_levels
 from .config import Config
 from .detections import Detections
 from .nms import AcrossClasses, Candidates, Combined, PerClass
@@ -67,25 +67,33 @@ class Postprocessor:
 
     def flat(self, logits: Tensor, codes: Tensor, image_scales: Tensor | None = None) -> Detections:
         """The same from logits (B, N, C) and box codes (B, N, 4) float32, N in the anchors' order."""
-        detections = self.nms(self.decoded(logits, codes))
+        return self.finish(self.decoded(logits, codes), image_scales)
+
+    def finish(self, candidates: Candidates, image_scales: Tensor | None = None) -> Detections:
+        """Detections of candidates: suppressed, clipped and scaled."""
+        detections = self.nms(candidates)
         detections = detections._replace(boxes=self.clip(detections.boxes, self.config.image_size))
         return detections if image_scales is None else detections.scaled(image_scales)
 
     def decoded(self, logits: Tensor, codes: Tensor) -> Candidates:
         """What suppression is given, from logits (B, N, C) and box codes (B, N, 4), N in the anchors' order."""
         selection = self.candidates(logits)
+        if selection.anchors.shape[1] <= codes.shape[1]:
+            return self.selected(selection, chosen_codes(selection, codes))
+        # Every anchor's box once, rather than one copy per class.
+        anchors = self.anchors(self.config).to(codes.device).expand(codes.shape)
+        return self._candidates(selection, selection.anchors, codes, anchors)
+
+    def selected(self, selection: Selection, codes: Tensor) -> Candidates:
+        """The same from pairs that were selected before, and the box codes (B, K, 4) of each."""
+        box_of = torch.arange(codes.shape[1], device=codes.device).expand(selection.anchors.shape)
+        anchors = self.anchors(self.config).to(codes.device)[selection.anchors]
+        return self._candidates(selection, box_of, codes, anchors)
+
+    def _candidates(self, selection: Selection, box_of: Tensor, codes: Tensor, anchors: Tensor) -> Candidates:
         _require_finite(selection.logits.clamp(min=torch.finfo(torch.float32).min), "class logits")
-        anchors = self.anchors(self.config).to(codes.device)
-        pairs, boxes = selection.anchors.shape[1], codes.shape[1]
-        if pairs > boxes:  # every anchor's box once, rather than one copy per class
-            box_of, chosen_codes, chosen_anchors = selection.anchors, codes, anchors.expand(codes.shape)
-        else:
-            box_of = torch.arange(pairs, device=codes.device).expand(selection.anchors.shape)
-            chosen_codes = torch.gather(codes, 1, selection.anchors[..., None].expand(-1, -1, 4))
-            chosen_anchors = anchors[selection.anchors]
-        _require_finite(chosen_codes, "box codes")
-        scores = self.sigmoid(selection.logits)
-        return Candidates(self.decode(chosen_codes, chosen_anchors), scores, selection.classes, box_of)
+        _require_finite(codes, "box codes")
+        return Candidates(self.decode(codes, anchors), self.sigmoid(selection.logits), selection.classes, box_of)
 
     def _check_shapes(self, class_logits: Sequence[Tensor], box_codes: Sequence[Tensor]) -> None:
         config = self.config

@@ -163,7 +163,7 @@ _ROWS = (
             f"detections scored {score} or less dropped",
             _nms(PerClass(Gaussian(score_threshold=score))),
         )
-        for score in (0.01, 0.05, 0.2, 0.4)
+        for score in (0.001, 0.01, 0.05, 0.2, 0.4)
     ),
     *(
         Ablation(

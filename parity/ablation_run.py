@@ -5,10 +5,11 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from ..effdet_torch.detections import coco_rows, found
 from ..errors import EffconvError
@@ -18,9 +19,10 @@ from .bootstrap import RESAMPLES, metrics_of, paired
 from .category_map import choose_categories
 from .coco import METRICS, Rows
 from .dataset import Dataset, read_dataset
-from .detect import Running, run_key
+from .detect import Group, Running, run_key
+from .finished_rows import FinishedRows
 from .matches import Matches, match_detections
-from .output_cache import OutputCache, Outputs
+from .output_cache import OutputCache, Outputs, Selected
 from .pipeline import Settings, build
 from .pipeline_mistakes import Setup
 from .provenance import provenance
@@ -44,44 +46,56 @@ class Study:
     workers: int = 0
     seed: int = 0
     resamples: int = RESAMPLES
+    device: str = "cpu"
     cache: Path | None = None  # a folder for inputs and raw outputs; None: one that is removed afterwards
+    rows: Path | None = None  # the record whose finished rows are kept beside it; None: nowhere
+    resume: bool = False
 
 
 class Ablator:
-    """A baseline and its images. Every row is one evaluation of a setup, compared with the baseline's."""
+    """A baseline and its images. Every row is one evaluation of a setup, compared with the baseline's.
 
-    def __init__(self, study: Study, folder: Path):
-        self.study = study
+    The processes of `group` share the images by turns; each has the detections of all, and so every row.
+    """
+
+    def __init__(self, study: Study, folder: Path, group: Group):
+        self.study, self.group = study, group
         self.dataset: Dataset = read_dataset(study.coco, study.split)
         model = load(study.checkpoint, model=study.model)
         self.images = self.dataset.images[: study.limit]
         self.renamed = choose_categories(model.config, self.dataset, study.category_map)
         self.baseline = Setup(model=model, pipeline=build(model.config, study.settings))
-        self.cache = OutputCache(folder, self.images, study.batch, study.workers)
-        self.key = run_key(model, self.baseline.pipeline, self.dataset, Running(batch=study.batch))
+        if len(self.images) < group.size:
+            raise EffconvError(f"{len(self.images)} images for {group.size} processes; start no more than images")
+        self.mine = self.images[group.rank :: group.size]
+        self.cache = OutputCache(folder, self.mine, study.batch, study.workers, study.device)
+        running = Running(batch=study.batch, device=study.device)
+        self.key = run_key(model, self.baseline.pipeline, self.dataset, running)
         self._matches: Matches | None = None
 
     def row(self, ablations: Sequence[Ablation], report: Report | None = None) -> dict[str, Any]:
         """The changes made together, or the baseline: metrics, differences with intervals and speed as plain values."""
         setup = self.changed(ablations)
-        outputs, scales = self._outputs(setup, ablations, report)
+        cached = self.cached(setup, ablations, report)
         started = time.perf_counter()
-        rows = self.detections(setup, outputs, scales)
-        seconds = (time.perf_counter() - started) / len(self.images)
+        rows = self.detections(setup, cached)
+        seconds = (time.perf_counter() - started) / max(len(self.mine), 1)
         matches = match_detections(self.dataset, rows, self.images)
-        if self._matches is None and not ablations:
+        if not ablations:
             self._matches = matches
+        elif not self.study.cache:
+            self.cache.forget(cached.own)  # of a large dataset they take gigabytes
         whole = metrics_of(matches)[0]
         compared = paired(matches, self.baseline_matches(), self.study.seed, self.study.resamples)
         return {
-            "name": " + ".join(each.name for each in ablations) or "baseline",
+            "name": row_name(ablations),
             "stage": ablations[-1].stage if ablations else None,
             "summary": "; ".join(each.summary for each in ablations),
             "published": [each.published for each in ablations if each.published],
             "metrics": dict(zip(METRICS, whole.tolist(), strict=True)),
             "differences": {name: each._asdict() for name, each in compared.items()},
             "verdict": compared["AP"].verdict,
-            "network_seconds_per_image": outputs.seconds_per_image,
+            "network_seconds_per_image": cached.outputs.seconds_per_image,
             "decode_seconds_per_image": seconds,
         }
 
@@ -95,58 +109,77 @@ class Ablator:
     def metric(self, ablations: Sequence[Ablation], name: str = "AP") -> float:
         """One metric with the changes made together."""
         setup = self.changed(ablations)
-        rows = self.detections(setup, *self._outputs(setup, ablations, None))
+        rows = self.detections(setup, self.cached(setup, ablations))
         return float(metrics_of(match_detections(self.dataset, rows, self.images))[0, METRICS.index(name)])
 
     def baseline_matches(self) -> Matches:
         """The baseline's detections, matched."""
         if self._matches is None:
-            rows = self.detections(self.baseline, *self._outputs(self.baseline, [], None))
+            rows = self.detections(self.baseline, self.cached(self.baseline, []))
             self._matches = match_detections(self.dataset, rows, self.images)
         return self._matches
 
-    def detections(self, setup: Setup, outputs: Outputs, scales: np.ndarray) -> Rows:
-        """(N, 7) detections of all images from raw outputs."""
-        tables = [np.zeros((0, 7))]
-        for place, image in enumerate(self.images):
-            logits, codes = (torch.from_numpy(np.array(each[place : place + 1])) for each in outputs[:2])
-            detections = setup.pipeline.postprocess.flat(logits, codes, torch.tensor(scales[place : place + 1]))
+    def detections(self, setup: Setup, cached: "Cached") -> Rows:
+        """(N, 7) detections of all images, of all processes."""
+        steps, tables = setup.pipeline.postprocess, []
+        for place, image in enumerate(self.mine):
+            if cached.selected:
+                candidates = steps.selected(*cached.selected.of(place))
+            else:
+                outputs = (torch.from_numpy(np.array(each[place : place + 1])) for each in cached.outputs[:2])
+                candidates = steps.decoded(*outputs)
+            detections = steps.finish(candidates, torch.tensor(cached.scales[place : place + 1]))
             tables.append(coco_rows(found(detections, 0), [0])[0].astype(np.float64))
             tables[-1][:, 0] = image.id
-        rows = setup.categories(np.concatenate(tables), self.dataset)
+        rows = np.concatenate([np.zeros((0, 7)), *(table for part in self.group.gather(tables) for table in part)])
+        rows = setup.categories(rows, self.dataset)
         if self.renamed:
             rows[:, 6] = [self.renamed.get(int(number), int(number)) for number in rows[:, 6]]
         return rows
 
-    def _outputs(
-        self, setup: Setup, ablations: Sequence[Ablation], report: Report | None
-    ) -> tuple[Outputs, np.ndarray]:
-        """Raw outputs, computed anew only where the input, the weights or the network are changed."""
+    def cached(self, setup: Setup, ablations: Sequence[Ablation], report: Report | None = None) -> "Cached":
+        """What the setup's decoding is given: computed anew only where input, weights or network are changed."""
 
         def names(*stages: str) -> list[str]:
             return [each.name for each in ablations if each.stage in stages]
 
-        inputs = self.cache.inputs({**self.key, "changes": names("input")}, setup.pipeline.preprocess, report)
+        input_key = {**self.key, "changes": names("input")}
         key = {**self.key, "changes": names("input", "weights", "network")}
-        return self.cache.outputs(key, setup.model, inputs, report), inputs.scales
+        inputs = self.cache.inputs(input_key, setup.pipeline.preprocess, report)
+        outputs = self.cache.outputs(key, setup.model, inputs, report)
+        select = setup.pipeline.postprocess.candidates
+        official = select == self.baseline.pipeline.postprocess.candidates
+        selected = self.cache.selected(key, select, outputs) if official else None
+        entries = [{"inputs": input_key}, {"outputs": key}, {"selected": key}]
+        own = [entry for entry in entries if any(of["changes"] for of in entry.values())]
+        return Cached(outputs, selected, inputs.scales, own)
 
 
-def split_gap(study: Study, ablations: Sequence[Ablation], command: str) -> dict[str, Any]:
-    """The record of the gap in AP between the baseline and all changes together (`waterfall.waterfall`)."""
+class Cached(NamedTuple):
+    """What decoding is given: raw outputs, what the official step selects of them, and original pixels per pixel."""
+
+    outputs: Outputs
+    selected: Selected | None  # None: selected otherwise, from the outputs
+    scales: NDArray[np.float32]  # (I,)
+    own: list[dict[str, Any]]  # entries of the cache that are not the baseline's
+
+
+def row_name(ablations: Sequence[Ablation]) -> str:
+    """What a row is called by."""
+    return " + ".join(each.name for each in ablations) or "baseline"
+
+
+def split_gap(study: Study, ablations: Sequence[Ablation], command: str) -> dict[str, Any] | None:
+    """The record of the gap in AP between the baseline and all changes together (`waterfall.waterfall`).
+
+    None in every process of a group but its first.
+    """
     by_name = {each.name: each for each in ablations}
-    with tempfile.TemporaryDirectory() as temporary:
-        ablator = Ablator(study, study.cache or Path(temporary))
+    group = Group()
+    with group.joined(study.device), tempfile.TemporaryDirectory() as temporary:
+        ablator = Ablator(study, study.cache or Path(temporary), group)
         found = waterfall(list(by_name), lambda chosen: ablator.metric([by_name[name] for name in chosen]))
-    return {
-        "what": "the gap in AP between two pipelines, split over their differences",
-        "command": command,
-        "model": ablator.baseline.model.config.name,
-        "checkpoint": study.checkpoint.name,
-        "baseline": ablator.key,
-        "images": len(ablator.images),
-        **found,
-        "provenance": provenance(),
-    }
+    return None if group.rank else _record("the gap in AP between two pipelines, split", ablator, command) | found
 
 
 def run_study(
@@ -155,30 +188,55 @@ def run_study(
     command: str,
     tell: Callable[[Mapping[str, Any]], None],
     report: Report | None = None,
-) -> dict[str, Any]:
-    """The record of a baseline and of every row of changes made together; `tell(row)` is called as each is done.
+) -> dict[str, Any] | None:
+    """The record of a baseline and of every row of changes made together; None in every process but a group's first.
 
-    `report(done, total)` counts rows. Raises EffconvError for bad input.
+    `tell(row)` is called as each is done, and `report(done, total)` counts them, in the first process. Raises
+    EffconvError for bad input.
     """
     if study.limit is not None and study.limit < 2:
         raise EffconvError("an interval needs at least two images; give a larger --limit")
-    with tempfile.TemporaryDirectory() as temporary:
-        ablator = Ablator(study, study.cache or Path(temporary))
+    group = Group()
+    with group.joined(study.device), tempfile.TemporaryDirectory() as temporary:
+        ablator = Ablator(study, study.cache or Path(temporary), group)
+        settings = {"resamples": study.resamples, "seed": study.seed}
+        images = [image.id for image in ablator.images]
+        kept = FinishedRows(study.rows, {**ablator.key, **settings, "images": images}) if study.rows else None
+        earlier = group.share(_earlier(kept, study.resume) if group.rank == 0 else None)
         found = []
         for place, ablations in enumerate([(), *rows]):
-            found.append(ablator.row(ablations))
+            name = row_name(ablations)
+            found.append(earlier.get(name) or ablator.row(ablations))
+            if group.rank:
+                continue
+            if kept and name not in earlier:
+                kept.add(found[-1])
             tell(found[-1])
             if report:
                 report(place + 1, len(rows) + 1)
+    if group.rank:
+        return None
+    record = _record("what details of a port cost: one change at a time beside one baseline", ablator, command)
+    return record | settings | {"processes": group.size, "rows": found}
+
+
+def _earlier(kept: FinishedRows | None, resume: bool) -> dict[str, Any] | EffconvError:
+    try:
+        found = kept.read() if kept and resume else {}
+    except EffconvError as error:
+        return error  # raised by every process, so that none waits for the others
+    if kept and not found:
+        kept.start()
+    return found
+
+
+def _record(what: str, ablator: Ablator, command: str) -> dict[str, Any]:
     return {
-        "what": "what details of a port cost: one change at a time beside one baseline",
+        "what": what,
         "command": command,
         "model": ablator.baseline.model.config.name,
-        "checkpoint": study.checkpoint.name,
+        "checkpoint": ablator.study.checkpoint.name,
         "baseline": ablator.key,
         "images": len(ablator.images),
-        "resamples": study.resamples,
-        "seed": study.seed,
-        "rows": found,
         "provenance": provenance(),
     }

@@ -1,4 +1,7 @@
-"""A network's inputs and raw outputs for the images of a dataset, computed once and kept on disk, memory-mapped."""
+"""A network's inputs, raw outputs and what is selected of them, for the images of a dataset.
+
+Computed once and kept on disk, memory-mapped.
+"""
 
 import contextlib
 import hashlib
@@ -13,7 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ..effdet_torch.candidates import flatten_levels
+from ..effdet_torch.candidates import Selection, chosen_codes, flatten_levels
 from ..effdet_torch.model import EfficientDet
 from ..effdet_torch.preprocess import Preprocessor
 from ..errors import EffconvError
@@ -21,6 +24,7 @@ from .dataset import Image
 from .image_stream import stream
 
 Report = Callable[[int, int], None]
+SELECTED = {"logits": np.float32, "anchors": np.int32, "classes": np.int16, "codes": np.float32}
 
 
 class Inputs(NamedTuple):
@@ -38,11 +42,25 @@ class Outputs(NamedTuple):
     seconds_per_image: float  # of the network alone, the median over batches
 
 
+class Selected(NamedTuple):
+    """The pairs of anchor and class of all images that go on to suppression, K of each, and their box codes."""
+
+    logits: NDArray[np.float32]  # (I, K)
+    anchors: NDArray[np.int32]  # (I, K)
+    classes: NDArray[np.int16]  # (I, K), from 0
+    codes: NDArray[np.float32]  # (I, K, 4)
+
+    def of(self, place: int) -> tuple[Selection, torch.Tensor]:
+        """One image's as `Postprocessor.selected` takes them."""
+        logits, anchors, classes, codes = (torch.from_numpy(np.array(each[place : place + 1])) for each in self)
+        return Selection(logits, anchors.long(), classes.long()), codes
+
+
 class OutputCache:
     """A folder of arrays, each under the digest of all that it depends on."""
 
-    def __init__(self, folder: Path, images: Sequence[Image], batch: int, workers: int):
-        self.folder, self.images, self.batch, self.workers = folder, images, batch, workers
+    def __init__(self, folder: Path, images: Sequence[Image], batch: int, workers: int, device: str = "cpu"):
+        self.folder, self.images, self.batch, self.workers, self.device = folder, images, batch, workers, device
 
     def inputs(self, key: Mapping[str, Any], preprocess: Preprocessor, report: Report | None = None) -> Inputs:
         """Inputs by `preprocess`, which `key` stands for. Raises EffconvError for an image that cannot be read."""
@@ -73,24 +91,28 @@ class OutputCache:
         count = len(self.images)
         with self._entry({"outputs": key}) as folder:
             if folder:
+                network = model.to(self.device)
                 arrays: list[np.memmap[Any, np.dtype[np.float32]]] = []
                 seconds = []
                 for start in range(0, count, self.batch):
-                    rows = slice(start, min(start + self.batch, count))
+                    given = inputs.images[start : start + self.batch]
+                    rows = slice(start, start + len(given))
+                    # Always whole batches: a network may round a smaller one differently.
+                    batch = torch.zeros(self.batch, *given.shape[1:])
+                    batch[: len(given)] = torch.from_numpy(np.array(given))
                     began = time.perf_counter()
                     with torch.inference_mode():
-                        logits, codes = model(torch.from_numpy(np.array(inputs.images[rows])))
-                    seconds.append((time.perf_counter() - began) / (rows.stop - rows.start))
+                        made = network(batch.to(self.device))
+                        logits, codes = ([level[: len(given)].float().cpu() for level in kind] for kind in made)
+                    seconds.append((time.perf_counter() - began) / self.batch)
                     flat = flatten_levels(logits, model.config.num_classes), flatten_levels(codes, 4)
                     if not arrays:
                         arrays = [
-                            np.lib.format.open_memmap(
-                                folder / f"{name}.npy", "w+", np.float32, (count, *each.shape[1:])
-                            )
+                            _memmap(folder / f"{name}.npy", (count, *each.shape[1:]))
                             for name, each in zip(("logits", "codes"), flat, strict=True)
                         ]
                     for array, each in zip(arrays, flat, strict=True):
-                        array[rows] = each.float().numpy()
+                        array[rows] = each.numpy()
                     if report:
                         report(rows.stop, count)
                 for array in arrays:
@@ -99,6 +121,35 @@ class OutputCache:
         place = self._place({"outputs": key})
         logits, codes = (np.load(place / f"{name}.npy", mmap_mode="r") for name in ("logits", "codes"))
         return Outputs(logits, codes, json.loads((place / "seconds.json").read_text()))
+
+    def selected(
+        self, key: Mapping[str, Any], select: Callable[[torch.Tensor], Selection], outputs: Outputs
+    ) -> Selected:
+        """What `select` takes of `outputs`; `key` stands for both."""
+        count = len(self.images)
+        with self._entry({"selected": key}) as folder:
+            if folder:
+                arrays: list[Any] = []
+                for place in range(count):
+                    logits, codes = (torch.from_numpy(np.array(each[place : place + 1])) for each in outputs[:2])
+                    selection = select(logits)
+                    row = *selection, chosen_codes(selection, codes)
+                    if not arrays:
+                        arrays = [
+                            _memmap(folder / f"{name}.npy", (count, *each.shape[1:]), dtype)
+                            for (name, dtype), each in zip(SELECTED.items(), row, strict=True)
+                        ]
+                    for array, each in zip(arrays, row, strict=True):
+                        array[place] = each[0].numpy()
+                for array in arrays:
+                    array.flush()
+        stored = self._place({"selected": key})
+        return Selected(*(np.load(stored / f"{name}.npy", mmap_mode="r") for name in SELECTED))
+
+    def forget(self, keys: Sequence[Mapping[str, Any]]) -> None:
+        """Remove entries."""
+        for key in keys:
+            shutil.rmtree(self._place(key), ignore_errors=True)
 
     def _place(self, key: Mapping[str, Any]) -> Path:
         everything = {**key, "images": [image.id for image in self.images], "batch": self.batch}
@@ -121,5 +172,5 @@ class OutputCache:
             shutil.rmtree(unfinished, ignore_errors=True)
 
 
-def _memmap(path: Path, shape: tuple[int, ...]) -> np.memmap[Any, np.dtype[np.float32]]:
-    return np.lib.format.open_memmap(path, "w+", np.float32, shape)
+def _memmap(path: Path, shape: tuple[int, ...], dtype: type = np.float32) -> np.memmap[Any, Any]:
+    return np.lib.format.open_memmap(path, "w+", dtype, shape)
