@@ -44,6 +44,7 @@ bench: $(VENV)/installed-for-tests
 	$(BIN)/effconv bench nms --record results/measured/bench-nms.json
 	$(BIN)/effconv bench input --images $(SHARED)/coco/val2017_66/val2017 --record results/measured/bench-input.json
 	$(BIN)/effconv bench eval --coco $(SHARED)/coco/val2017_66 --record results/measured/bench-eval.json
+	$(BIN)/effconv ablate --all --record results/measured/ablations.json
 	$(BIN)/python tools/record_parity.py $(SHARED)
 	$(BIN)/python tools/record_end_to_end.py $(SHARED)
 	$(BIN)/python tools/record_faults.py

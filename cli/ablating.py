@@ -143,19 +143,16 @@ def _run(
     study: "Study", named: "list[Ablation]", everything: bool, combine: bool, quiet: bool
 ) -> dict[str, Any] | None:
     from ..errors import EffconvError
-    from ..loading import load
     from ..parity.ablation_list import ABLATIONS, fitting
-    from ..parity.ablation_run import run_study
+    from ..parity.ablation_run import official_setup, run_study
     from ..parity.ablation_table import ablation_line
-    from ..parity.pipeline import Settings, build
-    from ..parity.pipeline_mistakes import Setup
     from ..progress import ROWS, progress
 
-    network = load(study.checkpoint, model=study.model)
-    fits = fitting(Setup(model=network, pipeline=build(network.config, Settings())))
+    setup = official_setup(study)
+    fits = fitting(setup)
     misfits = [each.name for each in named if each is ABLATIONS.get(each.name) and each not in fits]
     if misfits:
-        raise EffconvError(f"--{misfits[0]}: {network.config.name} has nothing that it changes")
+        raise EffconvError(f"--{misfits[0]}: {setup.model.config.name} has nothing that it changes")
     asked = [*fits, *(each for each in named if each not in fits)] if everything else named
     rows = [[each] for each in asked] + ([named] if combine else [])
 

@@ -30,6 +30,7 @@ from .pipeline_mistakes import (
     padded_black,
     resize_rounded,
     resized_to,
+    with_raw_weights,
 )
 
 STAGES = ("input", "weights", "network", "decode")
@@ -125,6 +126,7 @@ _ROWS = (
     Ablation("pad-black", "input", "images padded before normalising: with black, not the mean colour", padded_black),
     Ablation("smaller-input", "input", "input sides a quarter smaller", resized_to(0.75)),
     Ablation("larger-input", "input", "input sides a quarter larger", resized_to(1.25)),
+    Ablation("raw-weights", "weights", "weights as training left them, not their moving averages", with_raw_weights),
     Ablation(
         "bfloat16-weights", "weights", "kernels rounded to bfloat16", _weights(lambda w: w.bfloat16().to(w.dtype))
     ),
@@ -196,4 +198,6 @@ def fitting(setup: Setup) -> list[Ablation]:
     """Those whose change a setup's model has what it takes for, stage by stage."""
     config = setup.model.config
     found = [each for each in _ROWS if each.name not in CHANGES or CHANGES[each.name].fits(config)]
+    if setup.raw is None:
+        found.remove(ABLATIONS["raw-weights"])
     return sorted(found, key=lambda each: STAGES.index(each.stage))

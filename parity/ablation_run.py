@@ -11,6 +11,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from ..convert.apply import plan
+from ..convert.sources import open_checkpoint
 from ..effdet_torch.detections import coco_rows, found
 from ..errors import EffconvError
 from ..loading import load
@@ -20,6 +22,7 @@ from .category_map import choose_categories
 from .coco import METRICS, Rows
 from .dataset import Dataset, read_dataset
 from .detect import Group, Running, run_key
+from .evaluation import CHECKPOINT_ENDINGS
 from .finished_rows import FinishedRows
 from .matches import Matches, match_detections
 from .output_cache import OutputCache, Outputs, Selected
@@ -61,10 +64,10 @@ class Ablator:
     def __init__(self, study: Study, folder: Path, group: Group):
         self.study, self.group = study, group
         self.dataset: Dataset = read_dataset(study.coco, study.split)
-        model = load(study.checkpoint, model=study.model)
+        self.baseline = official_setup(study)
+        model = self.baseline.model
         self.images = self.dataset.images[: study.limit]
         self.renamed = choose_categories(model.config, self.dataset, study.category_map)
-        self.baseline = Setup(model=model, pipeline=build(model.config, study.settings))
         if len(self.images) < group.size:
             raise EffconvError(f"{len(self.images)} images for {group.size} processes; start no more than images")
         self.mine = self.images[group.rank :: group.size]
@@ -162,6 +165,15 @@ class Cached(NamedTuple):
     selected: Selected | None  # None: selected otherwise, from the outputs
     scales: NDArray[np.float32]  # (I,)
     own: list[dict[str, Any]]  # entries of the cache that are not the baseline's
+
+
+def official_setup(study: Study) -> Setup:
+    """What is ablated: the published weights and the official pipeline, and the raw weights where there are any."""
+    model, path = load(study.checkpoint, model=study.model), study.checkpoint
+    raw = None
+    if path.suffix not in CHECKPOINT_ENDINGS and plan(open_checkpoint(path), model.config, "raw").weights == "raw":
+        raw = load(path, model=model.config, weights="raw")
+    return Setup(model=model, pipeline=build(model.config, study.settings), raw=raw)
 
 
 def row_name(ablations: Sequence[Ablation]) -> str:

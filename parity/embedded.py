@@ -21,7 +21,7 @@ DETECTIONS = FOLDER / "official_detections.npz"  # rows of `coco.Rows` on the fi
 CURVE = FOLDER / "curve.png"
 SCORES = PACKAGE / "results" / "measured" / "shapes-official.json"
 TRAINING = PACKAGE / "results" / "measured" / "shapes-training.json"
-HELD_OUT_IMAGES, HELD_OUT_SEED, HELD_OUT_SIZE = 500, 2, (128, 128)
+HELD_OUT_IMAGES, HELD_OUT_SEED, HELD_OUT_SIZE = 500, 2, (120, 144)  # height, width
 SPLIT = "val2017"
 
 

@@ -34,6 +34,13 @@ class Setup:
     model: EfficientDet
     pipeline: Pipeline
     categories: Categories = as_they_are
+    raw: EfficientDet | None = None  # the model with the weights beside the moving averages, where there are both
+
+
+def with_raw_weights(setup: Setup) -> Setup:
+    """The setup with the weights as training left them, not their moving averages."""
+    assert setup.raw is not None  # `ablation_list.fitting` leaves it out
+    return dataclasses.replace(setup, model=setup.raw)
 
 
 def with_input(setup: Setup, preprocess: Preprocessor) -> Setup:

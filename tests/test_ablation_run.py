@@ -65,6 +65,8 @@ def test_names_and_stages() -> None:
     found = [each.name for each in fitting(setup)]
     assert "relu6-activation" in found  # which a model with swish has what it takes for
     assert "swish-activation" not in found
+    assert "raw-weights" not in found  # there are none to take
+    assert "raw-weights" in [each.name for each in fitting(dataclasses.replace(setup, raw=model))]
     places = [STAGES.index(ABLATIONS[name].stage) for name in found]
     assert places == sorted(places)
 

@@ -28,6 +28,11 @@ def test_tables_are_what_the_records_say(name: str, renderer: ModuleType, reposi
     assert text == renderer.rendered(text), "`make docs` renders them"
 
 
+def test_the_chart_is_what_the_record_says(renderer: ModuleType, repository: Path) -> None:
+    record = json.loads((repository / "results" / "measured" / "ablations.json").read_text())
+    assert renderer.CHART.read_text() == renderer.ablation_chart(record), "`make docs` draws it"
+
+
 def test_every_table_is_shown_somewhere(renderer: ModuleType, repository: Path) -> None:
     shown = re.findall(r"<!-- end ([\w-]+) -->", "".join((repository / name).read_text() for name in renderer.RENDERED))
     assert set(shown) == set(renderer.tables())
@@ -35,7 +40,7 @@ def test_every_table_is_shown_somewhere(renderer: ModuleType, repository: Path) 
 
 CONTESTS = ("bench-input", "bench-nms", "bench-eval")
 COMPARISONS = ("parity", "faults", "sensitivity", "end-to-end")
-DETECTOR = ("shapes-training", "shapes-official")
+DETECTOR = ("shapes-training", "shapes-official", "ablations", "bench-ablation")
 RECORDS = (*COMPARISONS, "parity-d7x", "convert-d0", "convert-d7x", "bench-coco", *CONTESTS, *DETECTOR)
 
 

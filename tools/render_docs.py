@@ -13,6 +13,9 @@ import click
 from click.testing import CliRunner
 
 from effconv.cli import main
+from effconv.parity.ablation_benchmark import ablation_cost
+from effconv.parity.ablation_chart import ablation_chart
+from effconv.parity.ablation_table import ablation_table
 from effconv.parity.comparison_benchmark import comparison_cost
 from effconv.parity.evaluation_tables import detector_table, end_to_end_table
 from effconv.parity.tables import (
@@ -30,6 +33,7 @@ from effconv.parity.tables import (
 REPOSITORY = Path(__file__).resolve().parent.parent
 MEASURED = REPOSITORY / "results" / "measured"
 WIDTH = 110
+CHART = REPOSITORY / "docs" / "ablations.svg"
 RENDERED = ("README.md", "docs/precision.md", "docs/performance.md")
 
 
@@ -69,6 +73,8 @@ def tables() -> dict[str, str]:
         "convert-d7x": conversion_table(records["convert-d7x"]),
         "end-to-end": end_to_end_table(records["end-to-end"]),
         "detector": detector_table(records["shapes-training"], records["shapes-official"]),
+        "ablations": ablation_table(records["ablations"]),
+        "bench-ablation": ablation_cost(records["bench-ablation"]),
         "bench-coco": engine_table(records["bench-coco"]),
         **{name: contest_text(records[name], "image") for name in ("bench-input", "bench-nms", "bench-eval")},
     }
@@ -86,6 +92,7 @@ def rendered(text: str) -> str:
 
 if __name__ == "__main__":
     (REPOSITORY / "docs" / "cli.md").write_text(cli_reference())
+    CHART.write_text(ablation_chart(json.loads((MEASURED / "ablations.json").read_text())))
     for name in RENDERED:
         path = REPOSITORY / name
         path.write_text(rendered(path.read_text()))
