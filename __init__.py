@@ -7,9 +7,10 @@ torch nor TensorFlow.
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
-__all__ = ["EffconvError", "__version__", "load", "preprocess"]
+__all__ = ["EffconvError", "__version__", "fast", "load", "preprocess"]
 
 if TYPE_CHECKING:
+    from .effdet_torch.fast import fast
     from .effdet_torch.preprocess import preprocess
     from .errors import EffconvError
     from .loading import load
@@ -20,6 +21,10 @@ def __getattr__(name: str) -> Any:
         from .loading import load
 
         return load
+    if name == "fast":
+        from .effdet_torch.fast import fast
+
+        return fast
     if name == "preprocess":
         from .effdet_torch.preprocess import preprocess
 

@@ -11,6 +11,7 @@ from .ablating import ablate_command
 from .converting import download_command, identify_command, inspect, models, tf2torch, torch2tf
 from .drawing import shapes_command
 from .evaluating import eval_command, results_command
+from .exporting import export
 from .measuring import bench
 from .options import CommandLine
 from .predicting import predict_command
@@ -41,6 +42,7 @@ for command in (
     ablate_command,
     verify_command,
     predict_command,
+    export,
     train_command,
     bench,
 ):

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .options import PATH
+from .options import PATH, engine_option
 
 if TYPE_CHECKING:
     from ..parity.evaluation import Evaluation
@@ -31,14 +31,16 @@ RUN = (
     click.option("--resume", is_flag=True, help="Go on with a run that was cut off; needs --detections."),
     click.option("--strict", is_flag=True, help="Stop at the first image that cannot be read."),
     click.option("--category-map", type=PATH, help="JSON: model's category id -> dataset's."),
+    engine_option,
     click.option(
-        "--engine", type=click.Choice(["ultrafast", "pycocotools"]), help="Computes the metrics; both give the same."
+        "--metrics-engine", type=click.Choice(["ultrafast", "pycocotools"]), help="Both give the same metrics."
     ),
 )
 NAMES = {"min_score": "score_threshold"}  # options whose setting has another name
 EVALUATION_NAMES = (
     *("nms", "decoder", "anchors", "min_score", "max_detections", "decode", "resize"),
-    *("split", "limit", "batch", "workers", "device", "detections", "resume", "strict", "category_map", "engine"),
+    *("split", "limit", "batch", "workers", "device", "detections", "resume", "strict", "category_map"),
+    *("engine", "metrics_engine"),
 )
 SETTINGS = ("nms", "decoder", "anchors", "min_score", "max_detections", "decode", "resize", "size")
 

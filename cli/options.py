@@ -10,6 +10,7 @@ import click
 from ..errors import EffconvError
 
 PATH = click.Path(path_type=Path)
+ENGINES = ("eager", "fast", "compile", "onnxruntime", "openvino")  # those of `engines.py`, which imports torch
 
 
 class CommandLine(click.Group):
@@ -34,6 +35,13 @@ def model_option(required: bool) -> Callable[..., Any]:
     return click.option("--model", required=required, help=text)
 
 
+engine_option = click.option(
+    "--engine",
+    type=click.Choice(ENGINES),
+    default="eager",
+    show_default=True,
+    help="Runs the network: as it is written, its fast form, that compiled, or another runtime.",
+)
 nonfinite_option = click.option("--allow-nonfinite", is_flag=True, help="Take NaN and infinite weights as they are.")
 verify_option = click.option("--verify/--no-verify", default=True, help="Check every checksum (default), or none.")
 

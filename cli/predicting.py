@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .options import PATH, fetch_release, json_option, model_option, print_json, verify_option
+from .options import PATH, engine_option, fetch_release, json_option, model_option, print_json, verify_option
 
 if TYPE_CHECKING:
     from ..effdet_torch.config import Config
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 @click.option("--size", metavar="HxW", help="Input height and width in pixels; default: the model's.")
 @click.option("--nms", type=click.Choice(["soft", "hard"]), default="soft", show_default=True, help="Suppression.")
 @click.option("--device", default="cpu", show_default=True, help="cpu, cuda, ...")
+@engine_option
 @click.option("--strict", is_flag=True, help="Stop at the first image that cannot be read.")
 @verify_option
 @json_option

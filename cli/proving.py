@@ -85,7 +85,7 @@ def parity(
     Without a model, a small one that ships with effconv is compared. With --coco, the model is evaluated on a dataset
     instead, as its published number was made, and all twelve metrics are compared with it; the options from --nms on
     belong to that. With --end-to-end, images (of --coco, or --image, or drawn ones) go through both pipelines: input,
-    raw outputs, boxes and detections are compared.
+    raw outputs, boxes and detections are compared. With --engine, that engine's outputs are compared with the model's.
     """
     evaluating = {name: chosen.pop(name) for name in EVALUATION_NAMES}
     if end_to_end:
@@ -93,6 +93,8 @@ def parity(
     if coco:
         shared = {name: chosen[name] for name in ("model", "ckpt", "weights", "verify")}
         _parity_with_published(coco, {**shared, "size": size, **evaluating}, generation, as_json)
+    if evaluating["engine"] != "eager":
+        _parity_of_engine({**chosen, "size": size}, evaluating["engine"], generation, as_json)
     from ..parity.layerwise import Choice, compare_layerwise, parse_size
     from ..parity.report import print_comparison, require_report_kind, write_report
     from ..parity.verdict import without_pictures
@@ -142,6 +144,24 @@ def _parity_end_to_end(
         print_json(record)
     else:
         click.echo("\n".join(end_to_end_lines(record)))
+    sys.exit(0 if record["ok"] else 1)
+
+
+def _parity_of_engine(chosen: dict[str, Any], engine: str, generation: str | None, as_json: bool) -> NoReturn:
+    from ..parity.engine_parity import compare_engine, engine_lines
+    from ..parity.layerwise import Choice, parse_size
+
+    size, checkpoint = chosen.pop("size"), chosen.pop("ckpt")
+    choice = Choice(checkpoint=checkpoint, size=parse_size(size) if size else None, **chosen)
+
+    def fetch(model: str) -> Path:
+        return fetch_release(model, generation, choice.verify)
+
+    record = compare_engine(choice, fetch, engine, shlex.join(["effconv", *sys.argv[1:]]))
+    if as_json:
+        print_json(record)
+    else:
+        click.echo("\n".join(engine_lines(record)))
     sys.exit(0 if record["ok"] else 1)
 
 

@@ -13,7 +13,7 @@ from .postprocess import Postprocessor, per_class
 from .preprocess import Preprocessor
 
 if TYPE_CHECKING:
-    from .model import EfficientDet
+    from .engines import Network
 
 Source = bytes | str | os.PathLike[str]  # an encoded image, or the path of one
 
@@ -32,7 +32,7 @@ class Prediction(NamedTuple):
 
 
 def predict(
-    model: "EfficientDet",
+    model: "Network",
     sources: Sequence[Source],
     *,
     preprocess: Preprocessor | None = None,

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from .. import __version__
 from ..effdet_torch.detections import Detections, coco_rows, found
+from ..effdet_torch.engines import Network, make_engine
 from ..effdet_torch.model import EfficientDet
 from ..errors import EffconvError, ImageError
 from .dataset import Dataset, Image
@@ -31,11 +32,12 @@ Report = Callable[[int, int], None]
 
 @dataclass(frozen=True, kw_only=True)
 class Running:
-    """How a run is carried out; none of it but `batch` may change a result."""
+    """How a run is carried out; none of it but `batch`, `device` and `engine` may change a result."""
 
     batch: int = 1
     workers: int = 1
     device: str = "cpu"
+    engine: str = "eager"  # of `engines.ENGINES`
     strict: bool = False  # stop at the first image that cannot be read
     parts: Path | None = None  # where finished images are kept; None: nowhere
     resume: bool = False
@@ -105,7 +107,8 @@ def detect(
     mine_done: dict[int, Finished] = {}
     with contextlib.ExitStack() as stack:
         file = stack.enter_context(parts.open(group.rank)) if parts else None
-        for result in _results(model.to(running.device), pipeline, mine, running):
+        network = make_engine(running.engine, model.to(running.device), pipeline.config.image_size)
+        for result in _results(network, pipeline, mine, running):
             mine_done[result.image_id] = result
             if file:
                 write_line(file, result)
@@ -144,10 +147,11 @@ def run_key(model: EfficientDet, pipeline: Pipeline, dataset: Dataset, running: 
         "settings": pipeline.conditions(None, str(next(model.parameters()).dtype)),
         "batch": running.batch,
         "device": running.device,
+        "engine": running.engine,
     }
 
 
-def _results(model: EfficientDet, pipeline: Pipeline, images: Sequence[Image], running: Running) -> Iterator[Finished]:
+def _results(model: Network, pipeline: Pipeline, images: Sequence[Image], running: Running) -> Iterator[Finished]:
     dtype = next(model.parameters()).dtype
     for batch in stream(images, pipeline.preprocess, running.batch, running.workers):
         for image, reason in batch.failures:

@@ -39,7 +39,8 @@ class Evaluation:
     split: str | None = None
     settings: Settings = field(default_factory=Settings)
     limit: int | None = None  # only the first N images
-    engine: str = DEFAULT_ENGINE
+    engine: str = "eager"  # of `engines.ENGINES`
+    metrics_engine: str = DEFAULT_ENGINE
     category_map: Path | None = None
     detections: Path | None = None  # COCO results are written here
     batch: int = 1
@@ -75,6 +76,7 @@ def evaluate_model(
         strict=asked.strict,
         parts=parts,
         resume=asked.resume,
+        engine=asked.engine,
     )
     group = Group()
     with group.joined(asked.device):
@@ -84,7 +86,7 @@ def evaluate_model(
     if group.rank > 0:
         return None
     found = rows_of(results, categories)
-    scores = evaluate(dataset, found, images, asked.engine)
+    scores = evaluate(dataset, found, images, asked.metrics_engine)
     if asked.detections:
         write_detections(found, asked.detections)
     skipped = {str(each.image_id): each.failure for each in results if each.failure}
@@ -101,6 +103,7 @@ def evaluate_model(
         "conditions": conditions,
         **score_record(scores, dataset),
         "skipped": skipped,
+        "network_engine": asked.engine,
         "seconds": seconds,
         "images_per_second": len(results) / seconds,
         "processes": group.size,
@@ -114,7 +117,7 @@ def evaluate_model(
 def evaluate_detections(asked: Evaluation, path: Path, command: str) -> dict[str, Any]:
     """The record of detections that are already there, COCO results at `path`. Raises EffconvError for bad input."""
     dataset = read_dataset(asked.coco, asked.split)
-    scores = evaluate(dataset, read_detections(path), dataset.images[: asked.limit], asked.engine)
+    scores = evaluate(dataset, read_detections(path), dataset.images[: asked.limit], asked.metrics_engine)
     return {
         "what": "COCO metrics of a file of detections",
         "detections_file": path.name,

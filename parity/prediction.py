@@ -12,8 +12,8 @@ from ..convert.output import OutputError, replacing
 from ..effdet_torch.categories import category_name
 from ..effdet_torch.config import Config, get_config
 from ..effdet_torch.decode import read_encoded
-from ..effdet_torch.model import EfficientDet
-from ..effdet_torch.predict import Prediction
+from ..effdet_torch.engines import Network, make_engine
+from ..effdet_torch.predict import Prediction, predict
 from ..errors import EffconvError, ImageError
 from ..loading import load
 from .coco import Rows
@@ -38,6 +38,7 @@ class Asked:
     settings: Settings = field(default_factory=Settings)
     min_score: float = 0.3  # objects below it are neither drawn nor written
     device: str = "cpu"
+    engine: str = "eager"  # of `engines.ENGINES`
     strict: bool = False  # stop at the first image that cannot be read
     verify: bool = True
 
@@ -75,9 +76,10 @@ def predict_images(
     path = asked.checkpoint or fetch(get_config(asked.model or "").name)
     model = load(path, model=asked.model, weights=asked.weights, verify=asked.verify).to(_device(asked.device))
     pipeline = build(model.config, asked.settings)
+    network = make_engine(asked.engine, model, pipeline.config.image_size)
     skipped: dict[str, str] = {}
     done: list[Predicted] = []
-    for place, predicted in enumerate(_predictions(model, pipeline, images, drawings, asked, skipped)):
+    for place, predicted in enumerate(_predictions(network, pipeline, images, drawings, asked, skipped)):
         report(place + 1, len(images))
         if predicted:
             done.append(predicted)
@@ -98,7 +100,7 @@ def predict_images(
 
 
 def _predictions(
-    model: EfficientDet,
+    model: Network,
     pipeline: Pipeline,
     images: Sequence[Path],
     drawings: Sequence[Path],
@@ -111,7 +113,8 @@ def _predictions(
             encoded = read_encoded(image)
             # The decoder's own pixels, not the picture as a viewer would turn it: those are what boxes refer to.
             pixels = pipeline.preprocess.decode(encoded, name=str(image))
-            (prediction,) = model.predict([image], preprocess=pipeline.preprocess, postprocess=pipeline.postprocess)
+            steps = {"preprocess": pipeline.preprocess, "postprocess": pipeline.postprocess}
+            (prediction,) = predict(model, [image], **steps)
         except ImageError as error:
             if asked.strict:
                 raise

@@ -56,7 +56,7 @@ def test_detections_of_a_file_are_evaluated(
     pictures: Path, whole: tuple[dict[str, Any], bytes], tmp_path: Path
 ) -> None:
     (tmp_path / "d.json").write_bytes(whole[1])
-    result = run(pictures, "--results", tmp_path / "d.json", "--json", "--engine", "pycocotools")
+    result = run(pictures, "--results", tmp_path / "d.json", "--json", "--metrics-engine", "pycocotools")
     record = json.loads(result.stdout)
     assert record["engine"] == "pycocotools"
     assert record["metrics"] == pytest.approx(whole[0]["metrics"], abs=0.02)  # its boxes and scores are rounded
