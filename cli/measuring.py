@@ -157,3 +157,54 @@ def bench_ablation(
 
     result = measure_ablation(coco, model or "d0", ckpt, images, limit, rounds, _command())
     _deliver(result, record, as_json, lambda: ablation_cost(result))
+
+
+@bench.command("inference")
+@model_option(required=False)
+@click.option("--ckpt", type=PATH, help="Checkpoint; default: random values, of which the time does not depend.")
+@click.option("--size", metavar="HxW", help="Input height and width in pixels; default: the model's.")
+@click.option("--batch", type=click.IntRange(min=1), multiple=True, help="Images at once; default: 1 and 8.")
+@click.option("--engines", default="eager,fast", show_default=True, help="Ours, by commas; all: every one.")
+@click.option("--peers", default="", help="Theirs, by commas: effdet, tensorflow.")
+@click.option("--threads", type=click.IntRange(min=1), help="Default: all processors.")
+@rounds_option(11, "Turns of each contestant.")
+@record_option
+@json_option
+def bench_inference(
+    model: str | None,
+    ckpt: Path | None,
+    size: str | None,
+    batch: tuple[int, ...],
+    engines: str,
+    peers: str,
+    threads: int | None,
+    rounds: int,
+    record: Path | None,
+    as_json: bool,
+) -> None:
+    """Time and memory of the network, our engines beside other implementations with the same weights.
+
+    What is not installed is left out, and said. "fast, symmetric padding" shows what SAME padding costs; effdet runs in
+    channels-last memory too.
+    """
+    from ..parity.inference_benchmark import SYMMETRIC, Contest, measure_inference
+    from ..parity.layerwise import parse_size
+    from ..parity.pipeline import available_processors
+    from ..parity.tables import inference_table
+    from .options import ENGINES
+
+    ours = ENGINES if engines == "all" else [name for name in engines.split(",") if name]
+    theirs = [name for name in peers.split(",") if name]
+    names = [*ours, *([SYMMETRIC] if "fast" in ours else []), *theirs]
+    names += [f"{name}, channels_last" for name in theirs if name != "tensorflow"]
+    contest = Contest(
+        model=model or "d0",
+        checkpoint=ckpt,
+        size=parse_size(size) if size else None,
+        batches=batch or (1, 8),
+        names=names,
+        rounds=rounds,
+        threads=threads or available_processors(),
+    )
+    result = measure_inference(contest, _command())
+    _deliver(result, record, as_json, lambda: inference_table(result))

@@ -172,3 +172,37 @@ def same_work(record: Mapping[str, Any]) -> str:
 def contest_text(record: Mapping[str, Any], item: str) -> str:
     """A benchmark of contestants taking turns: table, result and conditions."""
     return f"{contest_table(record, item)}\n\n{same_work(record)} {contest_conditions(record)}"
+
+
+def inference_table(record: Mapping[str, Any]) -> str:
+    """`effconv bench inference`: a row per batch and contestant, and under which conditions."""
+    lines = [
+        "| batch | contestant | ms per image (quartiles) | images/s | times faster | peak memory | error | scope |",
+        "|---" * 8 + "|",
+    ]
+    for row in record["rows"]:
+        low, high = row["quartiles"]
+        error = row["error_beside_the_model"]
+        lines.append(
+            f"| {row['batch']} | {row['contestant']} | {row['milliseconds_per_image']:.1f} ({low:.1f} to {high:.1f}) | "
+            f"{row['images_per_second']:.1f} | {row['times_faster']:.2f} | {row['peak_megabytes']:.0f} MB | "
+            f"{'-' if error is None else f'{error:.1e}'} | {row['scope']} |"
+        )
+    size, counts, probe = record["image_size"], record["parameters"], record["probe_gflops"]
+    notes = [f"{name}: {each['version']}{', ' if each['note'] else ''}{each['note']}" for name, each in _noted(record)]
+    notes += [f"left out: {reason}" for reason in record["left_out"].values()]
+    lines += [
+        "",
+        f"{record['model']} at {size[0]}x{size[1]}, {counts['encoder'] / 1e6:.2f} M parameters in the encoder and "
+        f"{counts['decoder'] / 1e6:.2f} M in the decoder, {record['threads']} threads, medians of {record['rounds']} "
+        f"turns; times faster than {record['rows'][0]['beside']}; matrix product {probe['before']:.0f} GFLOP/s before "
+        f"and {probe['after']:.0f} after. {'; '.join(notes)}.",
+    ]
+    return "\n".join(lines)
+
+
+def _noted(record: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
+    """Contestants that are not ours, and those with a note."""
+    return [
+        (name, each) for name, each in record["contestants"].items() if each["note"] or "PyTorch" not in each["version"]
+    ]
