@@ -208,3 +208,38 @@ def bench_inference(
     )
     result = measure_inference(contest, _command())
     _deliver(result, record, as_json, lambda: inference_table(result))
+
+
+@bench.command("training")
+@model_option(required=False)
+@click.option("--size", metavar="HxW", default="512x512", show_default=True, help="Input height and width in pixels.")
+@click.option("--batch", type=click.IntRange(min=1), default=4, show_default=True, help="Images of a step.")
+@click.option("--peers", default="", help="Theirs, by commas: effdet.")
+@click.option("--threads", type=click.IntRange(min=1), help="Default: all processors.")
+@click.option("--device", default="cpu", show_default=True, help="cpu, cuda, ...")
+@click.option("--precision", type=click.Choice(["float32", "bfloat16"]), default="float32", show_default=True)
+@rounds_option(5, "Turns of each contestant.")
+@record_option
+@json_option
+def bench_training(
+    model: str | None,
+    size: str,
+    batch: int,
+    peers: str,
+    threads: int | None,
+    device: str,
+    precision: str,
+    rounds: int,
+    record: Path | None,
+    as_json: bool,
+) -> None:
+    """Time and memory of a training step beside other implementations, with the same weights and labels."""
+    from ..parity.layerwise import parse_size
+    from ..parity.pipeline import available_processors
+    from ..parity.training_benchmark import OURS, TrainingContest, measure_training, training_table
+
+    names = [OURS, *(name for name in peers.split(",") if name)]
+    threads = threads or available_processors()
+    contest = TrainingContest(model or "d0", parse_size(size), batch, names, rounds, threads, device, precision)
+    result = measure_training(contest, _command())
+    _deliver(result, record, as_json, lambda: training_table(result))

@@ -142,6 +142,11 @@ class Training:
         self.steps += 1
         return StepRecord(total, classes, boxes, iou, float(norms.found), rate)
 
+    def total_loss(self, images: Tensor, targets: Targets) -> Tensor:
+        """The loss () of a batch as a step computes it, weight decay left out, with what its gradients need."""
+        self._set_modes()
+        return torch.stack([self._losses(*part).total for part in self._parts(images, targets)]).sum()
+
     def averaged(self) -> EfficientDet:
         """A model with the moving averages, in eval mode: what is evaluated and released."""
         model = EfficientDet(self.model.config)

@@ -31,11 +31,8 @@ def effdet(model: EfficientDet, size: tuple[int, int]) -> Peer:
 
     Raises EffconvError when it is not installed, has no such model, or is not built from the same tensors.
     """
-    try:
-        package = importlib.import_module("effdet")
-        torchvision = importlib.import_module("torchvision")
-    except Exception as error:  # a broken torchvision raises what it likes
-        raise EffconvError(f"effdet: cannot be imported ({error}); pip install effdet==0.4.1") from error
+    package, _ = import_effdet()
+    torchvision = importlib.import_module("torchvision")
     name = model.config.name.replace("efficientdet-", "tf_efficientdet_")
     try:
         config = package.get_efficientdet_config(name)
@@ -47,6 +44,14 @@ def effdet(model: EfficientDet, size: tuple[int, int]) -> Peer:
     stand_in = getattr(torchvision, "STAND_IN", False)
     note = "its torchvision is a stand-in for imports the network does not use" if stand_in else ""
     return Peer(network, version("effdet") or str(package.__version__), note)
+
+
+def import_effdet() -> tuple[Any, Any]:
+    """(effdet, effdet.anchors). Raises EffconvError when they cannot be imported."""
+    try:
+        return importlib.import_module("effdet"), importlib.import_module("effdet.anchors")
+    except Exception as error:  # a broken torchvision raises what it likes
+        raise EffconvError(f"effdet: cannot be imported ({error}); pip install effdet==0.4.1") from error
 
 
 PEERS: Mapping[str, Callable[[EfficientDet, tuple[int, int]], Peer]] = {"effdet": effdet}
