@@ -43,7 +43,7 @@ def effdet(model: EfficientDet, size: tuple[int, int]) -> Peer:
     load_in_order(network, in_order(model), "effdet")
     stand_in = getattr(torchvision, "STAND_IN", False)
     note = "its torchvision is a stand-in for imports the network does not use" if stand_in else ""
-    return Peer(network, version("effdet") or str(package.__version__), note)
+    return Peer(network, version("effdet") or "of a source tree", note)
 
 
 def import_effdet() -> tuple[Any, Any]:

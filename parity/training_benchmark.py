@@ -243,4 +243,4 @@ def _peak(contest: TrainingContest, name: str, folder: str) -> float:
     sides = [contest.size[0], contest.size[1], contest.batch, contest.threads]
     words = [name, contest.model, folder, *map(str, sides), contest.device, contest.precision]
     run = run_process(["-c", TRAIN_ONE, *words])
-    return (float(run.output) or run.peak_bytes) / MEGABYTE
+    return (float(run.output.split()[-1]) or run.peak_bytes) / MEGABYTE
