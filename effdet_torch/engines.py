@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import EffconvError
-from .fast import FastEfficientDet, fast
+from .fast import fast
 from .model import EfficientDet
 from .onnx_export import INPUT, export_onnx
 
@@ -59,7 +59,7 @@ class Called(nn.Module):
         return list(logits), list(codes)
 
 
-Network = EfficientDet | FastEfficientDet | Called
+Network = EfficientDet | Called
 
 
 def _onnxruntime(path: Path, model: EfficientDet) -> Any:

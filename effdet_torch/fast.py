@@ -1,249 +1,158 @@
-"""A faster form of an EfficientDet that computes the same: `effconv.fast(model)`.
+"""An EfficientDet in a form that runs faster and computes the same: for inference only.
 
-Norms are folded, channels come last in memory, SAME padding costs no copy, and activations work in place. Each part is
-made from the part of the model it stands for, of which it keeps nothing; parity proves them equal.
+Every batch norm becomes part of the convolution before it (with it go the official model's redundant biases), feature
+maps lie with their channels last, and SAME padding copies nothing (`fast_ops.py`). The wiring is the model's own.
 """
 
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import EffconvError
-from .backbone import EfficientNet, MBConv
-from .bifpn import BiFPN, Cell, FusionNode, Resample, WeightedFusion
-from .folding import Convolution, Pointwise, folded, max_pool
+from .backbone import MBConv, SqueezeExcite
+from .bifpn import FusionNode, Resample, SeparableConv, WeightedFusion
+from .fast_ops import (
+    FastResample,
+    FixedConv2d,
+    InPlaceSqueezeExcite,
+    InPlaceSumFusion,
+    PointwiseConv2d,
+    ScaledFusion,
+    ZeroTapConv2d,
+    in_place_activation,
+)
 from .heads import Head
 from .model import EfficientDet
-from .ops import resize_nearest
-
-if TYPE_CHECKING:
-    from .postprocess import Postprocessor
-    from .predict import Prediction, Source
-    from .preprocess import Preprocessor
+from .synchronised_norm import SYNCHRONISED
 
 
-class FastEfficientDet(nn.Module):
-    """What `fast` makes: called as an EfficientDet is, for any image size, in eval mode only."""
-
-    def __init__(self, model: EfficientDet):
-        super().__init__()
-        if model.training:
-            raise EffconvError("the model is in training mode; only one that is trained has a fast form: call eval()")
-        self.config = model.config
-        self.backbone = FastBackbone(model.backbone, activation(self.config.activation))
-        self.bifpn = FastBiFPN(model.bifpn, activation(self.config.activation))
-        self.class_head = FastHead(model.class_head, activation(self.config.activation))
-        self.box_head = FastHead(model.box_head, activation(self.config.activation))
-        super().train(False)
-
-    def forward(self, images: Tensor) -> tuple[list[Tensor], list[Tensor]]:
-        if images.ndim != 4 or images.shape[1] != 3:
-            raise ValueError(f"images must be (B, 3, H, W), found {tuple(images.shape)}")
-        features = self.bifpn(self.backbone(images.contiguous(memory_format=torch.channels_last)))
-        return self.class_head(features), self.box_head(features)
-
-    def train(self, mode: bool = True) -> "FastEfficientDet":
-        """Raises EffconvError when asked to train: its norms are gone."""
-        if mode:
-            raise EffconvError("a fast model cannot be trained: train the EfficientDet it was made from")
-        return self
-
-    def predict(
-        self,
-        sources: "Sequence[Source]",
-        *,
-        preprocess: "Preprocessor | None" = None,
-        postprocess: "Postprocessor | None" = None,
-        batch: int = 1,
-    ) -> "list[Prediction]":
-        """Objects in image files or encoded images, as `EfficientDet.predict` finds them."""
-        from .predict import predict  # images and suppression need more than the network does
-
-        return predict(self, sources, preprocess=preprocess, postprocess=postprocess, batch=batch)
+class FastFormError(EffconvError):
+    """A model without a fast form, or a use that the fast form is not for."""
 
 
-def fast(model: EfficientDet) -> FastEfficientDet:
-    """An equivalent of `model`, faster: same inputs, outputs equal but for rounding. `model` is left as it is.
+def fast(model: EfficientDet) -> "FastEfficientDet":
+    """`model` as it is in eval mode, in a form that runs faster: same call, same results within float32's noise.
 
-    Raises EffconvError for a model in training mode.
+    The weights are copied, folded in float64 and rounded once to the model's own type; `model` stays as it was. What
+    is done to it afterwards, training included, does not reach the fast form. Hooks are not taken over.
+
+    Raises FastFormError for a model with parts exchanged (as `effconv ablate` does), which cannot be folded unseen.
     """
     return FastEfficientDet(model)
 
 
-Activation = Callable[[Tensor], Tensor]
+class FastEfficientDet(EfficientDet):
+    """What `fast` makes: called as an EfficientDet is, for images of any size. It records no gradients."""
+
+    def __init__(self, model: EfficientDet):
+        with torch.device("meta"):
+            super().__init__(model.config)
+        _require_plain(model, self)
+        self.backbone.stem.conv = _folded(model.backbone.stem.conv, model.backbone.stem.norm)
+        self.backbone.stem.norm = in_place_activation(model.config.activation)
+        for block, given in zip(self.backbone.blocks, model.backbone.blocks, strict=True):
+            _make_fast_block(block, given, model.config.activation)  # type: ignore[arg-type]
+        for mine, given in zip(list(self.bifpn.modules()), list(model.bifpn.modules()), strict=True):
+            if isinstance(given, Resample):
+                _make_fast_resample(mine, given)  # type: ignore[arg-type]
+            elif isinstance(given, FusionNode):
+                _make_fast_node(mine, given, model.config.activation)  # type: ignore[arg-type]
+        for head, given_head in ((self.class_head, model.class_head), (self.box_head, model.box_head)):
+            _make_fast_head(head, given_head, model.config.activation)
+        self.to(memory_format=torch.channels_last)
+        self.eval()
+
+    def forward(self, images: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+        if images.ndim == 4:  # what is not is refused by the model
+            images = images.contiguous(memory_format=torch.channels_last)
+        with torch.no_grad():  # activations are overwritten, so there would be none to derive
+            return super().forward(images)
+
+    def train(self, mode: bool = True) -> "FastEfficientDet":
+        """Stay in eval mode. Raises FastFormError when asked to train."""
+        if mode:
+            raise FastFormError(
+                "the fast form of a model has no batch norms left to train: train the model it was made from"
+            )
+        return super().train(False)
 
 
-def activation(name: str) -> Activation:
-    """The activation of `Config.activation`, in place."""
-    return {"swish": _swish, "relu6": _relu6}[name]
+def _require_plain(model: EfficientDet, plain: nn.Module) -> None:
+    """Every part of `model` must be of the type that folding knows, which `plain`, built anew, consists of."""
+    expected: dict[str, type] = {name: type(part) for name, part in plain.named_modules()} | {"": EfficientDet}
+    found: dict[str, type] = {name: type(part) for name, part in model.named_modules()}
+    for name in sorted(expected.keys() | found.keys()):
+        kind, other = expected.get(name), found.get(name)
+        if other is None or kind is None or other not in (kind, SYNCHRONISED.get(kind)):
+            what = f"is of type {other.__name__}" if other else "is missing"
+            raise FastFormError(
+                f"{name or 'the model'} {what}, where {model.config.name} has {kind.__name__ if kind else 'nothing'}: "
+                f"only the plain model has a fast form; run this one as it is"
+            )
 
 
-def _swish(x: Tensor) -> Tensor:
-    return F.silu(x, inplace=True)
+def _folded(conv: nn.Conv2d, norm: Any = None) -> nn.Module:
+    """`norm(conv(x))`, without the norm's activation, as one SAME convolution, rounded once."""
+    weight, bias = conv.weight.detach().double(), None if conv.bias is None else conv.bias.detach().double()
+    if norm is not None:
+        scale = norm.weight.detach().double() / (norm.running_var.double() + norm.eps).sqrt()
+        weight = weight * scale[:, None, None, None]
+        bias = norm.bias.detach().double() + ((0 if bias is None else bias) - norm.running_mean.double()) * scale
+    weight = weight.to(conv.weight.dtype, copy=True)
+    bias = None if bias is None else bias.to(conv.weight.dtype, copy=True)
+    if conv.kernel_size == conv.stride == (1, 1) and conv.groups == 1:
+        return PointwiseConv2d(weight, bias)
+    if conv.stride == (1, 1) and all(side % 2 for side in conv.kernel_size):
+        return FixedConv2d(weight, bias, conv.groups)
+    return ZeroTapConv2d(weight, bias, (conv.stride[0], conv.stride[1]), conv.groups)
 
 
-def _relu6(x: Tensor) -> Tensor:
-    return F.relu6(x, inplace=True)
+def _make_fast_block(mine: MBConv, given: MBConv, activation: str) -> None:
+    if isinstance(given.expand, nn.Conv2d):
+        mine.expand = _folded(given.expand, given.expand_norm)  # type: ignore[assignment]
+        mine.expand_norm = in_place_activation(activation)  # type: ignore[assignment]
+    mine.depthwise = _folded(given.depthwise, given.depthwise_norm)  # type: ignore[assignment]
+    mine.depthwise_norm = in_place_activation(activation)  # type: ignore[assignment]
+    if isinstance(given.squeeze_excite, SqueezeExcite):
+        gate = given.squeeze_excite
+        mine.squeeze_excite = InPlaceSqueezeExcite(gate.reduce, in_place_activation(activation), gate.expand)  # type: ignore[assignment]
+    mine.project = _folded(given.project, given.project_norm)  # type: ignore[assignment]
+    mine.project_norm = nn.Identity()  # type: ignore[assignment]
 
 
-class FastBackbone(nn.Module):
-    """`backbone.EfficientNet`."""
-
-    def __init__(self, backbone: EfficientNet, activate: Activation):
-        super().__init__()
-        self.stem = Convolution(backbone.stem.conv, backbone.stem.norm)
-        self.blocks = nn.ModuleList(FastMBConv(block, activate) for block in backbone.blocks)  # type: ignore[arg-type]
-        self.ends, self.activate = backbone.ends, activate
-
-    def forward(self, images: Tensor) -> list[Tensor]:
-        features = []
-        x = self.activate(self.stem(images))
-        for index, block in enumerate(self.blocks):
-            x = block(x)
-            if index in self.ends:
-                features.append(x)
-        return features
+def _make_fast_resample(mine: Resample, given: Resample) -> None:
+    mine.__class__ = FastResample
+    if isinstance(given.conv, nn.Conv2d):
+        mine.conv, mine.norm = _folded(given.conv, given.norm), nn.Identity()  # type: ignore[assignment]
 
 
-class FastMBConv(nn.Module):
-    """`backbone.MBConv`."""
-
-    def __init__(self, block: MBConv, activate: Activation):
-        super().__init__()
-        expands = isinstance(block.expand, nn.Conv2d)
-        self.expand = _pointwise(block.expand, block.expand_norm) if expands else None
-        self.depthwise = Convolution(block.depthwise, block.depthwise_norm)
-        squeezes = block.squeeze_excite if not isinstance(block.squeeze_excite, nn.Identity) else None
-        self.reduce = _pointwise(squeezes.reduce) if squeezes else None
-        self.excite = _pointwise(squeezes.expand) if squeezes else None
-        self.project = _pointwise(block.project, block.project_norm)
-        self.has_skip, self.activate = block.has_skip, activate
-
-    def forward(self, x: Tensor) -> Tensor:
-        expanded = self.activate(self.expand(x)) if self.expand else x
-        hidden = self.activate(self.depthwise(expanded))
-        if self.reduce and self.excite:
-            squeezed = self.activate(self.reduce(hidden.mean((2, 3), keepdim=True)))
-            made = self.project.gated(hidden, self.excite(squeezed).sigmoid_().flatten(1))
-        else:
-            made = self.project(hidden)
-        return made.add_(x) if self.has_skip else made
+def _make_fast_node(mine: FusionNode, given: FusionNode, activation: str) -> None:
+    if isinstance(given.fuse, WeightedFusion):
+        weights = [given.fuse.rectify(weight.detach().double()) for weight in given.fuse.edge_weights]
+        total = given.fuse.total(weights)
+        mine.fuse = ScaledFusion([float(weight / total) for weight in weights])
+    else:
+        mine.fuse = InPlaceSumFusion()
+    mine.activation = in_place_activation(activation)
+    _make_fast_separable(mine.conv, given.conv, given.norm)
+    mine.norm = nn.Identity()  # type: ignore[assignment]
 
 
-class FastBiFPN(nn.Module):
-    """`bifpn.BiFPN`."""
-
-    def __init__(self, bifpn: BiFPN, activate: Activation):
-        super().__init__()
-        self.extra_levels = nn.ModuleList(FastResample(each) for each in bifpn.extra_levels.values())
-        self.cells = nn.ModuleList(FastCell(cell, activate) for cell in bifpn.cells)  # type: ignore[arg-type]
-
-    def forward(self, backbone_features: Sequence[Tensor]) -> list[Tensor]:
-        features = list(backbone_features)
-        for resample in self.extra_levels:
-            height, width = features[-1].shape[2:]
-            features.append(resample(features[-1], ((height + 1) // 2, (width + 1) // 2)))
-        for cell in self.cells:
-            features = cell(features)
-        return features
+def _make_fast_separable(mine: SeparableConv, given: SeparableConv, norm: Any = None) -> None:
+    mine.depthwise = _folded(given.depthwise)  # type: ignore[assignment]
+    mine.pointwise = _folded(given.pointwise, norm)  # type: ignore[assignment]
 
 
-class FastResample(Resample):
-    """`bifpn.Resample`."""
-
-    def __init__(self, resample: Resample):
-        nn.Module.__init__(self)
-        projects = isinstance(resample.conv, nn.Conv2d)
-        self.conv = _pointwise(resample.conv, resample.norm) if projects else nn.Identity()
-        self.norm = nn.Identity()
-
-    def pool(self, x: Tensor, kernel: tuple[int, int], stride: tuple[int, int]) -> Tensor:
-        """As the model's, without a padded copy."""
-        return max_pool(x, kernel, stride)
-
-    def upsample(self, x: Tensor, size: tuple[int, int]) -> Tensor:
-        """As the model's; a whole factor is PyTorch's own operation, which takes the same pixels."""
-        if size[0] % x.shape[2] or size[1] % x.shape[3]:
-            return resize_nearest(x, size)
-        return F.interpolate(x, size)
-
-
-class FastCell(nn.Module):
-    """`bifpn.Cell`."""
-
-    def __init__(self, cell: Cell, activate: Activation):
-        super().__init__()
-        self.nodes = nn.ModuleList(FastNode(node, activate) for node in cell.nodes)  # type: ignore[arg-type]
-        self.outputs = cell.outputs
-
-    def forward(self, features: Sequence[Tensor]) -> list[Tensor]:
-        features = list(features)
-        for node in self.nodes:
-            features.append(node(features))
-        return [features[index] for index in self.outputs]
-
-
-class FastNode(nn.Module):
-    """`bifpn.FusionNode`: an input's part in the sum is one number, known beforehand."""
-
-    def __init__(self, node: FusionNode, activate: Activation):
-        super().__init__()
-        self.inputs, self.level_index, self.activate = node.inputs, node.level_index, activate
-        self.resamples = nn.ModuleList(FastResample(each) for each in node.resamples)  # type: ignore[arg-type]
-        self.shares = _shares(node.fuse) if isinstance(node.fuse, WeightedFusion) else None
-        self.depthwise = Convolution(node.conv.depthwise, nn.Identity())
-        self.pointwise = _pointwise(node.conv.pointwise, node.norm)
-
-    def forward(self, features: Sequence[Tensor]) -> Tensor:
-        height, width = features[self.level_index].shape[2:]
-        first, *others = (
-            resample(features[index], (height, width))
-            for resample, index in zip(self.resamples, self.inputs, strict=True)
+def _make_fast_head(mine: Head, given: Head, activation: str) -> None:
+    """Depthwise kernels stay shared by all levels; each level has a pointwise one with its own norm in it."""
+    for repeat, (conv, norms) in enumerate(zip(given.convs, given.norms, strict=True)):
+        assert isinstance(conv, SeparableConv)
+        mine.convs[repeat] = _folded(conv.depthwise)
+        mine.norms[repeat] = nn.ModuleDict(
+            {
+                level: nn.Sequential(_folded(conv.pointwise, norm), in_place_activation(activation))
+                for level, norm in norms.items()  # type: ignore[operator]
+            }
         )
-        shares = self.shares or [1.0] * (1 + len(others))
-        if self.shares:
-            fused = first * shares[0]
-        else:
-            fused, others, shares = first + others[0], others[1:], shares[1:]
-        for x, share in zip(others, shares[1:], strict=True):
-            fused.add_(x, alpha=share)
-        return self.pointwise(self.depthwise(self.activate(fused)))  # type: ignore[no-any-return]
-
-
-def _shares(fuse: WeightedFusion) -> list[float]:
-    with torch.no_grad():
-        weights = [fuse.rectify(weight.double()) for weight in fuse.edge_weights]
-        total = fuse.total(weights)
-        return [float(weight / total) for weight in weights]
-
-
-class FastHead(nn.Module):
-    """`heads.Head`: each level has its own weights, in which its norms are folded."""
-
-    def __init__(self, head: Head, activate: Activation):
-        super().__init__()
-        self.depthwise = nn.ModuleList(Convolution(conv.depthwise, nn.Identity()) for conv in head.convs)  # type: ignore[arg-type]
-        self.pointwise = nn.ModuleList(
-            nn.ModuleList(_pointwise(conv.pointwise, norms[level]) for level in head.levels)  # type: ignore[index, arg-type]
-            for conv, norms in zip(head.convs, head.norms, strict=True)
-        )
-        self.predict_depthwise = Convolution(head.predict.depthwise, nn.Identity())
-        self.predict_pointwise = _pointwise(head.predict.pointwise)
-        self.residual, self.activate = head.residual, activate
-
-    def forward(self, features: Sequence[Tensor]) -> list[Tensor]:
-        predictions = []
-        for level, x in enumerate(features):
-            for repeat, (depthwise, pointwise) in enumerate(zip(self.depthwise, self.pointwise, strict=True)):
-                y = self.activate(pointwise[level](depthwise(x)))  # type: ignore[index]
-                x = y.add_(x) if self.residual and repeat > 0 else y
-            predictions.append(self.predict_pointwise(self.predict_depthwise(x)))
-        return predictions
-
-
-def _pointwise(convolution: nn.Module, norm: nn.Module | None = None) -> Pointwise:
-    assert isinstance(convolution, nn.Conv2d)
-    return Pointwise(*folded(convolution.weight, convolution.bias, norm or nn.Identity()))
+    _make_fast_separable(mine.predict, given.predict)

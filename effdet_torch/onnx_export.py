@@ -6,33 +6,14 @@ import warnings
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
 
 from ..errors import EffconvError
 from .anchors import feature_sizes
 from .fast import fast
-from .folding import Pointwise
 from .model import EfficientDet
 
 OPSET = 18
 INPUT = "images"
-
-
-class PointwiseConvolution(nn.Module):
-    """`folding.Pointwise` as the convolution it is: what runtimes of graphs optimise best."""
-
-    def __init__(self, pointwise: Pointwise):
-        super().__init__()
-        self.weight = nn.Parameter(pointwise.weight[:, :, None, None], requires_grad=False)
-        self.bias = pointwise.bias
-
-    def forward(self, x: Tensor) -> Tensor:
-        return F.conv2d(x, self.weight, self.bias)
-
-    def gated(self, x: Tensor, gate: Tensor) -> Tensor:
-        """The convolution of x times `gate` (B, C)."""
-        return self(x * gate[:, :, None, None])  # type: ignore[no-any-return]
 
 
 def output_names(model: EfficientDet) -> list[str]:
@@ -52,10 +33,6 @@ def export_onnx(model: EfficientDet, path: Path, size: tuple[int, int]) -> None:
     except ImportError as error:
         raise EffconvError(f"an ONNX graph needs {error.name}: pip install 'effconv[onnx]'") from error
     portable = fast(model).to("cpu", torch.float32)
-    for name, module in list(portable.named_modules()):
-        if isinstance(module, Pointwise):
-            parent, _, child = name.rpartition(".")
-            setattr(portable.get_submodule(parent), child, PointwiseConvolution(module))
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it warns of torchvision, which is not needed
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")  # the exporter's own, about its own parts

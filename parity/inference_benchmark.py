@@ -13,8 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..effdet_torch.engines import ENGINES, Called, make_engine
-from ..effdet_torch.fast import FastResample, fast
-from ..effdet_torch.folding import Convolution
+from ..effdet_torch.fast import fast
+from ..effdet_torch.fast_ops import FastResample, ZeroTapConv2d
 from ..effdet_torch.model import EfficientDet
 from ..errors import EffconvError
 from ..loading import load
@@ -122,12 +122,26 @@ class ChannelsLast(nn.Module):
 def symmetric(model: EfficientDet) -> nn.Module:
     """The fast form with as much padding on either side everywhere: the shapes are the same, the values are not."""
     network = fast(model)
+    parts = {name: part for name, part in network.named_modules() if isinstance(part, ZeroTapConv2d)}
+    for name, part in parts.items():
+        parent, _, child = name.rpartition(".")
+        setattr(network.get_submodule(parent), child, SymmetricConv2d(part))
     for module in network.modules():
-        if isinstance(module, Convolution) and module.stride == 2:
-            module.kernels = nn.ParameterList([module.kernels[0]] * 4)
         if isinstance(module, FastResample):
             module.pool = lambda x, kernel, stride: F.max_pool2d(x, kernel, stride, 1)  # type: ignore[method-assign]
     return network
+
+
+class SymmetricConv2d(nn.Module):
+    """A convolution of stride 2 with its own kernel and as much padding on either side."""
+
+    def __init__(self, given: ZeroTapConv2d):
+        super().__init__()
+        self.weight, self.bias, self.stride, self.groups = given.weights[0], given.bias, given.stride, given.groups
+        self.padding = (given.kernel[0] - 1) // 2
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.conv2d(x, self.weight, self.bias, self.stride, self.padding, 1, self.groups)
 
 
 def measure_inference(contest: Contest, command: str) -> dict[str, Any]:
