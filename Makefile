@@ -44,6 +44,12 @@ bench: $(VENV)/installed-for-tests
 	$(BIN)/effconv bench nms --record results/measured/bench-nms.json
 	$(BIN)/effconv bench input --images $(SHARED)/coco/val2017_66/val2017 --record results/measured/bench-input.json
 	$(BIN)/effconv bench eval --coco $(SHARED)/coco/val2017_66 --record results/measured/bench-eval.json
+	$(BIN)/effconv bench ablation --coco $(SHARED)/coco/val2017_66 --model d0 --record results/measured/bench-ablation.json
+	$(BIN)/effconv bench inference --model d0 --engines all --peers effdet,tensorflow --record results/measured/bench-inference-d0.json
+	$(BIN)/effconv bench inference --model lite0 --engines all --peers effdet,tensorflow --record results/measured/bench-inference-lite0.json
+	$(BIN)/effconv bench training --model d0 --peers effdet --record results/measured/bench-training-d0.json
+	$(BIN)/effconv bench training --model d1 --batch 2 --peers effdet --record results/measured/bench-training-d1.json
+	$(BIN)/python tools/record_engines.py $(SHARED)
 	$(BIN)/effconv ablate --all --record results/measured/ablations.json
 	$(BIN)/python tools/record_parity.py $(SHARED)
 	$(BIN)/python tools/record_end_to_end.py $(SHARED)
@@ -80,7 +86,7 @@ $(VENV)/installed: $(VENV)/bin/python setup.cfg constraints.txt
 	touch $@
 
 $(VENV)/installed-for-tests: $(VENV)/bin/python setup.cfg constraints.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[tf,report,train,dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[tf,report,train,onnx,openvino,dev]'
 	touch $(VENV)/installed $@
 
 clean:

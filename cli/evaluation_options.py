@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .options import PATH, engine_option
+from .options import PATH, engine_option, precision_option
 
 if TYPE_CHECKING:
     from ..parity.evaluation import Evaluation
@@ -32,6 +32,7 @@ RUN = (
     click.option("--strict", is_flag=True, help="Stop at the first image that cannot be read."),
     click.option("--category-map", type=PATH, help="JSON: model's category id -> dataset's."),
     engine_option,
+    precision_option,
     click.option(
         "--metrics-engine", type=click.Choice(["ultrafast", "pycocotools"]), help="Both give the same metrics."
     ),
@@ -40,7 +41,7 @@ NAMES = {"min_score": "score_threshold"}  # options whose setting has another na
 EVALUATION_NAMES = (
     *("nms", "decoder", "anchors", "min_score", "max_detections", "decode", "resize"),
     *("split", "limit", "batch", "workers", "device", "detections", "resume", "strict", "category_map"),
-    *("engine", "metrics_engine"),
+    *("engine", "precision", "metrics_engine"),
 )
 SETTINGS = ("nms", "decoder", "anchors", "min_score", "max_detections", "decode", "resize", "size")
 

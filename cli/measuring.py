@@ -143,14 +143,21 @@ def bench_eval(
 @bench.command("ablation")
 @click.option("--coco", type=PATH, required=True, help="Folder as COCO 2017 unpacks: annotations/ and val2017/.")
 @model_option(required=False)
-@click.option("--ckpt", type=PATH, required=True, help="Checkpoint or converted weights.")
+@click.option("--ckpt", type=PATH, help="Checkpoint; default: random values.")
 @click.option("--images", type=click.IntRange(min=1), default=5000, show_default=True, help="Kept images to decode.")
 @click.option("--limit", type=click.IntRange(min=1), default=16, show_default=True, help="Different images of these.")
 @rounds_option(5, "Turns of each.")
 @record_option
 @json_option
 def bench_ablation(
-    coco: Path, model: str | None, ckpt: Path, images: int, limit: int, rounds: int, record: Path | None, as_json: bool
+    coco: Path,
+    model: str | None,
+    ckpt: Path | None,
+    images: int,
+    limit: int,
+    rounds: int,
+    record: Path | None,
+    as_json: bool,
 ) -> None:
     """Time of an ablation after the network, over kept outputs, beside the network it does without."""
     from ..parity.ablation_benchmark import ablation_cost, measure_ablation

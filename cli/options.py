@@ -42,6 +42,13 @@ engine_option = click.option(
     show_default=True,
     help="Runs the network: as it is written, its fast form, that compiled, or another runtime.",
 )
+precision_option = click.option(
+    "--precision",
+    type=click.Choice(["float32", "bfloat16", "float16"]),
+    default="float32",
+    show_default=True,
+    help="Of the network's weights and arithmetic.",
+)
 nonfinite_option = click.option("--allow-nonfinite", is_flag=True, help="Take NaN and infinite weights as they are.")
 verify_option = click.option("--verify/--no-verify", default=True, help="Check every checksum (default), or none.")
 

@@ -3,6 +3,7 @@
 Every engine is called as the model is and returns what it returns but for rounding: `effconv parity --engine`.
 """
 
+import copy
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,15 +18,24 @@ from .fast import fast
 from .model import EfficientDet
 from .onnx_export import INPUT, export_onnx
 
+PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 ENGINES = ("eager", "fast", "compile", "onnxruntime", "openvino")
 
 
-def make_engine(name: str, model: EfficientDet, size: tuple[int, int]) -> "Network":
+def make_engine(name: str, model: EfficientDet, size: tuple[int, int], precision: str = "float32") -> "Network":
     """The engine `name` of a model in eval mode, for inputs (B, 3, *size); the first two take any size.
+
+    In another precision than float32, one of PRECISIONS, weights and arithmetic are of that type, norms having been
+    folded before: what callers give and get is of it too.
 
     "compile" and the runtimes prepare themselves, which takes a minute. Raises EffconvError when what an engine needs
     is not installed, and ValueError for a name that is none of ENGINES.
     """
+    if precision != "float32":
+        if name not in ("eager", "fast"):
+            raise EffconvError(f"the engine {name} computes in float32 only; use eager or fast for {precision}")
+        chosen = copy.deepcopy(model) if name == "eager" else fast(model)
+        return chosen.to(PRECISIONS[precision])
     if name == "eager":
         return model
     if name == "fast":

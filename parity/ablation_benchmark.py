@@ -10,6 +10,8 @@ import torch
 
 from .ablation_list import ABLATIONS
 from .ablation_run import Ablator, Cached, Study
+from .benchmark import run_process
+from .comparison_benchmark import MAKE_CHECKPOINT, SEED
 from .contest import probe, take_turns, use_one_thread
 from .detect import Group
 from .output_cache import SELECTED, Selected
@@ -21,7 +23,7 @@ PROMISED = 0.02
 
 
 def measure_ablation(
-    coco: Path, model: str, checkpoint: Path, images: int, limit: int, rounds: int, command: str
+    coco: Path, model: str, checkpoint: Path | None, images: int, limit: int, rounds: int, command: str
 ) -> dict[str, Any]:
     """A record of one change of decoding over `images` kept images, beside the network on them, on one thread.
 
@@ -29,9 +31,12 @@ def measure_ablation(
     `images`. A turn of the network is one batch of NETWORK_IMAGES. Raises EffconvError for bad input.
     """
     use_one_thread()
-    study = Study(coco=coco, model=model, checkpoint=checkpoint, limit=limit, batch=NETWORK_IMAGES)
     with tempfile.TemporaryDirectory() as temporary:
-        ablator = Ablator(study, Path(temporary), Group())
+        if checkpoint is None:
+            run_process(["-c", MAKE_CHECKPOINT, model, f"{temporary}/model/model", str(SEED)])
+        place = checkpoint or Path(temporary) / "model"
+        study = Study(coco=coco, model=model, checkpoint=place, limit=limit, batch=NETWORK_IMAGES)
+        ablator = Ablator(study, Path(temporary) / "cache", Group())
         kept = ablator.cached(ablator.baseline, [])
         assert kept.selected is not None  # the baseline's decoding is the official one
         given = ablator.images
@@ -60,6 +65,7 @@ def measure_ablation(
         "command": command,
         "model": ablator.baseline.model.config.name,
         "image_size": list(size),
+        "checkpoint": checkpoint.name if checkpoint else f"random values, seed {SEED}",
         "ablation": ABLATION,
         "images": images,
         "different_images": len(given),

@@ -32,12 +32,13 @@ Report = Callable[[int, int], None]
 
 @dataclass(frozen=True, kw_only=True)
 class Running:
-    """How a run is carried out; none of it but `batch`, `device` and `engine` may change a result."""
+    """How a run is carried out; none of it but `batch`, `device`, `engine` and `precision` may change a result."""
 
     batch: int = 1
     workers: int = 1
     device: str = "cpu"
     engine: str = "eager"  # of `engines.ENGINES`
+    precision: str = "float32"  # of `engines.PRECISIONS`
     strict: bool = False  # stop at the first image that cannot be read
     parts: Path | None = None  # where finished images are kept; None: nowhere
     resume: bool = False
@@ -107,7 +108,7 @@ def detect(
     mine_done: dict[int, Finished] = {}
     with contextlib.ExitStack() as stack:
         file = stack.enter_context(parts.open(group.rank)) if parts else None
-        network = make_engine(running.engine, model.to(running.device), pipeline.config.image_size)
+        network = make_engine(running.engine, model.to(running.device), pipeline.config.image_size, running.precision)
         for result in _results(network, pipeline, mine, running):
             mine_done[result.image_id] = result
             if file:
@@ -148,6 +149,7 @@ def run_key(model: EfficientDet, pipeline: Pipeline, dataset: Dataset, running: 
         "batch": running.batch,
         "device": running.device,
         "engine": running.engine,
+        "precision": running.precision,
     }
 
 

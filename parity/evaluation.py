@@ -40,6 +40,7 @@ class Evaluation:
     settings: Settings = field(default_factory=Settings)
     limit: int | None = None  # only the first N images
     engine: str = "eager"  # of `engines.ENGINES`
+    precision: str = "float32"  # of `engines.PRECISIONS`
     metrics_engine: str = DEFAULT_ENGINE
     category_map: Path | None = None
     detections: Path | None = None  # COCO results are written here
@@ -77,6 +78,7 @@ def evaluate_model(
         parts=parts,
         resume=asked.resume,
         engine=asked.engine,
+        precision=asked.precision,
     )
     group = Group()
     with group.joined(asked.device):
@@ -91,7 +93,7 @@ def evaluate_model(
         write_detections(found, asked.detections)
     skipped = {str(each.image_id): each.failure for each in results if each.failure}
     conditions = {
-        **pipeline.conditions(asked.weights or "ema", "float32"),
+        **pipeline.conditions(asked.weights or "ema", asked.precision),
         "split": dataset.split,
         "images": len(images) - len(skipped),
     }

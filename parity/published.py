@@ -56,7 +56,7 @@ def _record(config: Config, fingerprint: str | None, asked: Evaluation, stated: 
     # The present official settings decide between rows of the same model that no checksum tells apart.
     known |= {name: stated.get(name, getattr(asked.settings, name)) for name in FOLLOWED}
     known |= {"split": asked.split or "val2017", "images": 5000, "weights": asked.weights or "ema"}
-    known |= {"decode": asked.settings.decode, "resize": asked.settings.resize, "precision": "float32"}
+    known |= {"decode": asked.settings.decode, "resize": asked.settings.resize, "precision": asked.precision}
     found = best_record(config.name, fingerprint, known)
     if found is None:
         raise EffconvError(f"no COCO AP is published for {config.name}; `effconv results` lists what is")
