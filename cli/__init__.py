@@ -13,6 +13,7 @@ from .drawing import shapes_command
 from .evaluating import eval_command, results_command
 from .exporting import export
 from .measuring import bench
+from .measuring_networks import COMMANDS
 from .options import CommandLine
 from .predicting import predict_command
 from .proving import demo, parity, trace_command
@@ -47,3 +48,5 @@ for command in (
     bench,
 ):
     main.add_command(command)
+for command in COMMANDS:
+    bench.add_command(command)

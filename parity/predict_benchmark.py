@@ -1,0 +1,136 @@
+"""Image files' bytes to boxes, ours beside effdet's whole way: `effconv bench predict`."""
+
+import io
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..effdet_torch.decode import read_encoded
+from ..effdet_torch.engines import make_engine
+from ..effdet_torch.model import EfficientDet
+from ..effdet_torch.postprocess import per_class
+from ..effdet_torch.preprocess import Preprocessor
+from ..errors import EffconvError
+from ..loading import load
+from .benchmark import run_process
+from .comparison_benchmark import MAKE_CHECKPOINT, SEED
+from .contest import measure
+from .image_files import find_images
+from .inference_benchmark import use_threads
+from .input_benchmark import over
+from .peers import effdet, import_effdet
+
+EFFDET, EFFDET_SOFT = "effdet, hard NMS", "effdet, its soft-NMS"
+
+
+def measure_predict(
+    folder: Path,
+    model: str,
+    checkpoint: Path | None,
+    engines: list[str],
+    peers: list[str],
+    rounds: int,
+    limit: int | None,
+    threads: int,
+    command: str,
+) -> dict[str, Any]:
+    """A record of finding objects in images whose encoded bytes are in memory, one image at a time, by all contestants.
+
+    Ours decode, resize and suppress (soft-NMS) as the official evaluation does. effdet's do it as its `validate.py`
+    does: Pillow, its ResizePad, normalising, and its DetBenchPredict. Raises EffconvError for bad input.
+    """
+    use_threads(threads)
+    images = [read_encoded(path) for path in find_images([str(folder)])[:limit]]
+    with tempfile.TemporaryDirectory() as temporary:
+        if checkpoint is None:
+            run_process(["-c", MAKE_CHECKPOINT, model, f"{temporary}/model", str(SEED)])
+        network = load(checkpoint or temporary, model=model)
+    size = network.config.image_size
+    contestants = {
+        f"effconv, {engine}": over(images, _ours(make_engine(engine, network, size), network)) for engine in engines
+    }
+    left_out: dict[str, str] = {}
+    notes: dict[str, str] = {}
+    for peer in peers:
+        try:
+            if peer != "effdet":
+                raise EffconvError(f"{peer}: no such peer; there is effdet")
+            found = effdet(network, size)
+            notes[EFFDET] = found.note
+            for name, soft in ((EFFDET, False), (EFFDET_SOFT, True)):
+                contestants[name] = over(images, _effdet(found.network, soft))
+        except EffconvError as error:
+            left_out[peer] = str(error)
+    base = EFFDET if EFFDET in contestants else next(iter(contestants))
+    return {
+        "what": "encoded image to boxes, one image at a time, contestants taking turns, medians per image",
+        "command": command,
+        "model": network.config.name,
+        "image_size": list(size),
+        "checkpoint": checkpoint.name if checkpoint else f"official variables, random values, seed {SEED}",
+        "images": len(images),
+        "threads": threads,
+        "left_out": left_out,
+        "notes": {name: note for name, note in notes.items() if note},
+        **measure(contestants, dict.fromkeys(contestants, base), rounds, len(images)),
+    }
+
+
+def _ours(network: nn.Module, model: EfficientDet) -> Callable[[bytes], object]:
+    preprocess, postprocess = Preprocessor(model.config), per_class(model.config)
+
+    def detect(encoded: bytes) -> object:
+        image, scale = preprocess(encoded)
+        with torch.inference_mode():
+            logits, codes = network(torch.from_numpy(image)[None])
+            return postprocess(logits, codes, torch.tensor([float(scale)]))
+
+    return detect
+
+
+def _effdet(network: Any, soft: bool) -> Callable[[bytes], object]:
+    from PIL import Image
+
+    package, _ = import_effdet()
+    from effdet.data import transforms
+
+    network.config.soft_nms = soft
+    bench = package.DetBenchPredict(network).eval()
+    mean, std = (torch.tensor(values).view(3, 1, 1) * 255 for values in (network.config.mean, network.config.std))
+    fill = tuple(round(255 * value) for value in network.config.mean)
+    steps = [transforms.ResizePad(network.config.image_size, fill_color=fill), transforms.ImageToNumpy()]
+
+    def detect(encoded: bytes) -> Tensor:
+        image, about = Image.open(io.BytesIO(encoded)).convert("RGB"), {}
+        size = image.size
+        for step in steps:
+            image, about = step(image, about)
+        given = ((torch.from_numpy(image).float() - mean) / std)[None]
+        about = {"img_scale": torch.tensor([about["img_scale"]]), "img_size": torch.tensor([size])}
+        with torch.inference_mode():
+            return bench(given, about)  # type: ignore[no-any-return]
+
+    return detect
+
+
+def predict_table(record: dict[str, Any]) -> str:
+    """The record as Markdown: times faster than effdet."""
+    lines = ["| contestant | ms per image | images/s | times faster |", "|---|---|---|---|"]
+    for row in record["rows"]:
+        seconds = row["seconds_per_item"]
+        lines.append(f"| {row['contestant']} | {1e3 * seconds:.0f} | {1 / seconds:.2f} | {1 / row['ratio']:.2f} |")
+    probes = record["probe_gflops"]
+    notes = [f"{name}: {note}" for name, note in record["notes"].items()]
+    notes += [f"left out: {reason}" for reason in record["left_out"].values()]
+    size, beside = record["image_size"], record["rows"][0]["beside"]
+    lines += [
+        "",
+        f"{record['model']} at {size[0]}x{size[1]}, {record['images']} images, {record['threads']} threads, medians of "
+        f"{record['rounds']} turns, times faster than {beside}; matrix product {probes['before']:.0f} GFLOP/s before "
+        f"and {probes['after']:.0f} after. {'; '.join(notes)}".rstrip(),
+    ]
+    return "\n".join(lines)
