@@ -4,14 +4,16 @@ Every batch norm becomes part of the convolution before it (with it go the offic
 maps lie with their channels last, and SAME padding copies nothing (`fast_ops.py`). The wiring is the model's own.
 """
 
-from typing import Any
+from collections.abc import Callable
+from functools import partial
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from ..errors import EffconvError
-from .backbone import MBConv, SqueezeExcite
-from .bifpn import FusionNode, Resample, SeparableConv, WeightedFusion
+from .backbone import MBConv, SqueezeExcite, Stem
+from .bifpn import FusionNode, Resample, SeparableConv, SumFusion, WeightedFusion
 from .fast_ops import (
     FastResample,
     FixedConv2d,
@@ -49,18 +51,15 @@ class FastEfficientDet(EfficientDet):
         with torch.device("meta"):
             super().__init__(model.config)
         _require_plain(model, self)
-        self.backbone.stem.conv = _folded(model.backbone.stem.conv, model.backbone.stem.norm)
-        self.backbone.stem.norm = in_place_activation(model.config.activation)
-        for block, given in zip(self.backbone.blocks, model.backbone.blocks, strict=True):
-            _make_fast_block(block, given, model.config.activation)  # type: ignore[arg-type]
-        for mine, given in zip(list(self.bifpn.modules()), list(model.bifpn.modules()), strict=True):
-            if isinstance(given, Resample):
-                _make_fast_resample(mine, given)  # type: ignore[arg-type]
-            elif isinstance(given, FusionNode):
-                _make_fast_node(mine, given, model.config.activation)  # type: ignore[arg-type]
-        for head, given_head in ((self.class_head, model.class_head), (self.box_head, model.box_head)):
-            _make_fast_head(head, given_head, model.config.activation)
-        self.to(memory_format=torch.channels_last)
+        # Listed first, because parts are exchanged on the way; both lists are in the same order.
+        for mine, given in zip(list(self.modules()), list(model.modules()), strict=True):
+            for kind, parts in FAST_PARTS.items():
+                if isinstance(given, kind):
+                    for name, part in parts(given, partial(in_place_activation, model.config.activation)).items():
+                        mine.add_module(name, part)
+            if isinstance(mine, Resample):
+                mine.__class__ = FastResample
+        nn.Module.to(self, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.eval()
 
     def forward(self, images: Tensor) -> tuple[list[Tensor], list[Tensor]]:
@@ -108,51 +107,73 @@ def _folded(conv: nn.Conv2d, norm: Any = None) -> nn.Module:
     return ZeroTapConv2d(weight, bias, (conv.stride[0], conv.stride[1]), conv.groups)
 
 
-def _make_fast_block(mine: MBConv, given: MBConv, activation: str) -> None:
+Activation = Callable[[], nn.Module]
+Parts = dict[str, nn.Module]
+
+
+def _stem(given: Stem, activation: Activation) -> Parts:
+    return {"conv": _folded(given.conv, given.norm), "norm": activation()}
+
+
+def _block(given: MBConv, activation: Activation) -> Parts:
+    parts = {
+        "depthwise": _folded(given.depthwise, given.depthwise_norm),
+        "depthwise_norm": activation(),
+        "project": _folded(given.project, given.project_norm),
+        "project_norm": nn.Identity(),
+    }
     if isinstance(given.expand, nn.Conv2d):
-        mine.expand = _folded(given.expand, given.expand_norm)  # type: ignore[assignment]
-        mine.expand_norm = in_place_activation(activation)  # type: ignore[assignment]
-    mine.depthwise = _folded(given.depthwise, given.depthwise_norm)  # type: ignore[assignment]
-    mine.depthwise_norm = in_place_activation(activation)  # type: ignore[assignment]
-    if isinstance(given.squeeze_excite, SqueezeExcite):
-        gate = given.squeeze_excite
-        mine.squeeze_excite = InPlaceSqueezeExcite(gate.reduce, in_place_activation(activation), gate.expand)  # type: ignore[assignment]
-    mine.project = _folded(given.project, given.project_norm)  # type: ignore[assignment]
-    mine.project_norm = nn.Identity()  # type: ignore[assignment]
+        parts |= {"expand": _folded(given.expand, given.expand_norm), "expand_norm": activation()}
+    gate = given.squeeze_excite
+    if isinstance(gate, SqueezeExcite):
+        parts["squeeze_excite"] = InPlaceSqueezeExcite(gate.reduce, activation(), gate.expand)
+    return parts
 
 
-def _make_fast_resample(mine: Resample, given: Resample) -> None:
-    mine.__class__ = FastResample
-    if isinstance(given.conv, nn.Conv2d):
-        mine.conv, mine.norm = _folded(given.conv, given.norm), nn.Identity()  # type: ignore[assignment]
+def _resample(given: Resample, activation: Activation) -> Parts:
+    if not isinstance(given.conv, nn.Conv2d):
+        return {}
+    return {"conv": _folded(given.conv, given.norm), "norm": nn.Identity()}
 
 
-def _make_fast_node(mine: FusionNode, given: FusionNode, activation: str) -> None:
-    if isinstance(given.fuse, WeightedFusion):
-        weights = [given.fuse.rectify(weight.detach().double()) for weight in given.fuse.edge_weights]
-        total = given.fuse.total(weights)
-        mine.fuse = ScaledFusion([float(weight / total) for weight in weights])
-    else:
-        mine.fuse = InPlaceSumFusion()
-    mine.activation = in_place_activation(activation)
-    _make_fast_separable(mine.conv, given.conv, given.norm)
-    mine.norm = nn.Identity()  # type: ignore[assignment]
+def _node(given: FusionNode, activation: Activation) -> Parts:
+    return {
+        "fuse": _fusion(given.fuse),
+        "activation": activation(),
+        "conv": nn.Sequential(_folded(given.conv.depthwise), _folded(given.conv.pointwise, given.norm)),
+        "norm": nn.Identity(),
+    }
 
 
-def _make_fast_separable(mine: SeparableConv, given: SeparableConv, norm: Any = None) -> None:
-    mine.depthwise = _folded(given.depthwise)  # type: ignore[assignment]
-    mine.pointwise = _folded(given.pointwise, norm)  # type: ignore[assignment]
+def _fusion(given: WeightedFusion | SumFusion) -> nn.Module:
+    if isinstance(given, SumFusion):
+        return InPlaceSumFusion()
+    weights = [given.rectify(weight.detach().double()) for weight in given.edge_weights]
+    total = given.total(weights)
+    return ScaledFusion([float(weight / total) for weight in weights])
 
 
-def _make_fast_head(mine: Head, given: Head, activation: str) -> None:
+def _head(given: Head, activation: Activation) -> Parts:
     """Depthwise kernels stay shared by all levels; each level has a pointwise one with its own norm in it."""
-    for repeat, (conv, norms) in enumerate(zip(given.convs, given.norms, strict=True)):
-        assert isinstance(conv, SeparableConv)
-        mine.convs[repeat] = _folded(conv.depthwise)
-        mine.norms[repeat] = nn.ModuleDict(
-            {
-                level: nn.Sequential(_folded(conv.pointwise, norm), in_place_activation(activation))
-                for level, norm in norms.items()  # type: ignore[operator]
-            }
-        )
-    _make_fast_separable(mine.predict, given.predict)
+    convs = cast("list[SeparableConv]", list(given.convs))
+    norms = cast("list[nn.ModuleDict]", list(given.norms))
+    return {
+        "convs": nn.ModuleList(_folded(conv.depthwise) for conv in convs),
+        "norms": nn.ModuleList(
+            nn.ModuleDict(
+                {level: nn.Sequential(_folded(conv.pointwise, norm), activation()) for level, norm in per_level.items()}
+            )
+            for conv, per_level in zip(convs, norms, strict=True)
+        ),
+        "predict": nn.Sequential(_folded(given.predict.depthwise), _folded(given.predict.pointwise)),
+    }
+
+
+# What takes the places of a module's parts; everything else computes as it did.
+FAST_PARTS: dict[type[nn.Module], Callable[[Any, Activation], Parts]] = {
+    Stem: _stem,
+    MBConv: _block,
+    Resample: _resample,
+    FusionNode: _node,
+    Head: _head,
+}

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from .bifpn import Resample
 from .ops import resize_nearest, same_max_pool, same_padding
 
-HAS_ONEDNN = torch.backends.mkldnn.is_available()
+HAS_ONEDNN: bool = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
 SMALL = 512  # positions in a batch up to which a matrix product is quicker than oneDNN's convolution
 
 
@@ -32,10 +32,10 @@ class FixedConv2d(nn.Module):
 
 
 class PointwiseConv2d(FixedConv2d):
-    """A 1x1 convolution, which on a CPU in float32 chooses the quicker way itself.
+    """A 1x1 convolution, which on a CPU in float32 chooses the quicker way by itself.
 
-    `F.conv2d` takes a matrix product over a copy on one thread, up to twice as slow for large maps, and oneDNN on
-    several, twice as slow for small ones.
+    `F.conv2d` does not: on one thread it makes a matrix product over a copy, up to twice as slow for large maps, and on
+    several threads it takes oneDNN, twice as slow for small ones.
     """
 
     def forward(self, x: Tensor) -> Tensor:

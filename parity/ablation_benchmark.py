@@ -40,7 +40,7 @@ def measure_ablation(
         kept = ablator.cached(ablator.baseline, [])
         assert kept.selected is not None  # the baseline's decoding is the official one
         given = ablator.images
-        ablator.mine = [given[place % len(given)] for place in range(images)]
+        ablator.mine = tuple(given[place % len(given)] for place in range(images))
         cached = Cached(kept.outputs, _repeated(kept.selected, images, Path(temporary)), kept.scales, [])
         cached = cached._replace(scales=np.resize(kept.scales, images))
         setup = ablator.changed([ABLATIONS[ABLATION]])
@@ -81,8 +81,9 @@ def measure_ablation(
 
 def _repeated(selected: Selected, images: int, folder: Path) -> Selected:
     """The rows again and again until there are so many, on disk as the cache has them."""
-    arrays = []
-    for name, array in zip(SELECTED, selected, strict=True):
+    arrays: list[Any] = []
+    for name in SELECTED:
+        array = getattr(selected, name)
         path = folder / f"repeated-{name}.npy"
         made = np.lib.format.open_memmap(path, "w+", array.dtype, (images, *array.shape[1:]))
         for start in range(0, images, len(array)):

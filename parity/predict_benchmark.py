@@ -1,5 +1,6 @@
 """Image files' bytes to boxes, ours beside effdet's whole way: `effconv bench predict`."""
 
+import importlib
 import io
 import tempfile
 from collections.abc import Callable
@@ -96,8 +97,7 @@ def _effdet(network: Any, soft: bool) -> Callable[[bytes], object]:
     from PIL import Image
 
     package, _ = import_effdet()
-    from effdet.data import transforms
-
+    transforms = importlib.import_module("effdet.data.transforms")
     network.config.soft_nms = soft
     bench = package.DetBenchPredict(network).eval()
     mean, std = (torch.tensor(values).view(3, 1, 1) * 255 for values in (network.config.mean, network.config.std))
@@ -105,7 +105,8 @@ def _effdet(network: Any, soft: bool) -> Callable[[bytes], object]:
     steps = [transforms.ResizePad(network.config.image_size, fill_color=fill), transforms.ImageToNumpy()]
 
     def detect(encoded: bytes) -> Tensor:
-        image, about = Image.open(io.BytesIO(encoded)).convert("RGB"), {}
+        image: Any = Image.open(io.BytesIO(encoded)).convert("RGB")
+        about: dict[str, Any] = {}
         size = image.size
         for step in steps:
             image, about = step(image, about)

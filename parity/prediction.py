@@ -113,8 +113,8 @@ def _predictions(
             encoded = read_encoded(image)
             # The decoder's own pixels, not the picture as a viewer would turn it: those are what boxes refer to.
             pixels = pipeline.preprocess.decode(encoded, name=str(image))
-            steps = {"preprocess": pipeline.preprocess, "postprocess": pipeline.postprocess}
-            (prediction,) = predict(model, [image], **steps)
+            before, after = pipeline.preprocess, pipeline.postprocess
+            (prediction,) = predict(model, [image], preprocess=before, postprocess=after)
         except ImageError as error:
             if asked.strict:
                 raise

@@ -1,9 +1,10 @@
 """A training step's speed and memory beside a peer's with the same weights and labels: `effconv bench training`."""
 
 import dataclasses
+import importlib
 import statistics
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -19,7 +20,7 @@ from ..errors import EffconvError
 from ..loading import load
 from .benchmark import MEGABYTE, run_process
 from .comparison_benchmark import MAKE_CHECKPOINT, SEED
-from .contest import probe, take_turns
+from .contest import Turn, probe, take_turns
 from .inference_benchmark import use_threads
 from .peers import effdet, import_effdet
 from .provenance import provenance
@@ -88,10 +89,9 @@ class Effdet:
     """effdet's training bench as its `train.py` uses it: labels made beforehand, SGD, clipped norm, moving averages."""
 
     def __init__(self, model: EfficientDet, contest: TrainingContest, images: Tensor, boxes: Tensor, classes: Tensor):
-        network = effdet(model, contest.size).network
+        network: Any = effdet(model, contest.size).network
         package, anchors = import_effdet()
-        from timm.utils import ModelEmaV2
-
+        averages = importlib.import_module("timm.utils")
         self.device, self.precision = contest.device, contest.precision
         self.bench = package.DetBenchTrain(network, create_labeler=False).to(contest.device).train()
         labeler = anchors.AnchorLabeler(anchors.Anchors.from_config(network.config), network.config.num_classes)
@@ -101,7 +101,7 @@ class Effdet:
         for level, (kind, code) in enumerate(zip(kinds, codes, strict=True)):
             self.target[f"label_cls_{level}"] = kind.to(contest.device)
             self.target[f"label_bbox_{level}"] = code.to(contest.device)
-        self.average = ModelEmaV2(self.bench, decay=AVERAGE)
+        self.average = averages.ModelEmaV2(self.bench, decay=AVERAGE)
         self.optimizer = torch.optim.SGD(self.bench.parameters(), RATE, MOMENTUM, weight_decay=DECAY)
 
     def forward(self) -> float:
@@ -224,7 +224,7 @@ def training_table(record: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _median(turns: Any) -> float:
+def _median(turns: Sequence[Turn]) -> float:
     return statistics.median(turn.seconds for turn in turns)
 
 
