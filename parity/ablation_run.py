@@ -17,7 +17,7 @@ from ..effdet_torch.detections import coco_rows, found
 from ..errors import EffconvError
 from ..loading import load
 from .ablation_list import STAGES, Ablation
-from .bootstrap import RESAMPLES, metrics_of, paired
+from .bootstrap import RESAMPLES, Sampled, draw_images, intervals, metrics_of
 from .category_map import choose_categories
 from .coco import METRICS, Rows
 from .dataset import Dataset, read_dataset
@@ -74,7 +74,7 @@ class Ablator:
         self.cache = OutputCache(folder, self.mine, study.batch, study.workers, study.device)
         running = Running(batch=study.batch, device=study.device)
         self.key = run_key(model, self.baseline.pipeline, self.dataset, running)
-        self._matches: Matches | None = None
+        self._baseline: Sampled | None = None
 
     def row(self, ablations: Sequence[Ablation], report: Report | None = None) -> dict[str, Any]:
         """The changes made together, or the baseline: metrics, differences with intervals and speed as plain values."""
@@ -83,19 +83,18 @@ class Ablator:
         started = time.perf_counter()
         rows = self.detections(setup, cached)
         seconds = (time.perf_counter() - started) / max(len(self.mine), 1)
-        matches = match_detections(self.dataset, rows, self.images)
+        sampled = self.sampled(match_detections(self.dataset, rows, self.images))
         if not ablations:
-            self._matches = matches
+            self._baseline = sampled
         elif not self.study.cache:
             self.cache.forget(cached.own)  # of a large dataset they take gigabytes
-        whole = metrics_of(matches)[0]
-        compared = paired(matches, self.baseline_matches(), self.study.seed, self.study.resamples)
+        compared = intervals(sampled, self.baseline_sampled())
         return {
             "name": row_name(ablations),
             "stage": ablations[-1].stage if ablations else None,
             "summary": "; ".join(each.summary for each in ablations),
             "published": [each.published for each in ablations if each.published],
-            "metrics": dict(zip(METRICS, whole.tolist(), strict=True)),
+            "metrics": dict(zip(METRICS, sampled[0].tolist(), strict=True)),
             "differences": {name: each._asdict() for name, each in compared.items()},
             "verdict": compared["AP"].verdict,
             "network_seconds_per_image": cached.outputs.seconds_per_image,
@@ -115,12 +114,21 @@ class Ablator:
         rows = self.detections(setup, self.cached(setup, ablations))
         return float(metrics_of(match_detections(self.dataset, rows, self.images))[0, METRICS.index(name)])
 
-    def baseline_matches(self) -> Matches:
-        """The baseline's detections, matched."""
-        if self._matches is None:
+    def sampled(self, matches: Matches) -> Sampled:
+        """Metrics, and those of the resamples, of which each process computes its share."""
+        times = draw_images(matches.images, self.study.seed, self.study.resamples)
+        found = np.empty((len(times), len(METRICS)))
+        parts = self.group.gather(metrics_of(matches, times[self.group.rank :: self.group.size]))
+        for rank, part in enumerate(parts):
+            found[rank :: self.group.size] = part
+        return metrics_of(matches)[0], found
+
+    def baseline_sampled(self) -> Sampled:
+        """The baseline's."""
+        if self._baseline is None:
             rows = self.detections(self.baseline, self.cached(self.baseline, []))
-            self._matches = match_detections(self.dataset, rows, self.images)
-        return self._matches
+            self._baseline = self.sampled(match_detections(self.dataset, rows, self.images))
+        return self._baseline
 
     def detections(self, setup: Setup, cached: "Cached") -> Rows:
         """(N, 7) detections of all images, of all processes."""

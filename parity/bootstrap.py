@@ -22,6 +22,9 @@ RESAMPLES = 1000
 INTERVAL = (2.5, 97.5)  # percentiles
 
 
+Sampled = tuple[NDArray[np.float64], NDArray[np.float64]]  # metrics (12,), and of resamples (R, 12)
+
+
 class Interval(NamedTuple):
     """A difference of a metric, its 95 % interval, and what that says: "better", "worse" or "no effect"."""
 
@@ -59,8 +62,12 @@ def metrics_of(matches: Matches, times: NDArray[np.int32] | None = None) -> NDAr
 def paired(ours: Matches, baseline: Matches, seed: int, resamples: int = RESAMPLES) -> dict[str, Interval]:
     """{metric: how `ours` differs from `baseline`}, both on the same images, drawn the same for both."""
     times = draw_images(ours.images, seed, resamples)
-    differences = difference(metrics_of(ours, times), metrics_of(baseline, times))
-    whole = difference(metrics_of(ours), metrics_of(baseline))[0]
+    return intervals(*((metrics_of(each)[0], metrics_of(each, times)) for each in (ours, baseline)))
+
+
+def intervals(ours: Sampled, baseline: Sampled) -> dict[str, Interval]:
+    """{metric: how `ours` differs from `baseline`}, of their metrics and those of the same resamples, in order."""
+    whole, differences = (difference(one, other) for one, other in zip(ours, baseline, strict=True))
     found = {}
     for place, name in enumerate(METRICS):
         low, high = np.percentile(differences[:, place], INTERVAL)
