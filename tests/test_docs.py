@@ -131,6 +131,46 @@ def test_recorded_contestants_did_the_same_work_on_one_thread(repository: Path) 
     assert (measured["bench-nms"]["candidates"], measured["bench-nms"]["classes"]) == (5000, 90)
 
 
+def test_recorded_ablations_show_what_the_published_notes_show(repository: Path) -> None:
+    record = json.loads((repository / "results" / "measured" / "ablations.json").read_text())
+    rows = {row["name"]: row for row in record["rows"]}
+    assert record["images"] == 500
+    assert len(rows) >= 59
+    baseline = rows["baseline"]["metrics"]
+
+    def kept(name: str, metric: str) -> float:
+        return float(rows[name]["metrics"][metric] / baseline[metric])
+
+    assert kept("no-same-maxpool", "AP75") < kept("no-same-maxpool", "AP50")
+    assert kept("no-same-at-all", "AP") < 0.1
+    for name in ("no-clip", "min-score-0.001"):
+        assert rows[name]["verdict"] == "no effect"
+    assert kept("min-score-0.05", "ARs") < kept("min-score-0.05", "ARm")
+    for row in record["rows"][1:]:
+        change = row["differences"]["AP"]
+        assert change["difference"] == row["metrics"]["AP"] - baseline["AP"]
+        assert change["low"] <= change["high"]
+
+
+def test_recorded_networks_keep_their_promises(repository: Path) -> None:
+    measured = repository / "results" / "measured"
+    cost = json.loads((measured / "bench-ablation.json").read_text())
+    assert cost["images"] == 5000
+    assert cost["share"] < cost["promised"] == 0.02
+    engines = json.loads((measured / "engines.json").read_text())
+    exact = [row for row in engines["rows"] if row["precision"] == "float32"]
+    assert {row["engine"] for row in exact} >= {"eager", "fast", "onnxruntime", "openvino"}
+    for row in exact:
+        assert row["holds"]
+        assert round(row["AP"], 4) == round(exact[0]["AP"], 4)
+    for name in NETWORKS:
+        record = json.loads((measured / f"{name}.json").read_text())
+        assert record["rounds"] >= 5
+        assert record["left_out"] == {}
+        for row in record["rows"]:
+            assert (row.get("error_beside_the_model") or 0) < 1e-3
+
+
 def test_recorded_faults_are_all_found_where_they_were_planted(repository: Path) -> None:
     record = json.loads((repository / "results" / "measured" / "faults.json").read_text())
     rows = record["rows"]
