@@ -45,11 +45,9 @@ bench: $(VENV)/installed-for-tests
 	$(BIN)/effconv bench input --images $(SHARED)/coco/val2017_66/val2017 --record results/measured/bench-input.json
 	$(BIN)/effconv bench eval --coco $(SHARED)/coco/val2017_66 --record results/measured/bench-eval.json
 	$(BIN)/effconv bench ablation --coco $(SHARED)/coco/val2017_66 --model d0 --record results/measured/bench-ablation.json
-	$(BIN)/effconv bench inference --model d0 --engines all --peers effdet,tensorflow --record results/measured/bench-inference-d0.json
-	$(BIN)/effconv bench inference --model lite0 --engines all --peers effdet,tensorflow --record results/measured/bench-inference-lite0.json
+	$(BIN)/effconv bench inference --model d0 --engines eager,fast,onnxruntime,openvino --peers effdet,tensorflow --record results/measured/bench-inference-d0.json
 	$(BIN)/effconv bench training --model d0 --peers effdet --record results/measured/bench-training-d0.json
 	$(BIN)/effconv bench training --model d1 --batch 2 --peers effdet --record results/measured/bench-training-d1.json
-	$(BIN)/python tools/record_engines.py $(SHARED)
 	$(BIN)/torchrun --standalone --nproc-per-node 2 -m effconv.cli ablate --all --record results/measured/ablations.json
 	$(BIN)/python tools/record_parity.py $(SHARED)
 	$(BIN)/python tools/record_end_to_end.py $(SHARED)

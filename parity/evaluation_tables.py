@@ -37,21 +37,3 @@ def detector_table(training: Mapping[str, Any], official: Mapping[str, Any]) -> 
         f"{minutes:.0f} minutes; the two sides' metrics differ by {official['largest_difference']:.2g} at most.",
     ]
     return "\n".join(lines)
-
-
-def network_engine_table(record: Mapping[str, Any]) -> str:
-    """Engines and precisions: the error of their outputs, and what becomes of the embedded detector's AP."""
-    size, count = record["image_size"], record["images"]
-    lines = [
-        f"| engine | precision | error of outputs, {record['model']} at {size[0]}x{size[1]} | limit | AP of "
-        f"{record['detector']} on {count} pictures | difference (95 % interval) |",
-        "|---" * 6 + "|",
-    ]
-    for row in record["rows"]:
-        low, high = row["interval"]
-        limit = f"{row['limit']:.1e}" if "limit" in row else "-"
-        lines.append(
-            f"| {row['engine']} | {row['precision']} | {row['error']:.1e} | {limit} | {row['AP']:.4f} | "
-            f"{row['difference']:+.4f} ({low:+.4f} to {high:+.4f}) |"
-        )
-    return "\n".join([*lines, *(f"\nLeft out: {reason}." for reason in record["left_out"].values())])

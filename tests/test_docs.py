@@ -40,8 +40,8 @@ def test_every_table_is_shown_somewhere(renderer: ModuleType, repository: Path) 
 
 CONTESTS = ("bench-input", "bench-nms", "bench-eval")
 COMPARISONS = ("parity", "faults", "sensitivity", "end-to-end")
-DETECTOR = ("shapes-training", "shapes-official", "ablations", "bench-ablation", "engines")
-NETWORKS = ("bench-inference-d0", "bench-inference-lite0", "bench-training-d0", "bench-training-d1")
+DETECTOR = ("shapes-training", "shapes-official", "ablations", "bench-ablation")
+NETWORKS = ("bench-inference-d0", "bench-training-d0", "bench-training-d1")
 RECORDS = (*COMPARISONS, "parity-d7x", "convert-d0", "convert-d7x", "bench-coco", *CONTESTS, *DETECTOR, *NETWORKS)
 
 
@@ -157,12 +157,6 @@ def test_recorded_networks_keep_their_promises(repository: Path) -> None:
     cost = json.loads((measured / "bench-ablation.json").read_text())
     assert cost["images"] == 5000
     assert cost["share"] < cost["promised"] == 0.02
-    engines = json.loads((measured / "engines.json").read_text())
-    exact = [row for row in engines["rows"] if row["precision"] == "float32"]
-    assert {row["engine"] for row in exact} >= {"eager", "fast", "onnxruntime", "openvino"}
-    for row in exact:
-        assert row["holds"]
-        assert round(row["AP"], 4) == round(exact[0]["AP"], 4)
     for name in NETWORKS:
         record = json.loads((measured / f"{name}.json").read_text())
         assert record["rounds"] >= 5

@@ -17,7 +17,7 @@ from effconv.parity.ablation_benchmark import ablation_cost
 from effconv.parity.ablation_chart import ablation_chart
 from effconv.parity.ablation_table import ablation_table
 from effconv.parity.comparison_benchmark import comparison_cost
-from effconv.parity.evaluation_tables import detector_table, end_to_end_table, network_engine_table
+from effconv.parity.evaluation_tables import detector_table, end_to_end_table
 from effconv.parity.tables import (
     budget_table,
     contest_text,
@@ -35,7 +35,7 @@ from effconv.parity.training_benchmark import training_table
 REPOSITORY = Path(__file__).resolve().parent.parent
 MEASURED = REPOSITORY / "results" / "measured"
 WIDTH = 110
-INFERENCE = ("bench-inference-d0", "bench-inference-lite0")
+INFERENCE = ("bench-inference-d0",)
 TRAINING = ("bench-training-d0", "bench-training-d1")
 CHART = REPOSITORY / "docs" / "ablations.svg"
 RENDERED = ("README.md", "docs/precision.md", "docs/performance.md")
@@ -78,7 +78,6 @@ def tables() -> dict[str, str]:
         "end-to-end": end_to_end_table(records["end-to-end"]),
         "detector": detector_table(records["shapes-training"], records["shapes-official"]),
         "ablations": ablation_table(records["ablations"]),
-        "engines": network_engine_table(records["engines"]),
         **{name: inference_table(records[name]) for name in INFERENCE},
         **{name: training_table(records[name]) for name in TRAINING},
         "bench-ablation": ablation_cost(records["bench-ablation"]),
