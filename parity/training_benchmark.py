@@ -14,6 +14,7 @@ from torch import Tensor
 
 from ..effdet_torch.config import get_config
 from ..effdet_torch.model import EfficientDet
+from ..effdet_torch.stochastic_depth import official_survival
 from ..effdet_torch.targets import batch_targets, label_anchors
 from ..effdet_torch.training import Training, TrainingSettings
 from ..errors import EffconvError
@@ -70,7 +71,8 @@ class Ours:
     """`effconv train`'s step."""
 
     def __init__(self, model: EfficientDet, contest: TrainingContest, images: Tensor, boxes: Tensor, classes: Tensor):
-        settings = TrainingSettings(precision=contest.precision, average_decay=AVERAGE)
+        survival = official_survival(model.config)
+        settings = TrainingSettings(precision=contest.precision, average_decay=AVERAGE, survival=survival)
         self.training = Training(model.to(contest.device), lambda _: RATE, settings)
         anchors = self.training.anchors.cpu()
         labels = [label_anchors(one, kinds, anchors) for one, kinds in zip(boxes, classes, strict=True)]
