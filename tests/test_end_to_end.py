@@ -171,7 +171,7 @@ def run(*options: str) -> Result:
 def test_the_command(tmp_path: Path) -> None:
     result = run()
     assert result.exit_code == 0
-    assert result.stdout.startswith("tiny-swish: nothing changed on the way: 2 images, ")
+    assert result.stdout.startswith("shapes: nothing changed on the way: 2 images, ")
     folder = write_pictures(tmp_path, 3)
     found = json.loads(run("--coco", str(folder), "--limit", "2", "--json").stdout)
     assert (found["images"], found["ok"]) == (2, True)
