@@ -29,6 +29,9 @@ pytestmark = pytest.mark.tf
 TINY = ("tiny-swish", "tiny-sum8", "tiny-lite")
 
 
+SWISH = Path(__file__).parent / "golden" / "tiny-swish"
+
+
 def both_sides(name: str) -> BothSides:
     config = config_of(GOLDEN / name)
     return BothSides(config, official_variables(GOLDEN / name, config)[0], load_tiny(GOLDEN / name))
@@ -165,13 +168,20 @@ def test_an_order_that_rounding_decides_is_explained_by_trial(
 
 
 def run(*options: str) -> Result:
-    return CliRunner().invoke(main, ["parity", "--end-to-end", *options])
+    model = ["--model", str(SWISH / "config.json"), "--ckpt", str(SWISH)]
+    return CliRunner().invoke(main, ["parity", "--end-to-end", *model, *options])
+
+
+def test_without_a_model_it_is_the_embedded_detector() -> None:
+    result = CliRunner().invoke(main, ["parity", "--end-to-end"])
+    assert result.exit_code == 0
+    assert result.stdout.startswith("shapes: nothing changed on the way: 2 images, ")
 
 
 def test_the_command(tmp_path: Path) -> None:
     result = run()
     assert result.exit_code == 0
-    assert result.stdout.startswith("shapes: nothing changed on the way: 2 images, ")
+    assert result.stdout.startswith("tiny-swish: nothing changed on the way: 2 images, ")
     folder = write_pictures(tmp_path, 3)
     found = json.loads(run("--coco", str(folder), "--limit", "2", "--json").stdout)
     assert (found["images"], found["ok"]) == (2, True)
