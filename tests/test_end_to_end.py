@@ -29,9 +29,6 @@ pytestmark = pytest.mark.tf
 TINY = ("tiny-swish", "tiny-sum8", "tiny-lite")
 
 
-SWISH = Path(__file__).parent / "golden" / "tiny-swish"
-
-
 def both_sides(name: str) -> BothSides:
     config = config_of(GOLDEN / name)
     return BothSides(config, official_variables(GOLDEN / name, config)[0], load_tiny(GOLDEN / name))
@@ -168,7 +165,7 @@ def test_an_order_that_rounding_decides_is_explained_by_trial(
 
 
 def run(*options: str) -> Result:
-    model = ["--model", str(SWISH / "config.json"), "--ckpt", str(SWISH)]
+    model = ["--model", str(GOLDEN / "tiny-swish" / "config.json"), "--ckpt", str(GOLDEN / "tiny-swish")]
     return CliRunner().invoke(main, ["parity", "--end-to-end", *model, *options])
 
 
