@@ -71,6 +71,7 @@ def _backbone(config: Config) -> Iterator[Layer]:
         yield Layer(f"{ours}.depthwise", operation=depthwise)
         yield Layer(f"{ours}.depthwise_norm", consumer=f"{theirs}/se/Mean" if block.squeezed else project)
         if block.squeezed:
+            yield Layer(f"{ours}.squeeze_excite.mean", operation=f"{theirs}/se/Mean")
             yield Layer(f"{ours}.squeeze_excite.reduce", operation=f"{theirs}/se/conv2d/BiasAdd")
             yield Layer(f"{ours}.squeeze_excite.expand", operation=f"{theirs}/se/conv2d_1/BiasAdd")
         # Official name for what enters the projection: after depthwise, norm, activation and squeeze-excite.

@@ -23,18 +23,26 @@ class Stem(nn.Module):
         return self.norm(self.conv(images))  # type: ignore[no-any-return]
 
 
+class ChannelMean(nn.Module):
+    """The mean of each channel: (B, C, H, W) -> (B, C, 1, 1)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.mean((2, 3), keepdim=True)
+
+
 class SqueezeExcite(nn.Module):
     """Scale each channel by a gate computed from the channel means; shape unchanged."""
 
     def __init__(self, channels: int, squeezed: int, activation: str):
         super().__init__()
+        self.mean = ChannelMean()
         self.reduce = nn.Conv2d(channels, squeezed, 1)
         self.activation = make_activation(activation)
         self.expand = nn.Conv2d(squeezed, channels, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        means = x.mean((2, 3), keepdim=True)  # (B, C, 1, 1)
-        return self.expand(self.activation(self.reduce(means))).sigmoid() * x  # type: ignore[no-any-return]
+        gate = self.expand(self.activation(self.reduce(self.mean(x))))  # (B, C, 1, 1)
+        return gate.sigmoid() * x  # type: ignore[no-any-return]
 
 
 class MBConv(nn.Module):

@@ -143,7 +143,7 @@ _ROWS = (
         "no-squeeze-excite",
         "no squeeze-excite: a Lite's blocks for a model that is none",
         overriding(mistakes.NoGate),
-        _first("*.squeeze_excite.reduce"),
+        _first("*.squeeze_excite.mean"),
     ),
     Change(
         "no-squeeze-excite-bias",

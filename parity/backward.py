@@ -11,11 +11,11 @@ from ..convert.rules import rules
 from ..effdet_torch.config import Config
 from ..effdet_torch.model import EfficientDet
 from ..errors import EffconvError
-from .compare import Check, Noise
 from .copying import copied
 from .difference import Array, difference, fault_of, largest, relative_error
 from .limits import FLOAT64_LIMIT, float32_limit
 from .reference import gradients
+from .rows import Check, Noise
 from .trace import nhwc
 
 SEED = 20240501

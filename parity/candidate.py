@@ -116,10 +116,17 @@ class Lockstep:
     """A walk that is asked for its layers by name, in the order of the reference it is compared with.
 
     A model may be wrong in which layers it computes, so a layer it leaves out is reported as None and waited for no
-    longer, and one computed twice counts once.
+    longer, and one computed twice counts once. With `rounding`, every layer's output is rounded to that type, once.
     """
 
-    def __init__(self, model: EfficientDet, images: NDArray[np.float32], layers: Sequence[Layer]):
+    def __init__(
+        self,
+        model: EfficientDet,
+        images: NDArray[np.float32],
+        layers: Sequence[Layer],
+        *,
+        rounding: torch.dtype | None = None,
+    ):
         parameter = next(model.parameters())
         self._dtype, self._device = parameter.dtype, parameter.device
         self._place = {layer.key: place for place, layer in enumerate(layers)}
@@ -127,6 +134,7 @@ class Lockstep:
         self._step: Step | None = None
         self._replacement: Array | None = None
         self._started = False
+        self._rounding = rounding
         self.stopped = ""  # why the model gave up, if it did
 
     def at(self, key: str) -> Array | None:
@@ -141,7 +149,8 @@ class Lockstep:
             self._advance()
         if not self._step or self._step.key != key:
             return None
-        activation = self._step.activation.detach().permute(0, 2, 3, 1).cpu()
+        own = self._step.activation.detach()
+        activation = (own if self._rounding is None else own.to(self._rounding).to(own.dtype)).permute(0, 2, 3, 1).cpu()
         return (activation if activation.dtype == torch.float64 else activation.float()).numpy()
 
     def steps(self) -> Generator[tuple[str, Array | None], None, None]:
@@ -176,7 +185,7 @@ class Lockstep:
     def _take_replacement(self, own: Tensor) -> Tensor | None:
         array, self._replacement = self._replacement, None
         if array is None:
-            return None
+            return own.to(self._rounding).to(own.dtype) if self._rounding else None
         last = own.is_contiguous(memory_format=torch.channels_last) and not own.is_contiguous()
         memory_format = torch.channels_last if last else torch.contiguous_format
         precision = np.float64 if self._dtype == torch.float64 else np.float32

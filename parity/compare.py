@@ -1,96 +1,70 @@
 """A trace and a model -> rows with a verdict: which layer differs first, and whether rounding can explain it."""
 
 import ctypes
-import math
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
+
+import torch
 
 from ..convert.layers import Layer, layers
 from ..effdet_torch.model import EfficientDet
+from .bounds import Bounds
 from .candidate import Lockstep
 from .copying import copied_with_shared_weights
-from .difference import Array, Difference, difference, fault_of, largest, relative_error
-from .estimate import with_sequential_means
-from .limits import ESTIMATE_FACTOR, FLOAT64_LIMIT, float32_limit
+from .difference import Array, difference, fault_of, largest, relative_error, times_bound
+from .limits import FLOAT64_LIMIT, FLUSHED, accumulated_limit, unnamed_limit
+from .rounded import with_sequential_means
+from .rows import Check, Noise, Row
+from .soundness import Soundness, sound_layers
 from .trace import Activation, Kind, Trace
 
 Report = Callable[[int, int], None]
 
 
-class Noise(NamedTuple):
-    """Each side's own rounding at a layer: its float32 against its float64, relative to the reference's largest."""
-
-    candidate: float
-    reference: float
-    estimated: bool  # the reference exists in float32 only
-
-
-class Check(NamedTuple):
-    """One comparison of one layer."""
-
-    difference: Difference
-    limit: float
-    noise: Noise | None = None  # of float32 comparisons
-
-    @property
-    def ok(self) -> bool:
-        """Whether the error is within the limit. NaN and infinity are within none."""
-        return math.isfinite(self.difference.error) and self.difference.error <= self.limit
-
-
-class Row(NamedTuple):
-    """One layer. `checks` is keyed "float64 local", "float32 local", "float64 accumulated", "float32 accumulated"."""
-
-    layer: Layer
-    shape: tuple[int, ...]  # (B, H, W, C)
-    checks: Mapping[str, Check]
-    faults: Mapping[Kind, str]  # why the two cannot be compared, by kind of comparison
-
-    @property
-    def ok(self) -> bool:
-        """Whether the layer could be compared and every check holds."""
-        return not self.faults and bool(self.checks) and all(check.ok for check in self.checks.values())
-
-    @property
-    def is_source(self) -> bool:
-        """Whether the layer itself is at fault, and not only what it was given."""
-        failed = [name for name, check in self.checks.items() if not check.ok]
-        return "local" in self.faults or any(name.endswith("local") for name in failed)
-
-    @property
-    def reason(self) -> str:
-        """What is wrong with the layer, in words; empty when nothing is."""
-        for fault in self.faults.values():
-            return fault
-        for name, check in self.checks.items():
-            if not check.ok:
-                return f"{name} error {check.difference.error:.1e}, limit {check.limit:.1e}"
-        return "" if self.checks else "not compared"
-
-
 def compare(trace: Trace, model: EfficientDet, report: Report | None = None) -> list[Row]:
     """Compare every layer of `model` with a trace, in all the ways the trace allows, in the order of computation.
 
-    Local comparisons feed each layer the reference's own float32 input, accumulated ones run from the images.
-    `report(done, total)` counts layers. Raises EffconvError when the images do not suit the model.
+    Local comparisons feed each layer the reference's own float32 input, accumulated ones run from the images. The
+    soundness of the candidate's own float32 belongs to the local one; where the trace lacks layers it is looked at by
+    itself. `report(done, total)` counts layers. Raises EffconvError when the images do not suit the model.
     """
     order = {layer.key: place for place, layer in enumerate(layers(trace.config))}
     found: dict[str, Row] = {}
-    total = len(trace.kinds) * len(order)
-    done = 0
     networks = precisions(model)
-    for kind in trace.kinds:
-        for row in compare_in_turn(trace, networks, kind):
+    passes = [compare_in_turn(trace, networks, kind) for kind in trace.kinds]
+    if "local" not in trace.kinds or not is_complete(trace):
+        passes.append(_sound_rows(trace, networks))
+    total = len(passes) * len(order)
+    done = 0
+    for rows in passes:
+        for row in rows:
             earlier = found.get(row.layer.key)
             if earlier:
-                row = row._replace(checks={**earlier.checks, **row.checks}, faults={**earlier.faults, **row.faults})
+                row = Row(
+                    row.layer,
+                    earlier.shape or row.shape,
+                    {**earlier.checks, **row.checks},
+                    {**earlier.faults, **row.faults},
+                    {**earlier.soundness, **row.soundness},
+                )
             found[row.layer.key] = row
             done += 1
             if report:
                 report(min(done, total), total)
         _return_memory()
     return sorted(found.values(), key=lambda row: order.get(row.layer.key, -1))
+
+
+def is_complete(trace: Trace) -> bool:
+    """Whether the trace must hold every layer of its model, so that each is fed the reference's own input."""
+    return trace.required >= {layer.key for layer in layers(trace.config)}
+
+
+def _sound_rows(trace: Trace, networks: "Precisions") -> Iterator[Row]:
+    table = {layer.key: layer for layer in layers(trace.config)}
+    for key, shape, sound in sound_layers(networks.single, networks.double, trace.images):
+        yield Row(table[key], shape, {}, {}, {"candidate": sound})
 
 
 def _return_memory() -> None:
@@ -104,32 +78,31 @@ def _return_memory() -> None:
             trim(0)
 
 
-def first_failure(rows: Sequence[Row]) -> Row | None:
-    """The layer where the two part: the first that is itself at fault, else the first that differs at all."""
-    failed = [row for row in rows if not row.ok]
-    return next((row for row in failed if row.is_source), failed[0] if failed else None)
-
-
 class Precisions(NamedTuple):
     """A candidate in every form that is run. Weights are shared where they can be."""
 
     single: EfficientDet  # as it is given: float32, as a rule
     double: EfficientDet
-    pessimist: EfficientDet  # rounds its means as TensorFlow does
+    rounded: EfficientDet  # float64 too; its means round as TensorFlow's do, its layers once
 
 
 def precisions(model: EfficientDet) -> Precisions:
     """The forms of `model`, which stays as it is."""
-    return Precisions(model, copied_with_shared_weights(model).double(), with_sequential_means(model))
+    double = copied_with_shared_weights(model).double()
+    return Precisions(model, double, with_sequential_means(double))
 
 
 def compare_in_turn(trace: Trace, networks: Precisions, kind: Kind) -> Iterator[Row]:
     """One kind of comparison, layer by layer; only the current layer is in memory."""
     table = layers(trace.config)
     known = {layer.key: layer for layer in table}
-    runs = [Lockstep(network, trace.images, table) for network in networks]
+    single, double = (Lockstep(network, trace.images, table) for network in networks[:2])
+    bounded = kind == "local" and is_complete(trace)
+    bounds = Bounds(networks.double, table) if bounded else None
+    rounded = None if bounded else Lockstep(networks.rounded, trace.images, table, rounding=torch.float32)
+    runs = [run for run in (single, double, rounded) if run]
     missing = set(trace.required)
-    estimate = 0.0
+    expected = 0.0
     try:
         for activation in trace.activations(kind):
             missing.discard(activation.key)
@@ -139,56 +112,73 @@ def compare_in_turn(trace: Trace, networks: Precisions, kind: Kind) -> Iterator[
                 unknown = Layer(activation.key, endpoints=(activation.key,))
                 yield Row(unknown, shape, {}, {kind: "in the reference, but no layer of this model"})
                 continue
-            single, double = (_sample(run.at(layer.key), shape, activation.step) for run in runs[:2])
-            fault = _fault(activation, shape, single, double, runs[0].stopped)
+            own, wide = (_sample(run.at(layer.key), shape, activation.step) for run in (single, double))
+            fault = _fault(activation, shape, own, wide, single.stopped)
             checks: dict[str, Check] = {}
-            if not fault and single is not None and double is not None:
-                if activation.float64 is None and activation.noise is None:
-                    scale = largest(activation.float32)
-                    estimate = max(estimate, relative_error(single, double, scale))
-                    estimate = max(estimate, _rounding(runs[2], activation, shape, double, scale))
+            soundness: dict[str, Soundness] = {}
+            if not fault and own is not None and wide is not None:
                 exact = layer.exact and trace.exact and kind == "local"
-                checks = _checks(activation, kind, single, double, estimate * ESTIMATE_FACTOR, exact)
-            del single, double
+                if rounded:
+                    found = _sample(rounded.at(layer.key), shape, activation.step)
+                    expected = max(expected, _apart(found, wide))
+                    del found
+                    checks = _checks(activation, kind, own, wide, expected, exact)
+                elif bounds:
+                    bound = bounds.take(layer.module).permute(0, 2, 3, 1).numpy()
+                    checks, soundness = _bounded_checks(activation, own, wide, bound, exact)
+                    del bound
+            del own, wide
             if kind == "local":
                 for run in runs:
                     run.replace(layer.key, activation.float32)
             del activation  # or it would be kept while the next one is computed
-            yield Row(layer, shape, checks, {kind: fault} if fault else {})
+            yield Row(layer, shape, checks, {kind: fault} if fault else {}, soundness)
         for layer in table:
             if layer.key in missing:
                 yield Row(layer, (), {}, {kind: "not in the reference"})
     finally:
         for run in runs:
             run.close()
+        if bounds:
+            bounds.close()
 
 
-def compare_traces(reference: Trace, other: Trace) -> Iterator[Row]:
+def compare_traces(reference: Trace, other: Trace, model: EfficientDet) -> Iterator[Row]:
     """Every layer of `reference` beside the same layer of another trace, which has float64, both from the images on.
 
-    A reference without float64 is taken to be as noisy as the other trace has been so far.
+    `model` has the weights of both: what rounding costs it sets the limit.
     """
-    known = {layer.key: layer for layer in layers(reference.config)}
-    estimate = 0.0
+    table = layers(reference.config)
+    known = {layer.key: layer for layer in table}
+    expected = 0.0
     others = other.activations("accumulated")
-    for activation in reference.activations("accumulated"):
-        layer = known.get(activation.key, Layer(activation.key, endpoints=(activation.key,)))
-        shape = activation.shape or activation.float32.shape
-        match = next((each for each in others if each.key == activation.key), None)
-        single = _sample(match and match.float32, shape, activation.step)
-        double = _sample(match and match.float64, shape, activation.step)
-        fault = _fault(activation, shape, single, double, "")
-        checks: dict[str, Check] = {}
-        if not fault and single is not None and double is not None:
-            estimate = max(estimate, relative_error(single, double, largest(activation.float32)))
-            checks = _checks(activation, "accumulated", single, double, estimate * ESTIMATE_FACTOR, False)
-        yield Row(layer, shape, checks, {"accumulated": fault} if fault else {})
+    networks = precisions(model)
+    rounded = Lockstep(networks.rounded, reference.images, table, rounding=torch.float32)
+    double = Lockstep(networks.double, reference.images, table)
+    try:
+        for activation in reference.activations("accumulated"):
+            layer = known.get(activation.key, Layer(activation.key, endpoints=(activation.key,)))
+            shape = activation.shape or activation.float32.shape
+            match = next((each for each in others if each.key == activation.key), None)
+            own = _sample(match and match.float32, shape, activation.step)
+            wide = _sample(match and match.float64, shape, activation.step)
+            fault = _fault(activation, shape, own, wide, "")
+            checks: dict[str, Check] = {}
+            if not fault and own is not None and wide is not None:
+                runs = (_sample(run.at(layer.key), shape, activation.step) for run in (rounded, double))
+                expected = max(expected, _apart(*runs))
+                checks = _checks(activation, "accumulated", own, wide, expected, False)
+            yield Row(layer, shape, checks, {"accumulated": fault} if fault else {})
+    finally:
+        rounded.close()
+        double.close()
 
 
-def _rounding(run: Lockstep, activation: Activation, shape: tuple[int, ...], double: Array, scale: float) -> float:
-    """The noise of one more run of the candidate at a layer; 0 where it does not compute it."""
-    array = _sample(run.at(activation.key), shape, activation.step)
-    return 0.0 if array is None or array.shape != double.shape else relative_error(array, double, scale)
+def _apart(array: Array | None, exact: Array | None) -> float:
+    """How far a run is from the exact one, by the exact one's largest; 0 where either does not compute the layer."""
+    if array is None or exact is None or array.shape != exact.shape:
+        return 0.0
+    return relative_error(array, exact, largest(exact))
 
 
 def _sample(array: Array | None, shape: tuple[int, ...], step: int) -> Array | None:
@@ -209,9 +199,9 @@ def _fault(
 
 
 def _checks(
-    activation: Activation, kind: Kind, single: Array, double: Array, estimate: float, exact: bool
+    activation: Activation, kind: Kind, single: Array, double: Array, expected: float, exact: bool
 ) -> dict[str, Check]:
-    """The candidate's float32 and float64 beside the reference's; `estimate` is its noise if that is not known."""
+    """The candidate's float32 and float64 beside the reference's, within what rounding may add up to."""
     scale = largest(activation.float32 if activation.float64 is None else activation.float64)
     own = relative_error(single, double, scale)
     checks = {}
@@ -221,7 +211,33 @@ def _checks(
     elif activation.noise is not None:
         noise = Noise(own, activation.noise, False)
     else:
-        noise = Noise(own, estimate, True)
-    limit = 0.0 if exact else float32_limit(noise.candidate, noise.reference)
+        noise = Noise(own, expected, True)
+    limit = 0.0 if exact else unnamed_limit(expected) if kind == "local" else accumulated_limit(expected)
     checks[f"float32 {kind}"] = Check(difference(single, activation.float32, scale), limit, noise)
     return checks
+
+
+def _bounded_checks(
+    activation: Activation, single: Array, double: Array, bound: Array, exact: bool
+) -> tuple[dict[str, Check], dict[str, Soundness]]:
+    """One layer of both sides on the same input: each sound by itself, and the two as near as sound sides are."""
+    scale = largest(activation.float32 if activation.float64 is None else activation.float64)
+    own = relative_error(single, double, scale)
+    checks = {}
+    soundness = {"candidate": Soundness(own, times_bound(single, double, bound))}
+    noise = Noise(own, own if activation.noise is None else activation.noise, activation.noise is None)
+    if activation.float64 is not None:
+        checks["float64 local"] = Check(difference(double, activation.float64, scale), FLOAT64_LIMIT)
+        theirs = relative_error(activation.float32, activation.float64, scale)
+        if checks["float64 local"].ok:  # else the bound, of the candidate's weights, says nothing of the reference
+            times = times_bound(activation.float32, activation.float64, bound, FLUSHED)
+            soundness["reference"] = Soundness(theirs, times)
+        noise = Noise(own, theirs, False)
+    apart = difference(single, activation.float32, scale)
+    if exact:
+        checks["float32 local"] = Check(apart, 0.0, noise)
+    else:
+        times = times_bound(single, activation.float32, bound, FLUSHED) / 2
+        largest_bound = 2 * largest(bound) / scale if scale else 0.0
+        checks["float32 local"] = Check(apart, largest_bound, noise, times)
+    return checks, soundness

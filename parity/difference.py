@@ -46,6 +46,18 @@ def relative_error(candidate: Array, reference: Array, scale: float) -> float:
     return _ratio(max(float(np.abs(a.astype(np.float64) - b).max()) for a, b in pairs), scale)
 
 
+def times_bound(candidate: Array, reference: Array, bound: Array, more: float = 0.0) -> float:
+    """The largest |a - b| / (bound + more), element by element: at most 1 where all are within."""
+    worst = 0.0
+    for a, b, limit in zip(_parts(candidate), _parts(reference), _parts(bound), strict=True):
+        gap = np.abs(np.subtract(a, b, dtype=np.float64))
+        # Where nothing may differ, a difference is infinitely far out.
+        with np.errstate(divide="ignore", invalid="ignore"):
+            ratio = gap / (limit + more)
+        worst = max(worst, float(np.max(ratio, where=gap > 0, initial=0.0)))
+    return worst
+
+
 def difference(candidate: Array, reference: Array, scale: float) -> Difference:
     """All distances between two finite arrays of one shape and type; `scale` is the reference's largest magnitude.
 

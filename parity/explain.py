@@ -8,10 +8,11 @@ from ..effdet_torch.model import EfficientDet
 from .ablation import CHANGES, Change, changed
 from .candidate import Lockstep
 from .candidate_trace import CandidateTrace
-from .compare import Row, compare_in_turn, precisions
+from .compare import compare_in_turn, precisions
 from .copying import copied_with_shared_weights
 from .difference import Array, fault_of, largest, relative_error
 from .limits import FLOAT64_LIMIT
+from .rows import Row
 from .trace import Trace
 
 Report = Callable[[int, int], None]

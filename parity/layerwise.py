@@ -20,7 +20,7 @@ from ..progress import CHANGES, LAYERS, progress
 from .ablation import Change, raw_weights
 from .backward import compare_gradients
 from .candidate_trace import CandidateTrace
-from .compare import compare, first_failure
+from .compare import compare
 from .embedded import CONFIG, FOLDER, TRACE
 from .explain import explain
 from .golden import Golden, GoldenTrace
@@ -29,6 +29,7 @@ from .images import noise, photograph
 from .official import OfficialTrace, official_variables
 from .provenance import version
 from .recording import RecordedTrace, is_recording
+from .rows import first_failure
 from .trace import Trace
 from .verdict import comparison_record
 

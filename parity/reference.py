@@ -190,6 +190,7 @@ class OfficialNetwork:
 
     def _squeeze_excite(self, name: str, x: Tensor) -> Steps:
         gate = self.tensorflow.reduce_mean(x, [1, 2], keepdims=True, name=f"{name}/Mean")
+        gate = yield from _layer(f"{name}/Mean", gate)
         gate = yield from _layer(f"{name}/conv2d/BiasAdd", self._conv_with_bias(f"{name}/conv2d", gate))
         gate = self._conv_with_bias(f"{name}/conv2d_1", self._activation(gate))
         gate = yield from _layer(f"{name}/conv2d_1/BiasAdd", gate)

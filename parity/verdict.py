@@ -5,10 +5,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from .backward import GradientRow
-from .compare import Check, Row, first_failure
 from .difference import HISTOGRAM_LOW, HISTOGRAM_WIDTH
 from .explain import Explanation
 from .provenance import provenance
+from .rows import Check, Row, first_failure
 
 PICTURED = "float32 accumulated"  # the check whose histogram and heat map a layer that holds is shown with
 
@@ -48,7 +48,7 @@ def verdict(rows: Sequence[Row], gradient_rows: Sequence[GradientRow]) -> str:
     if not rows:
         line = "nothing was compared"
     elif first is None:
-        line = f"nothing changed on the way: all {len(rows)} layers hold"
+        line = f"nothing changed on the way: {_held(rows)}"
     else:
         official = f" ({first.layer.official})" if first.layer.official else ""
         line = f"{failed} of {len(rows)} layers differ, first {first.layer.key}{official}: {first.reason}"
@@ -58,6 +58,17 @@ def verdict(rows: Sequence[Row], gradient_rows: Sequence[GradientRow]) -> str:
             f"; {len(wrong) or 'none'} of {len(gradient_rows)} gradients {'differs' if len(wrong) < 2 else 'differ'}"
         )
     return line
+
+
+def _held(rows: Sequence[Row]) -> str:
+    """How many layers were compared, of how many, and what was not looked at."""
+    compared = [row for row in rows if row.checks]
+    held = f"all {len(rows)} layers hold"
+    if len(compared) < len(rows):
+        held = f"{len(compared)} of {len(rows)} layers are in the reference, and hold"
+    if not any(name.endswith("local") for row in compared for name in row.checks):
+        held += "; from the image on only, no layer on the reference's own input"
+    return held
 
 
 def without_pictures(record: Mapping[str, Any]) -> dict[str, Any]:
@@ -89,6 +100,10 @@ def _row(row: Row) -> dict[str, Any]:
         "ok": row.ok,
         "fault": "; ".join(dict.fromkeys(row.faults.values())),
         "checks": {name: _check(check) for name, check in row.checks.items()},
+        "soundness": {
+            side: {"ok": each.ok, "error": _finite(each.error), "times_bound": _finite(each.times_bound)}
+            for side, each in row.soundness.items()
+        },
         "histogram": histogram,
         "heat": heat,
     }
@@ -111,6 +126,7 @@ def _check(check: Check) -> dict[str, Any]:
         "ok": check.ok,
         **{name: _finite(getattr(found, name)) for name in ("error", "rms", "cosine", "ulp")},
         "limit": _finite(check.limit),
+        "times_bound": check.times_bound if check.times_bound is None else _finite(check.times_bound),
         "noise": noise
         and {
             "candidate": _finite(noise.candidate),

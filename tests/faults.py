@@ -157,7 +157,7 @@ def _of_squeeze_excite() -> list[Fault]:
     activation = "backbone.blocks.3.squeeze_excite"
     return [
         Fault("one squeeze-excite bias left out", edited(f"{reduce}.bias", torch.zeros_like), reduce),
-        Fault("one squeeze-excite left out", overridden(gate, mistakes.NoGate), f"{gate}.reduce"),
+        Fault("one squeeze-excite left out", overridden(gate, mistakes.NoGate), f"{gate}.mean"),
         Fault("one squeeze-excite activation", given(activation, activation=nn.ReLU()), f"{activation}.expand"),
     ]
 

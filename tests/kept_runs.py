@@ -9,8 +9,8 @@ from torch import nn
 from effconv.effdet_torch.config import Config
 from effconv.effdet_torch.model import EfficientDet
 from effconv.parity.candidate_trace import CandidateTrace
-from effconv.parity.compare import Row
 from effconv.parity.images import noise
+from effconv.parity.rows import Row
 from effconv.parity.trace import Activation, Kind
 from tiny_models import load_tiny
 

@@ -17,9 +17,10 @@ from effconv.convert.layers import layers
 from effconv.effdet_torch.config import get_config
 from effconv.effdet_torch.model import EfficientDet
 from effconv.errors import EffconvError
-from effconv.parity.compare import Row, compare, first_failure
+from effconv.parity.compare import compare
 from effconv.parity.graph import GraphTrace
 from effconv.parity.images import noise
+from effconv.parity.rows import Row, first_failure
 from exported_graphs import CONFIG, SWISH, frozen_graph, name_as_keras, older_saved_model, saved_model
 from tiny_models import load_tiny
 

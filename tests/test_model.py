@@ -10,7 +10,7 @@ import effconv
 from effconv.effdet_torch.bifpn import ImageSizeError
 from effconv.effdet_torch.config import get_config
 from effconv.effdet_torch.model import EfficientDet
-from effconv.parity.compare import Row
+from effconv.parity.rows import Row
 from tiny_models import compare_with_golden, load_tiny
 
 

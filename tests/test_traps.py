@@ -10,8 +10,8 @@ from effconv.effdet_torch.architecture import cell_nodes
 from effconv.effdet_torch.config import get_config
 from effconv.effdet_torch.model import EfficientDet
 from effconv.parity.ablation import CHANGES, changed
-from effconv.parity.compare import first_failure
 from effconv.parity.golden import Golden
+from effconv.parity.rows import first_failure
 from tiny_models import compare_with_golden, load_tiny
 
 GOLDEN = Path(__file__).parent / "golden"

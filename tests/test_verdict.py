@@ -9,9 +9,9 @@ import pytest
 
 from effconv.convert.layers import Layer
 from effconv.parity.backward import GradientRow
-from effconv.parity.compare import Check, Noise, Row
 from effconv.parity.difference import HISTOGRAM_BINS, HISTOGRAM_LOW, HISTOGRAM_WIDTH, difference
 from effconv.parity.explain import Explanation
+from effconv.parity.rows import Check, Noise, Row
 from effconv.parity.verdict import comparison_record, verdict, without_pictures
 
 SIDES = {"reference": {"kind": "kept"}, "candidate": {"label": "ours"}, "images": {"label": "noise"}}

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import effconv
 from effconv.effdet_torch.model import EfficientDet
-from effconv.parity.compare import Row, compare
+from effconv.parity.compare import compare
 from effconv.parity.golden import Golden, GoldenTrace
+from effconv.parity.rows import Row
 
 
 def load_tiny(folder: Path, **options: str) -> EfficientDet:

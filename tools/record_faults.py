@@ -18,7 +18,7 @@ from subjects import GOLDEN, MEASURED, REPOSITORY
 from effconv.effdet_torch.config import get_config
 from effconv.effdet_torch.model import EfficientDet
 from effconv.loading import load
-from effconv.parity.compare import compare, compare_in_turn, first_failure, precisions
+from effconv.parity.compare import compare, compare_in_turn, precisions
 from effconv.parity.copying import copied
 from effconv.parity.explain import explain
 from effconv.parity.images import noise
@@ -26,6 +26,7 @@ from effconv.parity.official import OfficialTrace, official_variables
 from effconv.parity.provenance import provenance
 from effconv.parity.recording import RecordedTrace, record
 from effconv.parity.report import write_record
+from effconv.parity.rows import first_failure
 
 sys.path.insert(0, str(REPOSITORY / "tests"))
 from faults import IMAGE_SIZES, Fault, faults

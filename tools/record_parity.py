@@ -18,12 +18,13 @@ import torch
 from subjects import MEASURED, Subject, subjects
 
 from effconv.loading import load
-from effconv.parity.compare import Row, compare, compare_traces
+from effconv.parity.compare import compare, compare_traces
 from effconv.parity.golden import Golden, GoldenTrace
 from effconv.parity.images import noise
 from effconv.parity.official import OfficialTrace, official_variables
 from effconv.parity.provenance import provenance
 from effconv.parity.report import write_record
+from effconv.parity.rows import Row
 from effconv.parity.trace import Kind
 
 SEED = 0
