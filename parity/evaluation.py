@@ -96,6 +96,7 @@ def evaluate_model(
         **pipeline.conditions(asked.weights or "ema", asked.precision),
         "split": dataset.split,
         "images": len(images) - len(skipped),
+        "annotations": dataset.content,
     }
     record = {
         "what": "COCO metrics of a model",
