@@ -26,7 +26,7 @@ def inspect_checkpoint(checkpoint: Checkpoint) -> dict[str, Any]:
         "variables": len(checkpoint.variables),
         "moving_averages": _averages(checkpoint, table),
         "fits": [f"{name} ({parameter_count(name):,} parameters)" for name in fits] or ["no official model"],
-        "release": released.label if released else "none that is known",
+        "release": f"{released.label}, by its index" if released else "none that is known",
         "fingerprint": checkpoint.fingerprint(),
         "tensors": [
             {"name": name, "dtype": dtype, "shape": list(shape), "crc32c": f"{checksums[name]:08x}"}
