@@ -1,6 +1,7 @@
 """Options that several commands share, and how results and errors are printed."""
 
 import json
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,11 +15,21 @@ ENGINES = ("eager", "fast", "compile", "onnxruntime", "openvino")  # those of `e
 
 
 class CommandLine(click.Group):
-    """A group that prints our own errors as a line or two on stderr instead of a traceback."""
+    """A group that prints our own errors and warnings as a line or two on stderr, without a traceback or a place."""
 
     def invoke(self, context: click.Context) -> Any:
+        shown = warnings.showwarning
+
+        def show(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
+            if category.__module__.partition(".")[0] == EffconvError.__module__.partition(".")[0]:
+                click.echo(f"effconv: warning: {message}", err=True)
+            else:
+                shown(message, category, *place, **more)
+
         try:
-            return super().invoke(context)
+            with warnings.catch_warnings():
+                warnings.showwarning = show
+                return super().invoke(context)
         except EffconvError as error:
             click.echo(f"effconv: {error}", err=True)
             context.exit(error.exit_status)

@@ -9,6 +9,7 @@ from ..effdet_torch.config import OFFICIAL_NAMES, VARIANTS, Config
 from ..errors import CheckpointError
 from .bundle import RELEASE_BYTES
 from .layout import Array
+from .plausibility import Averages, examine
 from .rules import OBJECT_SUFFIX, Rule, rules
 from .sources import OBJECT_GRAPH, Checkpoint, Container, Variable, checksum
 
@@ -46,6 +47,7 @@ class Plan(NamedTuple):
     dropped: dict[str, str]
     weights: str  # "ema": moving averages; "raw": training weights; "only": the container holds one set
     notice: str  # what a user should know about that choice; "" where the averages were there and are used
+    averages: Averages | None  # how plausible the chosen averages are; None where none are chosen
 
 
 def container_name(container: Container, rule: Rule) -> str:
@@ -100,7 +102,15 @@ def plan(checkpoint: Checkpoint, config: Config, weights: str | None = None) -> 
         kind, notice = "raw", RAW_NOTICE
     else:
         kind, notice = "only", UNFILLED_NOTICE if unfilled else ONLY_NOTICE
-    return Plan(tuple(rows), dropped, kind, notice)
+    averages = examine_averages(checkpoint, table) if use_average else None
+    return Plan(tuple(rows), dropped, kind, notice, averages)
+
+
+def examine_averages(checkpoint: Checkpoint, table: Sequence[Rule]) -> Averages:
+    """How plausible the moving averages of a checkpoint are, all of which must be there."""
+    kind = checkpoint.container
+    rows = [(rule, average_name(kind, rule) or "", container_name(kind, rule)) for rule in table]
+    return examine(rows, checkpoint.checksums())
 
 
 def averages_are_initial(checkpoint: Checkpoint, table: Sequence[Rule]) -> bool:

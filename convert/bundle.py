@@ -5,6 +5,7 @@ whose empty key holds a BundleHeaderProto and whose other keys are tensor names,
 `PREFIX.data-SSSSS-of-NNNNN` are the tensors' little-endian bytes, one after another.
 """
 
+import contextlib
 import math
 import mmap
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -133,6 +134,14 @@ class Bundle:
         if entry.dtype in ("string", "bfloat16"):
             raise CheckpointError(f"{self.source}: variable {name} is {entry.dtype}, which is no array of numbers here")
         return self._bytes(name, entry).view(np.dtype(entry.dtype).newbyteorder("<")).reshape(entry.shape)
+
+    def has_data(self) -> bool:
+        """Whether at least one shard can be opened."""
+        for number in range(self.shard_count):
+            with contextlib.suppress(CheckpointError):  # what is missing of several is named by `check`
+                self._shard(number)
+                return True
+        return False
 
     def check(self, report: Callable[[int, int], None] | None = None) -> None:
         """Verify the checksum of every tensor, and that every byte of every shard belongs to one.

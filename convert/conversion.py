@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,6 +17,7 @@ from .bundle import shard_suffix, write_bundle
 from .fingerprints import identify
 from .layout import Array
 from .output import OutputError, replacing
+from .plausibility import AveragesWarning
 from .rules import as_text, rules
 from .sources import Checkpoint
 
@@ -42,6 +44,8 @@ def convert(
 ) -> Conversion:
     """Turn a checkpoint into a PyTorch state dict of float32 arrays, every variable accounted for.
 
+    Warns (AveragesWarning) of moving averages that training can hardly have left.
+
     `weights` is "ema", "raw" or None (moving averages where there are any). Unless `verify` is False the checksum of
     every tensor is checked first, used or not; `report(done, total)` follows that in bytes. Raises CheckpointError.
     """
@@ -51,6 +55,8 @@ def convert(
     state = apply(chosen, checkpoint.read, checkpoint.release)
     if not allow_nonfinite:
         require_finite({name: state[rule.torch] for rule, name in chosen.rows}, str(checkpoint.path))
+    if chosen.averages and chosen.averages.warning:
+        warnings.warn(f"{checkpoint.path}: {chosen.averages.warning}", AveragesWarning, stacklevel=2)
     return Conversion(config, state, chosen, _manifest(checkpoint, config, chosen, verify))
 
 
@@ -70,6 +76,7 @@ def _manifest(checkpoint: Checkpoint, config: Config, chosen: Plan, verify: bool
         },
         "rule_table": rule_table_digest(config),
         "tensors": len(chosen.rows),
+        "averages": chosen.averages and chosen.averages._asdict(),
         "dropped": chosen.dropped,
         "config": config_to_dict(config),
     }

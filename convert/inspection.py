@@ -4,7 +4,7 @@ import math
 from typing import Any
 
 from ..effdet_torch.config import VARIANTS, get_config
-from .apply import EMA_SUFFIX, average_name, averages_are_initial, looks_like
+from .apply import EMA_SUFFIX, average_name, averages_are_initial, examine_averages, looks_like
 from .fingerprints import identify
 from .rules import Rule, rules
 from .sources import Checkpoint
@@ -26,7 +26,7 @@ def inspect_checkpoint(checkpoint: Checkpoint) -> dict[str, Any]:
         "variables": len(checkpoint.variables),
         "moving_averages": _averages(checkpoint, table),
         "fits": [f"{name} ({parameter_count(name):,} parameters)" for name in fits] or ["no official model"],
-        "release": released.label if released else "none that is known",
+        "release": f"{released.label}, by its index" if released else "none that is known",
         "fingerprint": checkpoint.fingerprint(),
         "tensors": [
             {"name": name, "dtype": dtype, "shape": list(shape), "crc32c": f"{checksums[name]:08x}"}
@@ -42,7 +42,8 @@ def _averages(checkpoint: Checkpoint, table: tuple[Rule, ...]) -> str:
     count = sum(average_name(checkpoint.container, rule) in checkpoint.variables for rule in table)
     if count and averages_are_initial(checkpoint, table):
         return f"{count}, never filled: all hold their initial values"
-    return f"{count} of {len(table)}"
+    warning = examine_averages(checkpoint, table).warning if count == len(table) else ""
+    return f"{count} of {len(table)}" + (f"; implausible: {warning}" if warning else "")
 
 
 def parameter_count(model: str) -> int:

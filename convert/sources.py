@@ -66,6 +66,11 @@ class Checkpoint:
         """Whether the container stores a checksum per tensor; `.h5` does not."""
         return self._bundle is not None
 
+    @property
+    def has_data(self) -> bool:
+        """Whether any of the data is there; an index by itself says what the data should be."""
+        return self._bundle is None or self._bundle.has_data()
+
     def verify(self, report: Callable[[int, int], None] | None = None) -> None:
         """Check every tensor's data against its checksum; `report(done, total)` is told of bytes. No-op for `.h5`.
 

@@ -49,6 +49,12 @@ class Dataset:
         """The split's name, e.g. val2017."""
         return self.path.stem.removeprefix(ANNOTATION_PREFIX)
 
+    @property
+    def content(self) -> str:
+        """What the annotation file holds, whatever its name: counts, and the start of its sha256."""
+        boxes, categories, images = len(self.annotations), len(self.categories), len(self.images)
+        return f"{boxes} boxes of {categories} categories on {images} images (sha256 {self.sha256[:16]})"
+
     def coco(self, images: Iterable[Image]) -> dict[str, Any]:
         """These images and their annotations as COCO's own structure."""
         chosen = [{"id": image.id, "height": image.height, "width": image.width} for image in images]

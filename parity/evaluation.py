@@ -96,6 +96,7 @@ def evaluate_model(
         **pipeline.conditions(asked.weights or "ema", asked.precision),
         "split": dataset.split,
         "images": len(images) - len(skipped),
+        "annotations": dataset.content,
     }
     record = {
         "what": "COCO metrics of a model",
@@ -142,10 +143,17 @@ def score_record(scores: Scores, dataset: Dataset) -> dict[str, Any]:
 
 
 def fingerprint_of(path: Path, verify: bool) -> str | None:
-    """The label of the released checkpoint a file is, by its tensors' checksums; None when it is none of them."""
+    """The label of the released checkpoint a file is, by its tensors' checksums; None when it is none of them.
+
+    An index may be of a release and the data beside it not: with `verify` the data is checked, and CheckpointError
+    raised when it is damaged or of another checkpoint.
+    """
     if path.suffix in CHECKPOINT_ENDINGS:
         return None
-    released = identify(open_checkpoint(path, verify=verify)).released
+    checkpoint = open_checkpoint(path, verify=verify)
+    if verify:
+        checkpoint.verify()
+    released = identify(checkpoint).released
     return released.label if released else None
 
 

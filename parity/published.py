@@ -7,9 +7,10 @@ from typing import Any
 
 from ..effdet_torch.config import Config, get_config
 from ..errors import EffconvError
+from .dataset import DEFAULT_SPLIT
 from .detect import Report
 from .evaluation import Evaluation, evaluate_model, fingerprint_of
-from .records import Record, best_record, compare_with_record, find_records
+from .records import IMAGES, OFFICIAL_ANNOTATIONS, Record, best_record, compare_with_record, find_records
 
 # Settings that a record states and a run can follow.
 FOLLOWED = ("anchors", "decoder", "nms", "score_threshold", "max_detections")
@@ -55,7 +56,9 @@ def _record(config: Config, fingerprint: str | None, asked: Evaluation, stated: 
     known: dict[str, Any] = {"image_size": size[0] if size[0] == size[1] else f"{size[0]}x{size[1]}"}
     # The present official settings decide between rows of the same model that no checksum tells apart.
     known |= {name: stated.get(name, getattr(asked.settings, name)) for name in FOLLOWED}
-    known |= {"split": asked.split or "val2017", "images": 5000, "weights": asked.weights or "ema"}
+    split = asked.split or DEFAULT_SPLIT
+    known |= {"split": split, "images": IMAGES.get(split), "annotations": OFFICIAL_ANNOTATIONS.get(split)}
+    known |= {"weights": asked.weights or "ema"}
     known |= {"decode": asked.settings.decode, "resize": asked.settings.resize, "precision": asked.precision}
     found = best_record(config.name, fingerprint, known)
     if found is None:

@@ -23,6 +23,7 @@ from .layerwise import Choice, compare_layerwise
 from .pipeline import Settings
 from .provenance import provenance, version
 from .published import compare_with_published
+from .records import OFFICIAL_ANNOTATIONS
 from .verdict import without_pictures
 
 
@@ -77,7 +78,11 @@ def verify(
 
     folder = asked.coco or download_coco(report)
     dataset = read_dataset(folder, asked.split)
-    done("dataset", True, f"{len(dataset.images)} images and {len(dataset.annotations)} boxes of {dataset.split}")
+    official = OFFICIAL_ANNOTATIONS.get(dataset.split)
+    found = f"{len(dataset.images)} images and {len(dataset.annotations)} boxes of {dataset.split}"
+    other = f"; not COCO's own annotations: expected {official or 'a split whose annotations are on record'}, found "
+    whose = ", COCO's own by their sha256" if dataset.content == official else other + dataset.content
+    done("dataset", True if dataset.content == official else None, found + whose)
 
     done("conversion", True, _convert(checkpoint, config, asked.output))
 

@@ -152,7 +152,7 @@ def test_inspect_and_identify_a_real_index_alone(shared: Path) -> None:
     found = json.loads(run("inspect", index, "--json").stdout)
     assert found["fits"] == ["efficientdet-d0 (3,880,067 parameters)"]
     assert found["moving_averages"] == "709 of 709"
-    assert found["release"] == "efficientdet-d0.coco2-343"
+    assert found["release"] == "efficientdet-d0.coco2-343, by its index"
     named = run("identify", index)
     assert (named.exit_code, named.stdout.splitlines()[0]) == (0, f"{index}: efficientdet-d0.coco2-343")
     saved_model = index.with_name("efficientdet-d0.savedmodel.variables.index")

@@ -1,6 +1,7 @@
 """`effconv parity --coco`: a model evaluated as its published number was made, and the verdict."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from click.testing import CliRunner, Result
 from effconv.cli import main
 from effconv.parity import published, records
 from effconv.parity.coco import METRICS
+from effconv.parity.dataset import read_dataset
 from effconv.parity.records import Record
 from small_images import write_pictures
 
@@ -40,11 +42,13 @@ def metrics(pictures: Path) -> dict[str, float]:
 
 
 @pytest.fixture
-def publish(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+def publish(monkeypatch: pytest.MonkeyPatch, pictures: Path) -> Callable[..., None]:
     """`publish(metrics, **conditions)`: from now on this is what is published, of a checkpoint that is recognised."""
+    dataset = read_dataset(pictures)
+    whole = {"images": len(dataset.images), "annotations": dataset.content}
 
     def now(values: dict[str, float], **conditions: Any) -> None:
-        stated = {**SHARED, **SETTINGS, **conditions}
+        stated = {**SHARED, **SETTINGS, **whole, **conditions}
         row = {"fingerprint": "tiny", "generation": "made up"}
         record = Record("made-up", "google/automl", "a test", "tiny-swish", values, stated, row)
         monkeypatch.setattr(records, "records", lambda: (record,))
@@ -61,7 +65,10 @@ def test_a_published_number_is_reproduced_as_it_was_made(
     assert result.exit_code == 0, result.stderr
     first, second, third = result.stdout.splitlines()[:3]
     ap = f"{metrics['AP']:.4f}"
-    assert first == f"tiny-swish: reproduced: AP {ap}, record {ap}, difference +0.0000 (limit 0.001)"
+    assert (
+        first
+        == f"tiny-swish: reproduced: AP {ap}, record {ap}, difference +0.0000; 12 of 12 published metrics within 0.001"
+    )
     assert second == "record: google/automl, tiny-swish, made up (a test)"
     assert "anchors legacy" in third  # the record's, though the official ones are the default
     assert "nms hard" in third
@@ -78,6 +85,34 @@ def test_another_number_is_not(pictures: Path, metrics: dict[str, float], publis
     assert result.stdout.startswith("tiny-swish: not reproduced: ")
     publish({**metrics, "AP": metrics["AP"] + 0.0009})
     assert run(pictures, "parity").exit_code == 0
+    publish({name: value * (1 if name == "AP" else 0.8) for name, value in metrics.items()})
+    assert run(pictures, "parity").exit_code == 1
+
+
+def test_a_lower_precision_does_not_reproduce_a_row_that_states_none(
+    pictures: Path, metrics: dict[str, float], publish: Callable[..., None]
+) -> None:
+    publish(metrics)
+    result = run(pictures, "parity", "--precision", "bfloat16")
+    assert result.exit_code == 1
+    assert "not comparable (precision: record float32, here bfloat16)" in result.stdout
+
+
+def test_other_annotations_under_the_same_name_prove_nothing(
+    pictures: Path, metrics: dict[str, float], publish: Callable[..., None], tmp_path: Path
+) -> None:
+    folder = tmp_path / "other"
+    shutil.copytree(pictures, folder)
+    path = folder / "annotations" / "instances_small.json"
+    data = json.loads(path.read_text())
+    data["annotations"].pop()
+    path.write_text(json.dumps(data))
+    publish(metrics)
+    result = run(folder, "parity")
+    assert result.exit_code == 1
+    own, other = (read_dataset(each).content for each in (pictures, folder))
+    assert own != other
+    assert f"not comparable (annotations: record {own}, here {other})" in result.stdout
 
 
 def test_what_was_given_is_not_overruled_and_is_named(
@@ -86,7 +121,7 @@ def test_what_was_given_is_not_overruled_and_is_named(
     publish(metrics)
     result = run(pictures, "parity", "--nms", "soft", "--size", "256x256")
     assert result.exit_code == 1
-    assert result.stdout.startswith("tiny-swish: not comparable (image_size, nms differ): ")
+    assert result.stdout.startswith("tiny-swish: not comparable (image_size: record 128x160, here 256; nms: ")
     assert "nms (the kind of non-maximum suppression): record hard, here soft; soft-NMS is worth" in result.stdout
     assert "image_size (input size in pixels): record 128x160, here 256; the size of its effect" in result.stdout
 
@@ -100,10 +135,10 @@ def test_images_that_cannot_be_read_leave_nothing_proven(
     for file in pictures.glob("*/*"):
         (folder / file.relative_to(pictures)).write_bytes(file.read_bytes())
     next((folder / "small").glob("*.jpg")).unlink()
-    publish(metrics, images=9)
+    publish(metrics)
     result = run(folder, "parity")
     assert result.exit_code == 1
-    assert "not comparable (images differ)" in result.stdout
+    assert "not comparable (images: record 9, here 8)" in result.stdout
     assert "images (how many of them): record 9, here 8" in result.stdout
     assert result.stdout.splitlines()[-1].startswith("1 of 9 images skipped")
 

@@ -16,6 +16,7 @@ from effconv.cli import main
 from effconv.convert import zoo
 from effconv.parity import coco_archives, published, records, verification
 from effconv.parity.coco import METRICS
+from effconv.parity.dataset import read_dataset
 from effconv.parity.records import Record
 from effconv.parity.verification import verification_page
 from loopback import Server, status
@@ -30,15 +31,19 @@ def checkpoint_archive(folder: Path) -> bytes:
     return content.getvalue()
 
 
-def coco_contents(folder: Path) -> list[bytes]:
-    """The two archives, of the first few real images."""
+def coco_contents(folder: Path, scratch: Path) -> tuple[list[bytes], str]:
+    """The two archives, of the first few real images; and `Dataset.content` of the annotations in them."""
     data = json.loads((folder / "annotations" / "instances_val2017.json").read_text())
     data["images"] = data["images"][:IMAGES]
     ids = {image["id"] for image in data["images"]}
     data["annotations"] = [each for each in data["annotations"] if each["image_id"] in ids]
     names = [f"val2017/{image['file_name']}" for image in data["images"]]
-    annotations = {"annotations/instances_val2017.json": json.dumps(data).encode()}
-    return [zipped(annotations), zipped({name: (folder / name).read_bytes() for name in names})]
+    path = scratch / "annotations" / "instances_val2017.json"
+    path.parent.mkdir()
+    path.write_text(json.dumps(data))
+    annotations = {"annotations/instances_val2017.json": path.read_bytes()}
+    archives = [zipped(annotations), zipped({name: (folder / name).read_bytes() for name in names})]
+    return archives, read_dataset(scratch).content
 
 
 @pytest.fixture
@@ -52,7 +57,9 @@ def web(
 ) -> Server:
     """Serves the stand-ins; their hashes take the place of the published ones."""
     archive = checkpoint_archive(full_size("efficientdet-d0"))
-    contents = coco_contents(shared / "coco" / "val2017_66")
+    contents, content = coco_contents(shared / "coco" / "val2017_66", tmp_path)
+    monkeypatch.setattr(records, "OFFICIAL_ANNOTATIONS", {"val2017": content})
+    monkeypatch.setattr(verification, "OFFICIAL_ANNOTATIONS", {"val2017": content})
     archives = [stand_in(each, content) for each, content in zip(coco_archives.ARCHIVES, contents, strict=True)]
     release = next(each for each in zoo.RELEASES if each.model == "efficientdet-d0")
     digest = hashlib.sha256(archive).hexdigest()
@@ -109,6 +116,7 @@ def test_the_whole_claim_through_every_fault(web: Server, monkeypatch: pytest.Mo
     lines = result.stdout.splitlines()
     assert lines[0] == "checkpoint: holds: efficientdet-d0.tar.gz is the released d0, by the checksum of every tensor"
     assert lines[1].startswith(f"dataset: holds: {IMAGES} images and ")
+    assert lines[1].endswith(" boxes of val2017, COCO's own by their sha256")
     assert lines[2].startswith("conversion: holds: 709 variables converted, 710 others accounted for, 0 left over")
     assert lines[3] == "layers: holds: nothing changed on the way: all 461 layers hold"
     assert lines[4].startswith("metrics: holds: reproduced: AP 0.0000, record 0.0000")
@@ -120,13 +128,15 @@ def test_the_whole_claim_through_every_fault(web: Server, monkeypatch: pytest.Mo
 
     # Once more: nothing is downloaded or compared again; a step that fails is named and sets the exit status.
     monkeypatch.setattr(verification, "compare_layerwise", None)
+    monkeypatch.setattr(verification, "OFFICIAL_ANNOTATIONS", {"val2017": "other boxes"})
     publish(monkeypatch, {**dict.fromkeys(METRICS, 0.0), "AP": 0.343})
     result = run("--json")
     assert result.exit_code == 1
     assert len(web.requests) == asked + 1
     found = json.loads(result.stdout)
-    assert [step["holds"] for step in found["steps"]] == [True, True, True, True, False]
+    assert [step["holds"] for step in found["steps"]] == [True, None, True, True, False]
     assert found["ok"] is False
+    assert "; not COCO's own annotations: expected other boxes, found " in result.stderr
     assert "metrics: DOES NOT HOLD: not reproduced: AP 0.0000, record 0.3430" in result.stderr
 
 
