@@ -1,5 +1,6 @@
 """`effconv ablate` as one job: a baseline, one change at a time, and what each costs in AP, with intervals."""
 
+import json
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -20,6 +21,7 @@ from .ablation_list import STAGES, Ablation
 from .bootstrap import RESAMPLES, draw_images, metrics_of
 from .category_map import choose_categories
 from .coco import METRICS, Rows
+from .contents import digest
 from .dataset import Dataset, read_dataset
 from .detect import Group, Running, run_key
 from .evaluation import CHECKPOINT_ENDINGS
@@ -131,6 +133,12 @@ class Ablator:
         swaps = draw_swaps(matches.images, self.study.seed)
         return intervals(sampled, self._baseline[1], self.shared_out(swaps, lambda mine: exchanged(both, mine)))
 
+    def shown(self) -> dict[str, Any]:
+        """What rows are measured on: ids of the images, and one digest of all their files."""
+        mine = [(image.id, each) for image, each in zip(self.mine, self.cache.contents, strict=True)]
+        images = sorted(each for part in self.group.gather(mine) for each in part)
+        return {"images": [number for number, _ in images], "pictures_sha256": digest(json.dumps(images).encode())}
+
     def shared_out(
         self, rows: NDArray[Any], compute: Callable[[NDArray[Any]], NDArray[np.float64]]
     ) -> NDArray[np.float64]:
@@ -230,8 +238,7 @@ def run_study(
     with group.joined(study.device), tempfile.TemporaryDirectory() as temporary:
         ablator = Ablator(study, study.cache or Path(temporary), group)
         settings = {"resamples": study.resamples, "seed": study.seed}
-        images = [image.id for image in ablator.images]
-        kept = FinishedRows(study.rows, {**ablator.key, **settings, "images": images}) if study.rows else None
+        kept = FinishedRows(study.rows, {**ablator.key, **settings, **ablator.shown()}) if study.rows else None
         earlier = group.share(_earlier(kept, study.resume) if group.rank == 0 else None)
         found = []
         for place, ablations in enumerate([(), *rows]):
