@@ -48,7 +48,7 @@ bench: $(VENV)/installed-for-tests
 	$(BIN)/effconv bench inference --model d0 --engines eager,fast,onnxruntime,openvino --peers effdet,tensorflow --record results/measured/bench-inference-d0.json
 	$(BIN)/effconv bench training --model d0 --peers effdet --record results/measured/bench-training-d0.json
 	$(BIN)/effconv bench training --model d1 --batch 2 --peers effdet --record results/measured/bench-training-d1.json
-	$(BIN)/torchrun --standalone --nproc-per-node 2 -m effconv.cli ablate --all --record results/measured/ablations.json
+	$(BIN)/effconv ablate --all --record results/measured/ablations.json
 	$(BIN)/python tools/record_parity.py $(SHARED)
 	$(BIN)/python tools/record_end_to_end.py $(SHARED)
 	$(BIN)/python tools/record_faults.py

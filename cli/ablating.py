@@ -64,7 +64,8 @@ def ablate_command(
     """What each detail of a port costs in AP: one change at a time beside one baseline, with 95 % intervals.
 
     `effconv ablate --no-same-maxpool` answers for one; `--list` names all. Intervals are of a paired bootstrap over
-    images: a change is better or worse when its interval excludes 0.
+    images. A change is better or worse when its interval excludes 0 and hardly any way of swapping its detections with
+    the baseline's, image by image, makes as large a difference; which fewer than 6 images cannot show.
     """
     from ..parity.ablation_list import ABLATIONS
     from ..parity.ablation_page import write_ablation_page

@@ -9,8 +9,9 @@ from ..convert.output import replacing
 from ..errors import EffconvError
 from .coco import METRICS
 from .page import asset, definitions, plotly_script
+from .significance import JUDGED
 
-COLOURS = {"worse": "#b3261e", "no effect": "#6b7280", "better": "#11734b"}
+COLOURS = {"worse": "#b3261e", "no effect": "#6b7280", "too few images": "#6b7280", "better": "#11734b"}
 POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:"
 ROW_PIXELS = 22  # of the chart's height
 
@@ -36,7 +37,8 @@ def render_ablation_page(record: Mapping[str, Any]) -> str:
     )
     about = (
         f"One change at a time beside one baseline: AP {baseline['metrics']['AP']:.4f} on {record['images']} images. "
-        f"Intervals hold 95 % of {record['resamples']} paired resamples of the images."
+        f"Intervals hold 95 % of {record['resamples']} paired resamples of the images. "
+        f"{JUDGED}"
     )
     return (
         f'<!doctype html>\n<html lang="en"><head>{head}</head><body><main>'

@@ -1,5 +1,6 @@
 """`effconv ablate` as one job: a baseline, one change at a time, and what each costs in AP, with intervals."""
 
+import json
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -17,9 +18,10 @@ from ..effdet_torch.detections import coco_rows, found
 from ..errors import EffconvError
 from ..loading import load
 from .ablation_list import STAGES, Ablation
-from .bootstrap import RESAMPLES, Sampled, draw_images, intervals, metrics_of
+from .bootstrap import RESAMPLES, draw_images, metrics_of
 from .category_map import choose_categories
 from .coco import METRICS, Rows
+from .contents import digest
 from .dataset import Dataset, read_dataset
 from .detect import Group, Running, run_key
 from .evaluation import CHECKPOINT_ENDINGS
@@ -29,6 +31,7 @@ from .output_cache import OutputCache, Outputs, Selected
 from .pipeline import Settings, build
 from .pipeline_mistakes import Setup
 from .provenance import provenance
+from .significance import Interval, Sampled, draw_swaps, exchanged, interleaved, intervals
 from .waterfall import waterfall
 
 Report = Callable[[int, int], None]
@@ -74,7 +77,7 @@ class Ablator:
         self.cache = OutputCache(folder, self.mine, study.batch, study.workers, study.device)
         running = Running(batch=study.batch, device=study.device)
         self.key = run_key(model, self.baseline.pipeline, self.dataset, running)
-        self._baseline: Sampled | None = None
+        self._baseline: tuple[Matches, Sampled] | None = None
 
     def row(self, ablations: Sequence[Ablation], report: Report | None = None) -> dict[str, Any]:
         """The changes made together, or the baseline: metrics, differences with intervals and speed as plain values."""
@@ -83,12 +86,13 @@ class Ablator:
         started = time.perf_counter()
         rows = self.detections(setup, cached)
         seconds = (time.perf_counter() - started) / max(len(self.mine), 1)
-        sampled = self.sampled(match_detections(self.dataset, rows, self.images))
+        matches = match_detections(self.dataset, rows, self.images)
+        sampled = self.sampled(matches)
         if not ablations:
-            self._baseline = sampled
+            self._baseline = matches, sampled
         elif not self.study.cache:
             self.cache.forget(cached.own)  # of a large dataset they take gigabytes
-        compared = intervals(sampled, self.baseline_sampled())
+        compared = self.compared(matches, sampled)
         return {
             "name": row_name(ablations),
             "stage": ablations[-1].stage if ablations else None,
@@ -117,18 +121,32 @@ class Ablator:
     def sampled(self, matches: Matches) -> Sampled:
         """Metrics, and those of the resamples, of which each process computes its share."""
         times = draw_images(matches.images, self.study.seed, self.study.resamples)
-        found = np.empty((len(times), len(METRICS)))
-        parts = self.group.gather(metrics_of(matches, times[self.group.rank :: self.group.size]))
-        for rank, part in enumerate(parts):
-            found[rank :: self.group.size] = part
-        return metrics_of(matches)[0], found
+        return metrics_of(matches)[0], self.shared_out(times, lambda mine: metrics_of(matches, mine))
 
-    def baseline_sampled(self) -> Sampled:
-        """The baseline's."""
+    def compared(self, matches: Matches, sampled: Sampled) -> dict[str, Interval]:
+        """How detections differ from the baseline's, metric by metric."""
         if self._baseline is None:
             rows = self.detections(self.baseline, self.cached(self.baseline, []))
-            self._baseline = self.sampled(match_detections(self.dataset, rows, self.images))
-        return self._baseline
+            mine = match_detections(self.dataset, rows, self.images)
+            self._baseline = mine, self.sampled(mine)
+        both = interleaved(matches, self._baseline[0])
+        swaps = draw_swaps(matches.images, self.study.seed)
+        return intervals(sampled, self._baseline[1], self.shared_out(swaps, lambda mine: exchanged(both, mine)))
+
+    def shown(self) -> dict[str, Any]:
+        """What rows are measured on: ids of the images, and one digest of all their files."""
+        mine = [(image.id, each) for image, each in zip(self.mine, self.cache.contents, strict=True)]
+        images = sorted(each for part in self.group.gather(mine) for each in part)
+        return {"images": [number for number, _ in images], "pictures_sha256": digest(json.dumps(images).encode())}
+
+    def shared_out(
+        self, rows: NDArray[Any], compute: Callable[[NDArray[Any]], NDArray[np.float64]]
+    ) -> NDArray[np.float64]:
+        """(R, 12) metrics computed of `rows` (R, ...), of which each process computes its share."""
+        found = np.empty((len(rows), len(METRICS)))
+        for rank, part in enumerate(self.group.gather(compute(rows[self.group.rank :: self.group.size]))):
+            found[rank :: self.group.size] = part
+        return found
 
     def detections(self, setup: Setup, cached: "Cached") -> Rows:
         """(N, 7) detections of all images, of all processes."""
@@ -220,8 +238,7 @@ def run_study(
     with group.joined(study.device), tempfile.TemporaryDirectory() as temporary:
         ablator = Ablator(study, study.cache or Path(temporary), group)
         settings = {"resamples": study.resamples, "seed": study.seed}
-        images = [image.id for image in ablator.images]
-        kept = FinishedRows(study.rows, {**ablator.key, **settings, "images": images}) if study.rows else None
+        kept = FinishedRows(study.rows, {**ablator.key, **settings, **ablator.shown()}) if study.rows else None
         earlier = group.share(_earlier(kept, study.resume) if group.rank == 0 else None)
         found = []
         for place, ablations in enumerate([(), *rows]):

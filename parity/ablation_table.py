@@ -46,6 +46,24 @@ def ablation_table(record: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def coverage_table(record: Mapping[str, Any]) -> str:
+    """A row per number of images: how often two detectors that differ by chance alone are told apart, in percent."""
+    names = ("AP", "AP50", "APs")
+    lines = [
+        f"| images | trials | {' | '.join(f'{name}: interval excludes 0' for name in names)} | any metric, at most | "
+        f"{' | '.join(f'{name}: verdict' for name in names)} | any metric, at most |",
+        f"|---|---|{'---|' * (2 * len(names) + 2)}",
+    ]
+    for row in record["rows"]:
+        cells = [
+            f"{value:.1%}"
+            for kind in ("interval", "verdict")
+            for value in (*(row[kind][name] for name in names), max(row[kind].values()))
+        ]
+        lines.append(f"| {row['images']} | {row['trials']} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 def _figure(value: float) -> str:
     return "-" if value < 0 else f"{value:.3f}"
 

@@ -1,4 +1,4 @@
-"""COCO's metrics of resampled images, and what a difference of two of them is worth.
+"""COCO's metrics of resampled images.
 
 Every image counts as often as it was drawn. That equals the metrics of a dataset in which it is there so many times:
 copies of a detection follow one another in the order of scores, and of the points they add to the curve of precision
@@ -7,31 +7,16 @@ the image would take turns; here they stay together.) Source: pycocotools `cocoe
 Efron and Tibshirani, An Introduction to the Bootstrap (1993), chapter 13.
 """
 
-from typing import NamedTuple
-
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from .coco import METRICS, UNDEFINED
+from .coco import UNDEFINED
 from .matches import LIMIT, THRESHOLDS, Area, Matches
 
 RECALLS = np.linspace(0.0, 1.0, 101)
 LIMITS = np.array([1, 10, LIMIT])
 RESAMPLES = 1000
-INTERVAL = (2.5, 97.5)  # percentiles
-
-
-Sampled = tuple[NDArray[np.float64], NDArray[np.float64]]  # metrics (12,), and of resamples (R, 12)
-
-
-class Interval(NamedTuple):
-    """A difference of a metric, its 95 % interval, and what that says: "better", "worse" or "no effect"."""
-
-    difference: float
-    low: float
-    high: float
-    verdict: str
 
 
 def draw_images(images: int, seed: int, resamples: int = RESAMPLES) -> NDArray[np.int32]:
@@ -59,28 +44,6 @@ def metrics_of(matches: Matches, times: NDArray[np.int32] | None = None) -> NDAr
     return np.stack(columns, 1)
 
 
-def paired(ours: Matches, baseline: Matches, seed: int, resamples: int = RESAMPLES) -> dict[str, Interval]:
-    """{metric: how `ours` differs from `baseline`}, both on the same images, drawn the same for both."""
-    times = draw_images(ours.images, seed, resamples)
-    return intervals(*((metrics_of(each)[0], metrics_of(each, times)) for each in (ours, baseline)))
-
-
-def intervals(ours: Sampled, baseline: Sampled) -> dict[str, Interval]:
-    """{metric: how `ours` differs from `baseline`}, of their metrics and those of the same resamples, in order."""
-    whole, differences = (difference(one, other) for one, other in zip(ours, baseline, strict=True))
-    found = {}
-    for place, name in enumerate(METRICS):
-        low, high = np.percentile(differences[:, place], INTERVAL)
-        verdict = "better" if low > 0 else "worse" if high < 0 else "no effect"
-        found[name] = Interval(float(whole[place]), float(low), float(high), verdict)
-    return found
-
-
-def difference(ours: NDArray[np.float64], baseline: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Ours less the baseline's; 0 where there is nothing to measure on."""
-    return np.where(baseline == UNDEFINED, 0.0, ours - baseline)
-
-
 def _mean(values: NDArray[np.float64]) -> NDArray[np.float64]:
     """Over all axes but the first, of what is defined."""
     flat = values.reshape(len(values), -1)
@@ -94,7 +57,7 @@ def _area_metrics(area: Area, times: NDArray[np.int32]) -> tuple[NDArray[np.floa
     kinds = len(area.truths)
     precision = np.full((len(times), kinds, len(THRESHOLDS)), UNDEFINED)
     recall = np.full((len(times), kinds, len(THRESHOLDS), len(LIMITS)), UNDEFINED)
-    _accumulate(*area, times, RECALLS, LIMITS, precision, recall)
+    _accumulate(*area[:6], times, RECALLS, LIMITS, precision, recall)
     return precision, recall
 
 
@@ -113,33 +76,38 @@ def _accumulate(
     precision: NDArray[np.float64],
     recall: NDArray[np.float64],
 ) -> None:
+    drawn, often = np.empty(len(image), np.int64), np.empty(len(image), np.int64)
+    heights, hits = np.empty(len(image) + 1), np.empty(len(image) + 1)
     for draw in range(len(times)):
-        heights, hits = np.empty(len(image) + 1), np.empty(len(image) + 1)
         for kind in range(len(truths)):
             total = 0
             for place in range(truths.shape[1]):
                 total += truths[kind, place] * times[draw, place]
             if total == 0:
                 continue
+            count = 0  # of detections in images that are drawn
+            for place in range(offsets[kind], offsets[kind + 1]):
+                drawn[count], often[count] = place, times[draw, image[place]]
+                count += often[count] > 0
             for bit in range(precision.shape[2]):
                 flag = np.uint16(1 << bit)
                 found, wrong, points = 0, 0, 0
                 for limit in range(len(limits)):
                     recall[draw, kind, bit, limit] = 0.0
-                for place in range(offsets[kind], offsets[kind + 1]):
-                    often = times[draw, image[place]]
-                    if often == 0 or ignored[place] & flag:
+                for each in range(count):
+                    place = drawn[each]
+                    if ignored[place] & flag:
                         continue
                     if right[place] & flag:
-                        found += often
+                        found += often[each]
                         heights[points] = found / (found + wrong + np.spacing(1.0))
                         hits[points] = found / total
                         points += 1
                         for limit in range(len(limits)):
                             if rank[place] < limits[limit]:
-                                recall[draw, kind, bit, limit] += often
+                                recall[draw, kind, bit, limit] += often[each]
                     else:
-                        wrong += often
+                        wrong += often[each]
                 for limit in range(len(limits)):
                     recall[draw, kind, bit, limit] /= total
                 area, highest, point = 0.0, 0.0, points - 1

@@ -18,10 +18,12 @@ import torch
 from numpy.typing import NDArray
 
 from .. import __version__
+from ..effdet_torch.config import config_to_dict
 from ..effdet_torch.detections import Detections, coco_rows, found
 from ..effdet_torch.engines import Network, make_engine
 from ..effdet_torch.model import EfficientDet
 from ..errors import EffconvError, ImageError
+from .contents import code_digest, content
 from .dataset import Dataset, Image
 from .finished import COLUMNS, Finished, Parts, write_line
 from .image_stream import stream
@@ -102,7 +104,7 @@ def detect(
     far as this one can know. Raises EffconvError for a run that cannot be resumed, and ImageError in a strict run.
     """
     parts = Parts(running.parts, run_key(model, pipeline, dataset, running)) if running.parts else None
-    earlier = group.share(_earlier(parts, running.resume) if group.rank == 0 else None)
+    earlier = group.share(_earlier(parts, images, running.resume) if group.rank == 0 else None)
     left = [image for image in images if image.id not in earlier]
     mine = left[group.rank :: group.size]
     mine_done: dict[int, Finished] = {}
@@ -121,15 +123,17 @@ def detect(
     return [everything[image.id] for image in images]
 
 
-def _earlier(parts: Parts | None, resume: bool) -> dict[int, Finished] | EffconvError:
+def _earlier(parts: Parts | None, images: Sequence[Image], resume: bool) -> dict[int, Finished] | EffconvError:
     if parts is None:
         return {}
     if not resume:
         parts.remove()
         return {}
     try:
-        # An image that could not be read may have been restored since.
-        return {number: result for number, result in parts.read().items() if not result.failure}
+        found = parts.read()
+        # An image that could not be read may have been restored since, and any other replaced by another of its name.
+        kept = [image for image in images if image.id in found and not found[image.id].failure]
+        return {image.id: found[image.id] for image in kept if found[image.id].content == content(image)}
     except EffconvError as error:
         return error  # raised by every process, so that none waits for the others
 
@@ -142,9 +146,11 @@ def run_key(model: EfficientDet, pipeline: Pipeline, dataset: Dataset, running: 
         digest.update(np.ascontiguousarray(tensor.detach().float().cpu().numpy()).data)
     return {
         "effconv": __version__,
+        "code_sha256": code_digest(),
         "torch": torch.__version__,
         "weights_sha256": digest.hexdigest(),
         "annotations_sha256": dataset.sha256,
+        "config": config_to_dict(model.config),
         "settings": pipeline.conditions(None, str(next(model.parameters()).dtype)),
         "batch": running.batch,
         "device": running.device,
@@ -169,7 +175,7 @@ def _results(model: Network, pipeline: Pipeline, images: Sequence[Image], runnin
             logits, codes = ([level[:rows].float() for level in kind] for kind in outputs)
             detections = pipeline.postprocess(logits, codes, batch.scales[:rows].to(running.device))
         for row, image in enumerate(batch.images):
-            yield Finished(image.id, found_rows(detections, row))
+            yield Finished(image.id, found_rows(detections, row), content=batch.contents[row])
 
 
 def found_rows(detections: Detections, row: int) -> NDArray[np.float32]:

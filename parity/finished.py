@@ -19,11 +19,15 @@ COLUMNS = 6  # x, y, width, height, score, category id
 
 
 class Finished(NamedTuple):
-    """One image's result: detections (N, 6) float32 [x, y, width, height, score, category id], or why it has none."""
+    """One image's result: detections (N, 6) float32 [x, y, width, height, score, category id], or why it has none.
+
+    `content` is the digest of the file that was read (`contents.digest`).
+    """
 
     image_id: int
     detections: NDArray[np.float32]
     failure: str | None = None
+    content: str | None = None
 
 
 class Parts:
@@ -53,7 +57,7 @@ class Parts:
                     self._require_same_run(values, path)
                     continue
                 rows = np.array(values["detections"], np.float32).reshape(-1, COLUMNS)
-                result = Finished(int(values["image_id"]), rows, values["failure"])
+                result = Finished(int(values["image_id"]), rows, values["failure"], values["content"])
             except (ValueError, KeyError, TypeError) as error:
                 raise EffconvError(
                     f"{path}: line {number + 1} is damaged ({error}); delete {self.folder} to start anew"
@@ -89,6 +93,6 @@ def write_line(file: IO[str], result: Finished) -> None:
     """Add one image's result, whole and out of this process's hands when it returns."""
     # The shortest decimals that give the same float32 again.
     rows = [[float(str(value)) for value in row] for row in result.detections]
-    line = {"image_id": result.image_id, "detections": rows, "failure": result.failure}
+    line = {"image_id": result.image_id, "detections": rows, "failure": result.failure, "content": result.content}
     file.write(json.dumps(line, separators=(",", ":")) + "\n")
     file.flush()

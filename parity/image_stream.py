@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader, Dataset
 from ..effdet_torch.decode import read_encoded
 from ..effdet_torch.preprocess import Preprocessor
 from ..errors import ImageError
+from .contents import digest
 from .dataset import Image
 
 
@@ -21,6 +22,7 @@ class Batch(NamedTuple):
     """
 
     images: list[Image]
+    contents: list[str]  # digests of their files (`contents.digest`)
     inputs: Tensor  # (B, 3, H, W) float32
     scales: Tensor  # (B,) float32, original pixels per input pixel
     failures: list[tuple[Image, str]]  # images that could not be read, and why
@@ -33,13 +35,14 @@ class _Inputs(Dataset[Any]):
     def __len__(self) -> int:
         return len(self.images)
 
-    def __getitem__(self, place: int) -> tuple[int, Any, Any]:
+    def __getitem__(self, place: int) -> tuple[int, Any, Any, str]:
         path = self.images[place].path
         try:
-            image, scale = self.preprocess(read_encoded(path), name=str(path))
+            encoded = read_encoded(path)
+            image, scale = self.preprocess(encoded, name=str(path))
         except ImageError as error:
-            return place, None, str(error)
-        return place, image, scale
+            return place, None, str(error), ""
+        return place, image, scale, digest(encoded)
 
 
 def stream(images: Sequence[Image], preprocess: Preprocessor, batch: int, workers: int) -> Iterator[Batch]:
@@ -52,10 +55,11 @@ def stream(images: Sequence[Image], preprocess: Preprocessor, batch: int, worker
         prefetch_factor=4 if workers else None,
     )
     for rows in loader:
-        good = [(images[place], image, scale) for place, image, scale in rows if image is not None]
-        failures = [(images[place], reason) for place, image, reason in rows if image is None]
+        good = [(images[place], *rest) for place, *rest in rows if rest[0] is not None]
+        failures = [(images[place], reason) for place, image, reason, _ in rows if image is None]
         inputs = np.zeros((batch, 3, *(preprocess.size or preprocess.config.image_size)), np.float32)
         scales = np.ones(batch, np.float32)
-        for row, (_, image, scale) in enumerate(good):
+        for row, (_, image, scale, _) in enumerate(good):
             inputs[row], scales[row] = image, scale
-        yield Batch([image for image, _, _ in good], torch.from_numpy(inputs), torch.from_numpy(scales), failures)
+        read, contents = [each[0] for each in good], [each[3] for each in good]
+        yield Batch(read, contents, torch.from_numpy(inputs), torch.from_numpy(scales), failures)

@@ -32,6 +32,7 @@ class Area(NamedTuple):
     right: NDArray[np.uint16]  # (D,)
     ignored: NDArray[np.uint16]  # (D,)
     truths: NDArray[np.int32]  # (K, images)
+    scores: NDArray[np.float64]  # (D,)
 
 
 class Matches(NamedTuple):
@@ -89,6 +90,7 @@ def _area(
         right[order],
         ignored[order],
         counts.reshape(images, kinds).T.copy(),
+        found[order, 6],
     )
 
 

@@ -20,6 +20,7 @@ from ..effdet_torch.candidates import Selection, chosen_codes, flatten_levels
 from ..effdet_torch.model import EfficientDet
 from ..effdet_torch.preprocess import Preprocessor
 from ..errors import EffconvError
+from .contents import content
 from .dataset import Image
 from .image_stream import stream
 
@@ -57,10 +58,14 @@ class Selected(NamedTuple):
 
 
 class OutputCache:
-    """A folder of arrays, each under the digest of all that it depends on."""
+    """A folder of arrays, each under the digest of all that it depends on, the pictures' bytes among it.
+
+    `contents` (`contents.content`) are those of `images` when this was made.
+    """
 
     def __init__(self, folder: Path, images: Sequence[Image], batch: int, workers: int, device: str = "cpu"):
         self.folder, self.images, self.batch, self.workers, self.device = folder, images, batch, workers, device
+        self.contents = [content(image) for image in images]
 
     def inputs(self, key: Mapping[str, Any], preprocess: Preprocessor, report: Report | None = None) -> Inputs:
         """Inputs by `preprocess`, which `key` stands for. Raises EffconvError for an image that cannot be read."""
@@ -152,7 +157,8 @@ class OutputCache:
             shutil.rmtree(self._place(key), ignore_errors=True)
 
     def _place(self, key: Mapping[str, Any]) -> Path:
-        everything = {**key, "images": [image.id for image in self.images], "batch": self.batch}
+        images = [[image.id, each] for image, each in zip(self.images, self.contents, strict=True)]
+        everything = {**key, "images": images, "batch": self.batch}
         return self.folder / hashlib.sha256(json.dumps(everything, sort_keys=True).encode()).hexdigest()[:24]
 
     @contextlib.contextmanager

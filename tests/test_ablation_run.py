@@ -75,7 +75,7 @@ def test_nothing_changed_is_the_baseline(ablator: Ablator, baseline: dict[str, A
     none = Ablation("none", "network", "nothing", lambda setup: setup)
     row = ablator.row([none])
     assert row["metrics"] == baseline["metrics"]
-    assert {tuple(each.values()) for each in row["differences"].values()} == {(0.0, 0.0, 0.0, "no effect")}
+    assert {tuple(each.values()) for each in row["differences"].values()} == {(0.0, 0.0, 0.0, 1.0, "no effect")}
 
 
 def test_the_baseline_is_the_evaluation(ablator: Ablator, baseline: dict[str, Any], pictures: Path) -> None:

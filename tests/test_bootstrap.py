@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from effconv.parity.bootstrap import difference, draw_images, metrics_of, paired
+from effconv.parity.bootstrap import draw_images, metrics_of
 from effconv.parity.coco import METRICS, evaluate
 from effconv.parity.dataset import Dataset, read_dataset
 from effconv.parity.matches import match_detections
@@ -97,26 +97,6 @@ def test_draws() -> None:
     assert (times == 0).mean() == pytest.approx(0.98**50, abs=0.01)
 
 
-def test_pairs(made_up: tuple[Dataset, np.ndarray]) -> None:
-    """Nothing changed; half of the detections lost; and a change that helps some images and harms others."""
-    dataset, detections = made_up
-    baseline = match_detections(dataset, detections)
-    same = paired(baseline, baseline, seed=0, resamples=200)
-    assert {(each.difference, each.low, each.high, each.verdict) for each in same.values()} == {(0, 0, 0, "no effect")}
-    half = paired(match_detections(dataset, detections[::2]), baseline, seed=0, resamples=200)
-    assert half["AP"].verdict == half["AR100"].verdict == "worse"
-    assert half["AP"].low <= half["AP"].difference <= half["AP"].high < 0
-    whole = np.array(list(evaluate(dataset, detections[::2]).metrics.values())) - official(dataset, detections)
-    np.testing.assert_allclose([half[name].difference for name in METRICS], whole, atol=1e-14)
-    back = paired(baseline, match_detections(dataset, detections[::2]), seed=0, resamples=200)
-    assert back["AP"].verdict == "better"
-    shuffled = detections.copy()
-    shuffled[:, 5] += np.random.default_rng(1).normal(0, 0.002, len(detections))
-    little = paired(match_detections(dataset, shuffled), baseline, seed=0, resamples=200)
-    assert little["AR100"].verdict == "no effect"
-    assert little["AP"].low < 0 < little["AP"].high
-
-
 def test_intervals_cover_what_they_should(made_up: tuple[Dataset, np.ndarray]) -> None:
     """The spread of a mean of differences over images is known; the interval is about two of its deviations wide."""
     dataset, detections = made_up
@@ -125,11 +105,6 @@ def test_intervals_cover_what_they_should(made_up: tuple[Dataset, np.ndarray]) -
     recall = metrics_of(matches, times)[:, METRICS.index("AR100")]
     low, high = np.percentile(recall, [2.5, 97.5])
     assert (high - low) / (2 * 1.96 * recall.std()) == pytest.approx(1, abs=0.1)
-
-
-def test_where_nothing_can_be_measured_there_is_no_difference() -> None:
-    found = difference(np.array([[0.5, -1.0]]), np.array([[0.25, -1.0]]))
-    assert found.tolist() == [[0.25, 0.0]]
 
 
 def test_equal_scores_of_one_image_stay_together(tmp_path: Path) -> None:

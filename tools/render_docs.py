@@ -15,7 +15,7 @@ from click.testing import CliRunner
 from effconv.cli import main
 from effconv.parity.ablation_benchmark import ablation_cost
 from effconv.parity.ablation_chart import ablation_chart
-from effconv.parity.ablation_table import ablation_table
+from effconv.parity.ablation_table import ablation_table, coverage_table
 from effconv.parity.comparison_benchmark import comparison_cost
 from effconv.parity.evaluation_tables import detector_table, end_to_end_table
 from effconv.parity.tables import (
@@ -78,6 +78,7 @@ def tables() -> dict[str, str]:
         "end-to-end": end_to_end_table(records["end-to-end"]),
         "detector": detector_table(records["shapes-training"], records["shapes-official"]),
         "ablations": ablation_table(records["ablations"]),
+        "bootstrap-coverage": coverage_table(records["bootstrap-coverage"]),
         **{name: inference_table(records[name]) for name in INFERENCE},
         **{name: training_table(records[name]) for name in TRAINING},
         "bench-ablation": ablation_cost(records["bench-ablation"]),

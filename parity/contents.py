@@ -1,0 +1,59 @@
+"""What kept results were made of beyond their settings: the bytes of the pictures, and the code that computes."""
+
+import functools
+import hashlib
+from pathlib import Path
+
+from ..effdet_torch.decode import read_encoded
+from ..errors import ImageError
+from .dataset import Image
+
+PACKAGE = Path(__file__).resolve().parent.parent
+# All that is computed between a picture and a metric, beside the whole of effdet_torch. What only reports is left out.
+COMPUTING = (
+    "ablation",
+    "ablation_list",
+    "ablation_options",
+    "ablation_run",
+    "bootstrap",
+    "category_map",
+    "coco",
+    "copying",
+    "dataset",
+    "detect",
+    "image_stream",
+    "matches",
+    "mistakes",
+    "output_cache",
+    "pipeline",
+    "pipeline_mistakes",
+    "significance",
+)
+
+
+def digest(encoded: bytes) -> str:
+    """What stands for a picture's bytes."""
+    return hashlib.sha256(encoded).hexdigest()
+
+
+def content(image: Image) -> str | None:
+    """The digest of a picture as it is now; None when it cannot be read, which whoever decodes it says."""
+    try:
+        return digest(read_encoded(image.path))
+    except ImageError:
+        return None
+
+
+@functools.cache
+def code_digest() -> str:
+    """What stands for the code that computes results: another one as soon as a character of it differs."""
+    found = hashlib.sha256()
+    for path in code_files():
+        text = path.read_bytes()
+        found.update(f"{path.relative_to(PACKAGE).as_posix()} {len(text)}\n".encode() + text)
+    return found.hexdigest()
+
+
+def code_files() -> list[Path]:
+    """The files of that code, in order."""
+    return sorted((PACKAGE / "effdet_torch").glob("*.py")) + [PACKAGE / "parity" / f"{name}.py" for name in COMPUTING]
