@@ -9,9 +9,10 @@ from numpy.typing import NDArray
 
 from ..convert.apply import plan
 from ..convert.layers import layers
-from ..convert.sources import open_checkpoint
+from ..convert.sources import Container, open_checkpoint
 from ..effdet_torch.config import Config
 from .reference import OfficialNetwork, import_tensorflow
+from .reference_reading import BY_TENSORFLOW, NOT_COVERED, read_with_tensorflow
 from .trace import KINDS, Activation, Kind, nhwc
 
 
@@ -20,12 +21,22 @@ def official_variables(
 ) -> tuple[dict[str, NDArray[np.float32]], dict[str, Any]]:
     """({official TF1 name: array as stored}, where they come from) of a checkpoint's moving averages or raw weights.
 
-    `weights` is "ema", "raw" or None for the averages where there are any. Raises CheckpointError.
+    `weights` is "ema", "raw" or None for the averages where there are any. TensorFlow reads TF1 checkpoints and chooses
+    between the two by rules of its own, so that a comparison with what we made of the same file covers our reading;
+    "reading" says so, or that the file is of a kind that only we read. Raises CheckpointError, and EffconvError without
+    TensorFlow.
     """
     checkpoint = open_checkpoint(path, verify=verify)
-    chosen = plan(checkpoint, config, weights)
+    chosen = plan(checkpoint, config, weights)  # first, for it lists all that is wrong with a file
+    source = {"checkpoint_fingerprint": checkpoint.fingerprint()}
+    if checkpoint.container is Container.TF1:
+        place = checkpoint.path
+        on_disk = place.with_name(place.name + ".index").is_file()
+        if found := read_with_tensorflow(path, config, weights, place if on_disk else None):
+            variables, kind = found
+            return variables, source | {"weights": kind, "reading": BY_TENSORFLOW}
     variables = {rule.tf: checkpoint.read(name) for rule, name in chosen.rows}
-    return variables, {"checkpoint_fingerprint": checkpoint.fingerprint(), "weights": chosen.weights}
+    return variables, source | {"weights": chosen.weights, "reading": NOT_COVERED}
 
 
 class OfficialTrace:
@@ -47,6 +58,8 @@ class OfficialTrace:
         self.config, self.images = config, images
         version = import_tensorflow().__version__
         label = f"the official computation in TensorFlow {version}"
+        if source.get("reading") == NOT_COVERED:
+            label += f", with weights read {NOT_COVERED}"
         self.source = {"kind": "tensorflow", "label": label, **source}
         self._keys = {layer.official: layer.key for layer in layers(config)}
         self.required = frozenset(self._keys.values())

@@ -8,6 +8,7 @@ from .backward import GradientRow
 from .difference import HISTOGRAM_LOW, HISTOGRAM_WIDTH
 from .explain import Explanation
 from .provenance import provenance
+from .reference_reading import NOT_COVERED
 from .rows import Check, Row, first_failure
 
 PICTURED = "float32 accumulated"  # the check whose histogram and heat map a layer that holds is shown with
@@ -29,7 +30,7 @@ def comparison_record(
     record = {
         "model": model,
         "ok": first is None and bool(rows) and all(row.ok for row in gradient_rows),
-        "verdict": verdict(rows, gradient_rows),
+        "verdict": verdict(rows, gradient_rows, sides["reference"].get("reading") != NOT_COVERED),
         "first_failure": first and first.layer.key,
         **{side: dict(values) for side, values in sides.items()},
         "rows": [_row(row) for row in rows],
@@ -41,8 +42,10 @@ def comparison_record(
     return record
 
 
-def verdict(rows: Sequence[Row], gradient_rows: Sequence[GradientRow]) -> str:
-    """One line: whether all layers hold, and if not, where the two part first."""
+def verdict(rows: Sequence[Row], gradient_rows: Sequence[GradientRow], reading_covered: bool = True) -> str:
+    """One line: whether all layers hold, and if not, where the two part first; and where both had their weights from
+    our reader.
+    """
     first = first_failure(rows)
     failed = sum(not row.ok for row in rows)
     if not rows:
@@ -57,7 +60,7 @@ def verdict(rows: Sequence[Row], gradient_rows: Sequence[GradientRow]) -> str:
         line += (
             f"; {len(wrong) or 'none'} of {len(gradient_rows)} gradients {'differs' if len(wrong) < 2 else 'differ'}"
         )
-    return line
+    return line if reading_covered else f"{line}; how the weights were read is not covered"
 
 
 def _held(rows: Sequence[Row]) -> str:

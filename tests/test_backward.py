@@ -13,10 +13,12 @@ from effconv.convert.rules import rules
 from effconv.effdet_torch.config import Config
 from effconv.effdet_torch.model import EfficientDet
 from effconv.errors import EffconvError
+from effconv.loading import load
 from effconv.parity import backward
-from effconv.parity.backward import GradientRow, coefficients, compare_gradients
+from effconv.parity.backward import FLOAT32_FACTOR, GradientRow, coefficients, compare_gradients
+from effconv.parity.embedded import FOLDER, embedded_config
 from effconv.parity.images import noise
-from effconv.parity.limits import FLOAT64_LIMIT, float32_limit
+from effconv.parity.limits import FLOAT64_LIMIT
 from effconv.parity.mistakes import NoGate, override
 from effconv.parity.official import official_variables
 from tensors import config_of
@@ -69,7 +71,7 @@ def test_every_gradient_of_the_tiny_models(tiny: Path) -> None:
         double, single = row.checks["float64"], row.checks["float32"]
         assert (double.limit, double.noise) == (FLOAT64_LIMIT, None)
         assert single.noise is not None
-        assert single.limit == float32_limit(*single.noise[:2])
+        assert single.limit == FLOAT32_FACTOR * max(single.noise[:2]) + FLOAT64_LIMIT
         moved += single.noise.reference > 0 and single.noise.candidate > 0
     assert moved > 0.8 * len(rows)  # float32 rounds, so the two precisions are two computations
     worst = max(row.checks["float64"].difference.error for row in rows)
@@ -125,6 +127,89 @@ def test_a_fault_shows_in_the_gradients(
     assert not rows["backbone.stem.conv.weight"].ok
     assert len(failing) > len(rows) / 2
     assert not any(row.fault for row in failing)
+
+
+def in_bfloat16(gradient: torch.Tensor) -> torch.Tensor:
+    return gradient.bfloat16().float()
+
+
+def in_tf32(gradient: torch.Tensor) -> torch.Tensor:
+    """Of 23 bits the upper 10, rounded."""
+    bits = gradient.contiguous().view(torch.int32)
+    return ((bits + 0x1000) & ~0x1FFF).view(torch.float32)
+
+
+def half_too_large(gradient: torch.Tensor) -> torch.Tensor:
+    return gradient * 1.5
+
+
+def lost(gradient: torch.Tensor) -> torch.Tensor:
+    return gradient * 0
+
+
+def plant_in_float32(model: EfficientDet, path: str, fault: Callable[[torch.Tensor], torch.Tensor]) -> None:
+    """Change, in float32 alone, the gradient that comes back to a module's output; the forward pass stays."""
+
+    class Faulty(torch.autograd.Function):
+        @staticmethod
+        def forward(context: object, x: torch.Tensor) -> torch.Tensor:
+            return x.view_as(x)
+
+        @staticmethod
+        def backward(context: object, gradient: torch.Tensor) -> torch.Tensor:
+            return fault(gradient)
+
+    module = model.get_submodule(path)
+    module.register_forward_hook(lambda module, inputs, x: Faulty.apply(x) if x.dtype == torch.float32 else x)
+
+
+FLOAT32_FAULTS = (in_bfloat16, in_tf32, half_too_large, lost)
+FLOAT32_PLACES = (EXPAND, "backbone.stem.conv", "bifpn.cells.0.nodes.3.conv.pointwise", "class_head.convs.0.pointwise")
+
+
+@pytest.mark.parametrize("path", FLOAT32_PLACES)
+@pytest.mark.parametrize("fault", FLOAT32_FAULTS)
+def test_a_backward_fault_of_float32_alone_is_refused(
+    fault: Callable[[torch.Tensor], torch.Tensor],
+    path: str,
+    swish_rows: Callable[[EfficientDet], dict[str, GradientRow]],
+) -> None:
+    model = load_tiny(SWISH)
+    plant_in_float32(model, path, fault)
+    rows = swish_rows(model)
+    assert not rows[f"{path}.weight"].ok
+    assert all(row.checks["float64"].ok for row in rows.values())
+    # Gradients that do not pass that module hold.
+    assert rows["class_head.predict.pointwise.weight"].ok
+    assert rows["box_head.predict.pointwise.weight"].ok
+
+
+def test_the_embedded_detector_holds_and_its_faults_of_float32_alone_do_not() -> None:
+    config, images = embedded_config(), noise(0, (128, 128))
+    variables, path = official_variables(FOLDER, config)[0], "backbone.blocks.5.expand"
+    refused = {}
+    for fault in (None, *FLOAT32_FAULTS):
+        model = load(FOLDER, model=config)
+        if fault:
+            plant_in_float32(model, path, fault)
+        refused[fault] = {row.variable for row in compare_gradients(model, variables, images) if not row.ok}
+    assert refused.pop(None) == set()
+    assert all(f"{path}.weight" in found for found in refused.values())
+
+
+def test_a_forward_fault_of_float32_alone_widens_no_limit(
+    swish_rows: Callable[[EfficientDet], dict[str, GradientRow]],
+) -> None:
+    """It would, ten thousand times, if the limits took float32 maps however far they are from float64's."""
+    clean, model = load_tiny(SWISH), load_tiny(SWISH)
+    model.get_submodule(EXPAND).register_forward_hook(
+        lambda module, inputs, x: x + (x.bfloat16().float() - x).detach() if x.dtype == torch.float32 else x
+    )
+    before, rows = swish_rows(clean), swish_rows(model)
+    wider = max(row.checks["float32"].limit / before[name].checks["float32"].limit for name, row in rows.items())
+    print(f"limits at most {wider:.1f} times as wide")
+    assert wider < 2
+    assert not rows[f"{EXPAND}.weight"].ok
 
 
 def test_a_parameter_without_gradient_is_a_fault(swish_rows: Callable[[EfficientDet], dict[str, GradientRow]]) -> None:
