@@ -118,6 +118,11 @@ def _histogram(a: Array, b: Array, scale: float) -> tuple[tuple[int, ...], int]:
     return tuple(int(count) for count in counts), gap.size - apart.size
 
 
+def ulp_distance(a: Array, b: Array) -> float:
+    """The largest distance of two finite arrays of one type, counted in representable numbers."""
+    return _ulp(a, b, 0.0)
+
+
 def _ulp(a: Array, b: Array, least: float) -> float:
     """Largest distance, counted in representable numbers of the arrays' type, where |b| is at least `least`."""
     chosen = np.abs(b) >= least

@@ -1,12 +1,14 @@
 """The same images through the official pipeline in TensorFlow and through effconv, compared at every stage.
 
-Stages: the input tensor, the network's raw outputs, the candidates decoded from them, the final detections. Candidates
-and detections are compared twice. Fed with the same outputs both sides must agree in every bit (local). Fed with their
-own, whose last bits differ, a list may come out in another order where two scores are nearer than rounding; each image
-where it does is explained by measurement or fails.
+Stages: the input tensor, the layers by themselves, the network's raw outputs, the candidates decoded from outputs,
+their scores, the final detections. From the candidates on all are compared twice. Fed with the same outputs both
+sides must agree (local): in every bit, the scores to SCORE_ULPS. Fed with their own, whose last bits differ, a list
+may come out in another order where two scores are nearer than rounding; each image where it does is explained by
+measurement (`moved_outputs.py`) or fails.
 """
 
 import dataclasses
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -14,16 +16,19 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from ..convert.layers import layers
 from ..effdet_torch.candidates import flatten_levels
 from ..effdet_torch.config import Config
 from ..effdet_torch.detections import found
 from ..effdet_torch.eigen import sigmoid_halved
 from ..effdet_torch.model import EfficientDet
 from ..effdet_torch.postprocess import Postprocessor
+from .candidate import Lockstep
 from .compare import precisions
-from .difference import largest, relative_error
-from .limits import float32_limit
+from .difference import fault_of, largest, relative_error, ulp_distance
+from .limits import FLOAT64_LIMIT, accumulated_limit
 from .matching import Matching, match
+from .moved_outputs import Outputs, explanation
 from .official_pipeline import (
     OfficialCandidates,
     OfficialDetections,
@@ -33,10 +38,17 @@ from .official_pipeline import (
 )
 from .pipeline import Pipeline
 from .reference import OfficialNetwork, import_tensorflow
+from .soundness import sound_layers
 
-TRIALS = 8  # runs of the official post-processing on outputs changed by no more than ours differ
-STAGES = ("input", "raw outputs", "decoded boxes", "detections", "detections end to end")
-Outputs = list[NDArray[np.float32]]  # class outputs by level, then box outputs by level, (1, h, w, channels)
+STAGES = ("input", "layers", "raw outputs", "decoded boxes", "scores", "detections", "detections end to end")
+
+# The sigmoid that is shipped computes as TensorFlow 2.15 does, bit for bit; later ones differ from it by up to 6 units
+# in the last place. It refuses any other function: a sigmoid of half precision is a thousand units off.
+SCORE_ULPS = 8.0
+
+# A score's largest slope over its logit is a quarter; suppression multiplies it by overlaps' factors, which move with
+# the boxes. Of objects matched one to one in the same order it refuses scores that are 10 % off.
+SCORE_FACTOR = 16.0
 
 
 class Stage(NamedTuple):
@@ -62,71 +74,105 @@ class ImageResult(NamedTuple):
 
 
 class BothSides:
-    """The official network in TensorFlow and ours, in float32 and float64 each, to be run on image after image."""
+    """The official network in TensorFlow and ours, to be run on image after image of one size.
+
+    The first image sets what rounding is expected to cost each output, and is looked at in float64 and layer by layer.
+    """
 
     def __init__(self, config: Config, variables: Mapping[str, NDArray[np.float32]], model: EfficientDet):
         self.config = config
-        self.official = [OfficialNetwork(config, variables, precision) for precision in ("float32", "float64")]
-        self.ours = list(precisions(model)[:2])
+        self.official = {kind: OfficialNetwork(config, variables, kind) for kind in ("float32", "float64")}
+        self.ours = precisions(model)
+        self.expected: list[float] = []  # by output, relative to its largest; of a head, the largest of its levels
 
-    def official_outputs(self, image: NDArray[np.float32]) -> tuple[Outputs, Outputs]:
-        """TensorFlow's raw outputs of an input (1, H, W, 3), in float32 and in float64."""
-        tf = import_tensorflow()
-        runs = []
-        for network, precision in zip(self.official, ("float32", "float64"), strict=True):
-            for _ in network.run(tf.constant(image.astype(precision))):
-                pass
-            runs.append([np.asarray(output.numpy()) for output in network.outputs.values()])
-        return runs[0], runs[1]
+    def official_outputs(self, image: NDArray[np.float32], precision: str = "float32") -> Outputs:
+        """TensorFlow's raw outputs of an input (1, H, W, 3)."""
+        tf, network = import_tensorflow(), self.official[precision]
+        for _ in network.run(tf.constant(image.astype(precision))):
+            pass
+        return [np.asarray(output.numpy()) for output in network.outputs.values()]
 
-    def our_outputs(self, image: NDArray[np.float32]) -> tuple[Outputs, Outputs]:
+    def our_outputs(self, image: NDArray[np.float32], network: EfficientDet | None = None) -> Outputs:
         """Ours, in the same layout."""
-        runs = []
-        for network, precision in zip(self.ours, (torch.float32, torch.float64), strict=True):
-            with torch.inference_mode():
-                levels = network(torch.from_numpy(image.transpose(0, 3, 1, 2).copy()).to(precision))
-            runs.append([each.permute(0, 2, 3, 1).numpy() for kind in levels for each in kind])
-        return runs[0], runs[1]
+        network = network or self.ours.single
+        parameter = next(network.parameters())
+        with torch.inference_mode():
+            given = torch.from_numpy(image.transpose(0, 3, 1, 2).copy()).to(parameter.device, parameter.dtype)
+            levels = network(given)
+        return [each.permute(0, 2, 3, 1).cpu().numpy() for kind in levels for each in kind]
+
+    def look_closer(self, image: NDArray[np.float32]) -> Stage:
+        """The network on one image in float64 beside TensorFlow's, and each of its layers' float32 beside its
+        float64."""
+        images = np.ascontiguousarray(image.transpose(0, 3, 1, 2))
+        exact = self.official_outputs(image, "float64")
+        wide = self.our_outputs(image, self.ours.double)
+        self.expected = self._expected(images, wide)
+        names = list(self.official["float64"].outputs)
+        for name, ours, theirs in zip(names, wide, exact, strict=True):
+            error = math.inf if fault_of(ours, "") else relative_error(ours, theirs, largest(theirs))
+            if not error <= FLOAT64_LIMIT:
+                text = f"{name} differs in float64 by {error:.1e}: `effconv parity` names the layer"
+                return Stage(STAGES[1], False, text)
+        count = 0
+        for key, _, sound in sound_layers(self.ours.single, self.ours.double, images):
+            count += 1
+            if not sound.ok:
+                return Stage(STAGES[1], False, f"{key}: its {sound.reason}")
+        text = f"{count} layers sound by themselves, outputs in float64 equal to {FLOAT64_LIMIT:.0e}"
+        return Stage(STAGES[1], True, text)
+
+    def _expected(self, images: NDArray[np.float32], exact: Outputs) -> list[float]:
+        """What rounding every layer once costs each output, beside our own in float64."""
+        table = layers(self.config)
+        run = Lockstep(self.ours.rounded, images, table, rounding=torch.float32)
+        outputs = [layer.key for layer in table if layer.module in ("class_head.predict", "box_head.predict")]
+        try:
+            found = [run.at(key) for key in outputs]
+        finally:
+            run.close()
+        pairs = zip(found, exact, strict=True)
+        costs = [0.0 if one is None else relative_error(one, other, largest(other)) for one, other in pairs]
+        half = len(costs) // 2
+        return [max(costs[:half])] * half + [max(costs[half:])] * half
 
 
-def compare_image(encoded: bytes, name: str, sides: BothSides, pipeline: Pipeline) -> ImageResult:
-    """Every stage of one image. Raises ImageError for an image neither side can be run on."""
+def compare_image(
+    encoded: bytes, name: str, sides: BothSides, pipeline: Pipeline, *, closer: bool = True
+) -> ImageResult:
+    """Every stage of one image; the layers where `closer`. Raises ImageError for an image neither side can be run
+    on."""
     config = sides.config
     image, scale = pipeline.preprocess(encoded, name=name)
     official_image, official_scale = (each.numpy() for each in official_input(encoded, config))
     official_image = official_image[None]
     image = image.transpose(1, 2, 0)[None]
     stages = [_input_stage(image, scale, official_image, official_scale)]
-    official, official_wide = sides.official_outputs(official_image)
-    ours, ours_wide = sides.our_outputs(official_image)
-    stages.append(_outputs_stage(ours, ours_wide, official, official_wide))
-    # TensorFlow of today computes the sigmoid otherwise than that of the official records.
-    postprocess = dataclasses.replace(pipeline.postprocess, sigmoid=sigmoid_halved)
+    if closer:
+        stages.append(sides.look_closer(official_image))
+    official, ours = sides.official_outputs(official_image), sides.our_outputs(official_image)
+    stages.append(_outputs_stage(ours, official, sides.expected))
     candidates = _official_candidates(official, config)
-    stages.append(_candidates_stage(_candidates(postprocess, official), candidates))
+    # TensorFlow of today computes the sigmoid otherwise than that of the official records.
+    same_sigmoid = dataclasses.replace(pipeline.postprocess, sigmoid=sigmoid_halved)
+    stages.append(_candidates_stage(_candidates(same_sigmoid, official), candidates))
+    stages.append(_scores_stage(_candidates(pipeline.postprocess, official), candidates))
     reference = _official_detections(candidates, official_scale, config)
-    stages.append(_detections_stage(_detections(postprocess, official, scale), reference))
+    stages.append(_detections_stage(_detections(same_sigmoid, official, scale), reference))
     if not stages[0].holds:
-        ours, _ = sides.our_outputs(image)
-    matching = _match(reference, _detections(postprocess, ours, scale))
-    lists = "identical"
-    verdict = f"{len(matching.pairs)} of {len(reference.scores)} detections matched one to one"
-    if not matching.identical:
-        elsewhere = sum(one != other for one, other in matching.pairs)
-        verdict += f", {elsewhere} in another place, {len(matching.only_first)} replaced"
-        lists = "unexplained"
-        # Rounding explains nothing where something else is wrong already.
-        if all(stage.holds for stage in stages):
-            changed = 0
-            for outputs in _moved(official, ours):
-                moved = _official_detections(_official_candidates(outputs, config), official_scale, config)
-                changed += not _match(reference, moved).identical
-            lists = "explained" if changed else "unexplained"
-            verdict += (
-                f"; TensorFlow's own list changes in {changed} of {TRIALS} trials with its outputs moved by no more "
-                "than ours differ"
-            )
-    stages.append(Stage(STAGES[4], lists != "unexplained", verdict))
+        ours = sides.our_outputs(image)
+    matching = _match(reference, _detections(pipeline.postprocess, ours, scale))
+
+    def matched_anew(outputs: Outputs) -> Matching:
+        return _match(reference, _official_detections(_official_candidates(outputs, config), official_scale, config))
+
+    # Rounding explains nothing where something else is wrong already.
+    trial = matched_anew if all(stage.holds for stage in stages) else None
+    half = len(official) // 2
+    costs = zip(official[:half], sides.expected[:half], strict=True)
+    score_gap = SCORE_FACTOR * max(largest(each) * accumulated_limit(cost) for each, cost in costs) / 4
+    lists, verdict = explanation(matching, score_gap, official, sides.expected, trial)
+    stages.append(Stage(STAGES[-1], lists != "unexplained", verdict))
     return ImageResult(name, stages, lists, matching)
 
 
@@ -136,10 +182,10 @@ def compare_images(
     pipeline: Pipeline,
     report: Callable[[int], None] | None = None,
 ) -> list[ImageResult]:
-    """Every image in turn; `report(done)` counts them."""
-    results = []
+    """Every image in turn, the first of them layer by layer too; `report(done)` counts them."""
+    results: list[ImageResult] = []
     for name, encoded in images:
-        results.append(compare_image(encoded, name, sides, pipeline))
+        results.append(compare_image(encoded, name, sides, pipeline, closer=not results))
         if report:
             report(len(results))
     return results
@@ -161,13 +207,23 @@ def _input_stage(
     )
 
 
-def _outputs_stage(ours: Outputs, ours_wide: Outputs, official: Outputs, official_wide: Outputs) -> Stage:
+def _outputs_stage(ours: Outputs, official: Outputs, expected: Sequence[float]) -> Stage:
     worst = 0.0
-    for one, wide, other, other_wide in zip(ours, ours_wide, official, official_wide, strict=True):
-        scale = largest(other_wide)
-        limit = float32_limit(relative_error(one, wide, scale), relative_error(other, other_wide, scale))
-        worst = max(worst, relative_error(one, other, scale) / limit)
-    return Stage(STAGES[1], worst <= 1, f"largest float32 difference is {worst:.2f} of its limit, twice the noise")
+    for one, other, cost in zip(ours, official, expected, strict=True):
+        if problem := fault_of(one, "candidate") or fault_of(other, "reference"):
+            return Stage(STAGES[2], False, problem)
+        worst = max(worst, relative_error(one, other, largest(other)) / accumulated_limit(cost))
+    return Stage(STAGES[2], worst <= 1, f"the largest float32 difference is {worst:.2f} of what rounding allows")
+
+
+def _scores_stage(ours: OfficialCandidates, official: OfficialCandidates) -> Stage:
+    """The scores that users get, of the same logits: those of the candidates, best first on both sides."""
+    if len(ours.scores) != len(official.scores):
+        return Stage(STAGES[4], False, f"{len(ours.scores)} scores, official {len(official.scores)}")
+    ours_sorted, theirs = np.sort(ours.scores), np.sort(official.scores)
+    distance = math.inf if fault_of(ours_sorted, "") else ulp_distance(ours_sorted, theirs)
+    text = f"scores of the same logits within {distance:.0f} units in the last place, allowed {SCORE_ULPS:.0f}"
+    return Stage(STAGES[4], distance <= SCORE_ULPS, text)
 
 
 def _official_candidates(outputs: Outputs, config: Config) -> OfficialCandidates:
@@ -195,10 +251,10 @@ def _candidates(postprocess: Postprocessor, outputs: Outputs) -> OfficialCandida
 
 def _candidates_stage(ours: OfficialCandidates, official: OfficialCandidates) -> Stage:
     if len(ours.scores) != len(official.scores):
-        return Stage(STAGES[2], False, f"{len(ours.scores)} candidates, official {len(official.scores)}")
+        return Stage(STAGES[3], False, f"{len(ours.scores)} candidates, official {len(official.scores)}")
     for column, places in _differing(ours, official):
-        return Stage(STAGES[2], False, f"{column} of {len(places)} candidates differ, first of number {places[0]}")
-    return Stage(STAGES[2], True, f"{len(ours.scores)} candidates identical")
+        return Stage(STAGES[3], False, f"{column} of {len(places)} candidates differ, first of number {places[0]}")
+    return Stage(STAGES[3], True, f"{len(ours.scores)} candidates identical")
 
 
 def _detections(postprocess: Postprocessor, outputs: Outputs, scale: np.float32) -> OfficialDetections:
@@ -208,10 +264,10 @@ def _detections(postprocess: Postprocessor, outputs: Outputs, scale: np.float32)
 
 def _detections_stage(ours: OfficialDetections, official: OfficialDetections) -> Stage:
     if len(ours.scores) != len(official.scores):
-        return Stage(STAGES[3], False, f"{len(ours.scores)} detections, official {len(official.scores)}")
+        return Stage(STAGES[5], False, f"{len(ours.scores)} detections, official {len(official.scores)}")
     for column, places in _differing(ours, official):
-        return Stage(STAGES[3], False, f"{column} differ from detection {places[0]} on, of the same outputs")
-    return Stage(STAGES[3], True, f"{len(ours.scores)} detections of the same outputs identical")
+        return Stage(STAGES[5], False, f"{column} differ from detection {places[0]} on, of the same outputs")
+    return Stage(STAGES[5], True, f"{len(ours.scores)} detections of the same outputs identical")
 
 
 def _differing(
@@ -233,56 +289,3 @@ def _levels(outputs: Outputs) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
 
 def _match(reference: OfficialDetections, ours: OfficialDetections) -> Matching:
     return match(reference.boxes, reference.scores, reference.categories, ours.boxes, ours.scores, ours.categories)
-
-
-def _moved(official: Outputs, ours: Outputs) -> Iterator[Outputs]:
-    """TensorFlow's outputs, each value moved at random by at most the largest difference to ours in its map."""
-    for seed in range(TRIALS):
-        random = np.random.default_rng(seed)
-        moved = []
-        for one, other in zip(official, ours, strict=True):
-            reach = float(np.abs(one.astype(np.float64) - other).max())
-            moved.append((one + random.uniform(-reach, reach, one.shape)).astype(np.float32))
-        yield moved
-
-
-def end_to_end_record(results: Sequence[ImageResult]) -> dict[str, Any]:
-    """Plain values: the verdict, counts per stage, and every image that is not identical throughout."""
-    failures = [
-        (stage, result)
-        for name in STAGES
-        for result in results
-        for stage in result.stages
-        if stage.name == name and not stage.holds
-    ]
-    kinds = ("identical", "explained", "unexplained")
-    lists = {kind: sum(result.lists == kind for result in results) for kind in kinds}
-    if failures:
-        stage, result = failures[0]
-        failed = len({each.image for _, each in failures})
-        verdict = f"{failed} of {len(results)} images differ, first {stage.name} of {result.image}: {stage.verdict}"
-    else:
-        verdict = (
-            f"nothing changed on the way: {len(results)} images, {lists['identical']} with identical detections, "
-            f"{lists['explained']} where rounding decides between equals"
-        )
-    return {
-        "ok": bool(results) and not failures,
-        "verdict": verdict if results else "no image was compared",
-        "images": len(results),
-        "lists": lists,
-        "stages": {
-            name: sum(stage.holds for result in results for stage in result.stages if stage.name == name)
-            for name in STAGES
-        },
-        "detections": sum(len(each.matching.pairs) + len(each.matching.only_first) for each in results),
-        "matched": sum(len(each.matching.pairs) for each in results),
-        "in_another_place": sum(one != other for each in results for one, other in each.matching.pairs),
-        "largest_score_gap": max((each.matching.score_gap for each in results), default=0.0),
-        "largest_box_gap": max((each.matching.box_gap for each in results), default=0.0),
-        "not_identical": [
-            {"image": each.image, "lists": each.lists, "stages": [stage._asdict() for stage in each.stages]}
-            for each in results
-            if each.lists != "identical" or not each.holds
-        ],
-    }

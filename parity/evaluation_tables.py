@@ -13,7 +13,7 @@ def end_to_end_table(record: Mapping[str, Any]) -> str:
         "|---|---|---|---|---|---|---|---|---|",
     ]
     for row in record["rows"]:
-        stages, lists = row["stages"], row["lists"]
+        stages, lists = {name: outcome["held"] for name, outcome in row["stages"].items()}, row["lists"]
         lines.append(
             f"| {row['model']} | {row['images']} | {stages['input']} | {stages['decoded boxes']} | "
             f"{stages['detections']} | {lists['identical']} | {lists['explained']} | {lists['unexplained']} | "

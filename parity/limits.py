@@ -52,9 +52,9 @@ FUSION_OPERATIONS = 4.0
 # only one precision gets wrong, where each layer by itself is sound.
 ACCUMULATED_FACTOR = 12.0
 
-# A layer of a reference that lacks some before it, so that it is not fed the reference's own input: as multiples of what
-# rounding it and those once costs. A convolution of 1152 products may round by 136 units, and comes to 20. It refuses
-# TF32 and half precision, 500 units and up.
+# A layer of a reference that lacks some before it, so that it is not fed the reference's own input: as multiples of
+# what rounding it and those once costs. A convolution of 1152 products may round by 136 units, and comes to 20. It
+# refuses TF32 and half precision, 500 units and up.
 UNNAMED_FACTOR = 64.0
 
 
