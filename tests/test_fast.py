@@ -14,7 +14,6 @@ from effconv.effdet_torch.fast_ops import SMALL, PointwiseConv2d
 from effconv.effdet_torch.model import EfficientDet
 from effconv.effdet_torch.ops import BatchNorm
 from effconv.effdet_torch.synchronised_norm import synchronise_norms
-from effconv.parity.limits import NOISE_FACTOR
 from effconv.parity.mistakes import SoftmaxFusion
 from tensors import config_of
 from tiny_models import load_tiny
@@ -62,7 +61,7 @@ def test_no_more_noise_than_the_model_itself(tiny: Path) -> None:
             plain, quick = plain + error(single, exact), quick + error(other, exact)
             assert other[0][0].dtype == torch.float32
     print(f"float32 noise: model {plain / 12:.1e}, fast form {quick / 12:.1e}")
-    assert 0 < quick <= NOISE_FACTOR * plain
+    assert 0 < quick <= 2 * plain
 
 
 def randomised(model: EfficientDet) -> EfficientDet:
