@@ -18,6 +18,7 @@ from effconv.parity.ablation_chart import ablation_chart
 from effconv.parity.ablation_table import ablation_table, coverage_table
 from effconv.parity.comparison_benchmark import comparison_cost
 from effconv.parity.evaluation_tables import detector_table, end_to_end_table
+from effconv.parity.float32_tables import bounds_table, float32_summary, smallest_table
 from effconv.parity.tables import (
     budget_table,
     contest_text,
@@ -71,6 +72,9 @@ def tables() -> dict[str, str]:
         "estimates": estimate_table(parity),
         "faults": fault_table(records["faults"]),
         "fault-summary": fault_summary(records["faults"]),
+        "bounds": bounds_table(records["float32"]),
+        "float32-summary": float32_summary(records["float32"]),
+        "float32-sensitivity": smallest_table(records["float32"]),
         "sensitivity": sensitivity_table(records["sensitivity"]),
         "parity-d7x": comparison_cost(records["parity-d7x"]),
         "convert-d0": conversion_table(records["convert-d0"]),

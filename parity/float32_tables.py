@@ -1,0 +1,46 @@
+"""`tools/record_float32.py` as Markdown tables: what float32 limits allow and refuse."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+
+def bounds_table(record: Mapping[str, Any]) -> str:
+    """Per kind of layer: the largest share of its bound that clean layers use, and by how much faults exceed it."""
+    lines = [
+        "| kind of layer | clean layers compared | PyTorch, largest share of the bound | TensorFlow, largest share "
+        "| faults planted | least of them, times the bound |",
+        "|---" * 6 + "|",
+    ]
+    for kind in dict.fromkeys(row["kind"] for row in record["clean"]):
+        clean = [row for row in record["clean"] if row["kind"] == kind]
+        faults = [row for row in record["faults"] if row["kind"] == kind and row["times_bound"] is not None]
+        least = f"{min(row['times_bound'] for row in faults):.3g}" if faults else "-"
+        shares = [f"{max(row[side] for row in clean):.2f}" for side in ("candidate", "reference")]
+        lines.append(
+            f"| {kind} | {sum(row['layers'] for row in clean)} | {' | '.join(shares)} | {len(faults)} | {least} |"
+        )
+    return "\n".join(lines)
+
+
+def float32_summary(record: Mapping[str, Any]) -> str:
+    """The planted faults and the clean runs in two sentences."""
+    faults, runs = record["faults"], record["clean_runs"]
+    ours = [row for row in faults if row["side"] == "ours"]
+    named = sum(row["named"] == row["planted_in"] for row in faults)
+    alarms = sum(run["false_alarm"] is not None for run in runs)
+    return (
+        f"{len(faults)} faults of float32 alone, {len(ours)} in our network and {len(faults) - len(ours)} in the "
+        f"reference: {sum(row['detected'] for row in faults)} detected, {named} with the faulty layer named first. "
+        f"{len(runs)} clean runs of {len({run['model'] for run in runs})} models, of different seeds, sizes, thread "
+        f"counts, memory formats, with oneDNN and without: {alarms} false alarms."
+    )
+
+
+def smallest_table(record: Mapping[str, Any]) -> str:
+    """The smallest relative error of one layer's float32 output that is found without any reference."""
+    lines = ["| layer | smallest error found |", "|---|---|"]
+    rows: Sequence[Mapping[str, Any]] = record["sensitivity"]
+    for row in rows:
+        found = "not found" if row["smallest_found"] is None else f"{row['smallest_found']:.1e}"
+        lines.append(f"| {row['kind']} | {found} |")
+    return "\n".join(lines)
