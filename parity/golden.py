@@ -80,7 +80,7 @@ class GoldenTrace:
         self.source = {"kind": "golden", "label": label, "model": golden.meta.get("model")}
         self._golden = golden
         rows = layers(config)
-        self.required = frozenset(layer.key for layer in rows if layer.endpoints)
+        self.required = endpoints(config)
         self._names: list[tuple[str, str]] = []  # (our key, name in the record), in the order of computation
         for layer in rows:
             names = (*layer.endpoints, OPERATION_PREFIX + layer.operation)
@@ -97,3 +97,8 @@ class GoldenTrace:
             tensor = self._golden[name]
             values = tensor.sample if tensor.step > 1 else tensor.sample.reshape(tensor.shape)
             yield Activation(key, values, shape=tensor.shape, step=tensor.step)
+
+
+def endpoints(config: Config) -> frozenset[str]:
+    """The layers the official code itself names, outputs among them, which every record of it has."""
+    return frozenset(layer.key for layer in layers(config) if layer.endpoints)

@@ -62,7 +62,7 @@ class GraphTrace:
         if wanted and _level_size(given, config) != _level_size(wanted, config):
             raise EffconvError(f"{path}: a graph for images of {_by(wanted)} (height x width), not of {_by(given)}")
         known = [layer for layer in layers(config) if layer.operation or layer.consumer]
-        self.required = frozenset(layer.key for layer in known if LANDMARK.fullmatch(layer.key))
+        self.required = landmarks(config)
         self.source = {
             "kind": "saved model" if file.is_saved_model else "graph",
             "label": f"{'SavedModel' if file.is_saved_model else 'frozen graph'} {path.name}",
@@ -141,6 +141,12 @@ class GraphTrace:
         return EffconvError(
             f"{self._path}: TensorFlow cannot run it as a {self.config.name} on images {self.images.shape} ({reason})"
         )
+
+
+def landmarks(config: Config) -> frozenset[str]:
+    """The layers that every graph of the model has under names we know."""
+    known = (layer.key for layer in layers(config) if layer.operation or layer.consumer)
+    return frozenset(key for key in known if LANDMARK.fullmatch(key))
 
 
 def _paired(file: GraphFile, config: Config) -> dict[str, str]:

@@ -1,5 +1,6 @@
 """`effconv parity --layerwise` as one job: find the reference and the candidate, compare, explain, record."""
 
+import hashlib
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -15,13 +16,14 @@ from ..convert.sources import open_checkpoint
 from ..effdet_torch.config import Config, get_config
 from ..effdet_torch.model import EfficientDet
 from ..errors import EffconvError
-from ..loading import load
+from ..loading import PICKLE_ENDINGS, load
 from ..progress import CHANGES, LAYERS, progress
 from .ablation import Change, raw_weights
 from .backward import compare_gradients
 from .candidate_trace import CandidateTrace
 from .compare import compare
 from .embedded import CONFIG, FOLDER, TRACE
+from .exercise import unexercised
 from .explain import explain
 from .golden import Golden, GoldenTrace
 from .graph import GraphTrace
@@ -32,6 +34,9 @@ from .recording import RecordedTrace, is_recording
 from .rows import first_failure
 from .trace import Trace
 from .verdict import comparison_record
+from .weights_by_name import WeightsByName, compare_by_name
+
+LIVE = ("tensorflow", "graph", "saved model")  # references that TensorFlow runs
 
 Fetch = Callable[[str], Path]  # a model's name -> the path of its released checkpoint
 
@@ -102,7 +107,7 @@ def choose_trace(choice: Choice, subject: Subject) -> Trace:
         return OfficialTrace(config, variables, images, {**source, "images": label})
     if reference == "torch":
         images, label = choose_images(choice, config)
-        return CandidateTrace(subject.load(), images, {"checkpoint": subject.checkpoint.name, "images": label})
+        return CandidateTrace(subject.load(), images, {**_checkpoint(subject), "images": label})
     path = Path(reference)
     if path.suffix == ".npz":
         if _asks_for_images(choice):
@@ -157,16 +162,42 @@ def compare_layerwise(
     if explaining and first:
         with progress("explaining", CHANGES) as report:
             explanations = explain(trace, candidate, clean, first, _raw(subject), report)
+    tensors = _compare_tensors(subject, candidate, trace)
+    unreached = [each.record() for each in unexercised(candidate, trace.images)]
     sides = {
         "reference": trace.source,
         "candidate": {
             "label": f"effconv {__version__}, PyTorch {torch.__version__}",
-            "weights": (choice.candidate or subject.checkpoint).name,
-            "checkpoint_fingerprint": open_checkpoint(subject.checkpoint, verify=False).fingerprint(),
+            **_identity(choice.candidate or subject.checkpoint),
         },
         "images": {"label": trace.source.get("images", "of the trace"), "shape": list(trace.images.shape)},
     }
-    return comparison_record(subject.config.name, rows, gradient_rows, explanations, sides, command)
+    return comparison_record(
+        subject.config.name, rows, gradient_rows, explanations, sides, command, tensors.record(), unreached
+    )
+
+
+def _compare_tensors(subject: Subject, candidate: EfficientDet, trace: Trace) -> WeightsByName:
+    """Every tensor beside the checkpoint's; TensorFlow reads it where the reference has TensorFlow run anyway."""
+    by_tensorflow = trace.source.get("kind") in LIVE and not isinstance(trace, RecordedTrace)
+    variables, source = official_variables(
+        subject.checkpoint, subject.config, subject.weights, verify=False, by_tensorflow=by_tensorflow
+    )
+    compared, faults = compare_by_name(candidate.state_dict(), variables, subject.config)
+    return WeightsByName(compared, faults, source["reading"], _checkpoint(subject))
+
+
+def _checkpoint(subject: Subject) -> dict[str, str]:
+    fingerprint = open_checkpoint(subject.checkpoint, verify=False).fingerprint()
+    return {"checkpoint": subject.checkpoint.name, "checkpoint_fingerprint": fingerprint}
+
+
+def _identity(path: Path) -> dict[str, str]:
+    """What a candidate's weights are known by: the sha256 of a PyTorch file, the fingerprint of a checkpoint."""
+    if path.suffix == ".safetensors" or path.suffix in PICKLE_ENDINGS:
+        with path.open("rb") as file:
+            return {"weights": path.name, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
+    return {"weights": path.name, "checkpoint_fingerprint": open_checkpoint(path, verify=False).fingerprint()}
 
 
 def _raw(subject: Subject) -> list[Change]:

@@ -17,19 +17,19 @@ from .trace import KINDS, Activation, Kind, nhwc
 
 
 def official_variables(
-    path: Path, config: Config, weights: str | None = None, *, verify: bool = True
+    path: Path, config: Config, weights: str | None = None, *, verify: bool = True, by_tensorflow: bool = True
 ) -> tuple[dict[str, NDArray[np.float32]], dict[str, Any]]:
     """({official TF1 name: array as stored}, where they come from) of a checkpoint's moving averages or raw weights.
 
     `weights` is "ema", "raw" or None for the averages where there are any. TensorFlow reads TF1 checkpoints and chooses
     between the two by rules of its own, so that a comparison with what we made of the same file covers our reading;
-    "reading" says so, or that the file is of a kind that only we read. Raises CheckpointError, and EffconvError without
-    TensorFlow.
+    "reading" says so, or that only we read it: a file of another kind, or `by_tensorflow` False. Raises
+    CheckpointError, and EffconvError without TensorFlow where it is to read.
     """
     checkpoint = open_checkpoint(path, verify=verify)
     chosen = plan(checkpoint, config, weights)  # first, for it lists all that is wrong with a file
     source = {"checkpoint_fingerprint": checkpoint.fingerprint()}
-    if checkpoint.container is Container.TF1:
+    if by_tensorflow and checkpoint.container is Container.TF1:
         place = checkpoint.path
         on_disk = place.with_name(place.name + ".index").is_file()
         if found := read_with_tensorflow(path, config, weights, place if on_disk else None):

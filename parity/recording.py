@@ -2,7 +2,8 @@
 
 Members: `header` (JSON: model, source, kinds, keys, noise), `images`, and per layer `float32/KEY` and, where the trace
 has float64, `accumulated/KEY` and `local/KEY`: float64 minus float32, stored as float32. Value and remainder together
-keep 48 bits, four digits more than the float64 limit needs, in half the space.
+keep 48 bits, four digits more than the float64 limit needs, in half the space. Which layers must be there is not the
+header's to say: it can only add to what its kind of reference has; and its noise is for information.
 """
 
 import contextlib
@@ -22,6 +23,8 @@ from ..convert.output import replacing
 from ..effdet_torch.config import Config, config_from_dict, config_to_dict
 from ..errors import EffconvError
 from .difference import largest, relative_error
+from .golden import endpoints
+from .graph import landmarks
 from .stored_array import read_array, write_array
 from .trace import KINDS, Activation, Kind, Trace
 
@@ -98,7 +101,7 @@ class RecordedTrace:
         self.source: dict[str, Any] = header["source"]
         self.kinds: tuple[Kind, ...] = tuple(kind for kind in KINDS if kind in header["kinds"])
         self.exact = header["exact"] is True
-        self.required = frozenset(header["required"])
+        self.required = _required(self.config, self.source.get("kind")) | frozenset(header["required"])
         self._samples: dict[str, tuple[list[int], int]] = header["samples"]
         self._keys, self._noise, self._wide = header["keys"], header["noise"], header["float64"] is True
         if self.images.ndim != 4 or self.images.shape[1] != 3 or not self.images.size or not self.kinds:
@@ -163,6 +166,13 @@ class RecordedTrace:
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise TraceError(f"{self.path}: not a trace of effconv's ({error}); {self._hint()}") from error
         return header
+
+
+def _required(config: Config, kind: Any) -> frozenset[str]:
+    """What a recording of this kind of reference must hold, whatever its header lists."""
+    if kind == "golden":
+        return endpoints(config)
+    return landmarks(config) if kind in ("graph", "saved model") else frozenset(layer.key for layer in layers(config))
 
 
 def is_recording(path: Path) -> bool:

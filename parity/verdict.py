@@ -6,6 +6,7 @@ from typing import Any
 
 from .backward import GradientRow
 from .difference import HISTOGRAM_LOW, HISTOGRAM_WIDTH
+from .exercise import in_words
 from .explain import Explanation
 from .provenance import provenance
 from .reference_reading import NOT_COVERED
@@ -21,19 +22,28 @@ def comparison_record(
     explanations: Sequence[Explanation],
     sides: Mapping[str, Mapping[str, Any]],
     command: str,
+    tensors: Mapping[str, Any] | None = None,
+    unexercised: Sequence[Mapping[str, Any]] = (),
 ) -> dict[str, Any]:
     """The record of one comparison; `sides` describes "reference", "candidate" and "images" in plain values.
 
-    Every number is finite or None. A row's "histogram" and "heat" are those of its first failing check.
+    `tensors` is what comparing by name found (`WeightsByName.record`) and `unexercised` what the images do not reach
+    (`Unexercised.record`). Every number is finite or None. A row's "histogram" and "heat" are those of its first
+    failing check.
     """
     first = first_failure(rows)
     record = {
         "model": model,
-        "ok": first is None and bool(rows) and all(row.ok for row in gradient_rows),
-        "verdict": verdict(rows, gradient_rows, sides["reference"].get("reading") != NOT_COVERED),
+        "ok": first is None
+        and bool(rows)
+        and all(row.ok for row in gradient_rows)
+        and not (tensors and tensors["differ"]),
+        "verdict": verdict(rows, gradient_rows, sides["reference"], tensors, unexercised),
         "first_failure": first and first.layer.key,
         **{side: dict(values) for side, values in sides.items()},
         "rows": [_row(row) for row in rows],
+        "tensors": tensors and dict(tensors),
+        "unexercised": [dict(each) for each in unexercised],
         "explanations": [{**each._asdict(), "explains": each.explains} for each in explanations],
         "provenance": {"command": command, **provenance()},
     }
@@ -42,33 +52,61 @@ def comparison_record(
     return record
 
 
-def verdict(rows: Sequence[Row], gradient_rows: Sequence[GradientRow], reading_covered: bool = True) -> str:
-    """One line: whether all layers hold, and if not, where the two part first; and where both had their weights from
-    our reader.
+def verdict(
+    rows: Sequence[Row],
+    gradient_rows: Sequence[GradientRow],
+    reference: Mapping[str, Any],
+    tensors: Mapping[str, Any] | None = None,
+    unexercised: Sequence[Mapping[str, Any]] = (),
+) -> str:
+    """One line: whether all layers hold, and if not, where the two part first; whether the weights are the
+    checkpoint's; and what was not looked at. A comparison of effconv with itself says so and proves nothing.
     """
     first = first_failure(rows)
     failed = sum(not row.ok for row in rows)
+    itself = reference.get("kind") == "torch"
+    wrong = bool(tensors and tensors["differ"])
     if not rows:
         line = "nothing was compared"
+    elif first is None and wrong:
+        line = _held(rows, "two runs of effconv: " if itself else "", " on this input")
     elif first is None:
-        line = f"nothing changed on the way: {_held(rows)}"
+        line = _held(rows, "two runs of effconv agree: " if itself else "nothing changed on the way: ")
     else:
         official = f" ({first.layer.official})" if first.layer.official else ""
         line = f"{failed} of {len(rows)} layers differ, first {first.layer.key}{official}: {first.reason}"
+        line = f"two runs of effconv differ: {line}" if itself else line
+    if tensors:
+        line += _of_tensors(tensors, first is None and bool(rows))
     if gradient_rows:
-        wrong = [row for row in gradient_rows if not row.ok]
-        line += (
-            f"; {len(wrong) or 'none'} of {len(gradient_rows)} gradients {'differs' if len(wrong) < 2 else 'differ'}"
-        )
-    return line if reading_covered else f"{line}; how the weights were read is not covered"
+        failing = [row for row in gradient_rows if not row.ok]
+        differ = "differs" if len(failing) < 2 else "differ"
+        line += f"; {len(failing) or 'none'} of {len(gradient_rows)} gradients {differ}"
+    # Where only effconv read the checkpoint, a fault of its reader would be on both sides.
+    if (unreached := in_words(unexercised)) and (not tensors or tensors["read_by"] == NOT_COVERED):
+        line += f"; not reached by this input: {unreached}"
+    return f"{line}; how the weights were read is not covered" if reference.get("reading") == NOT_COVERED else line
 
 
-def _held(rows: Sequence[Row]) -> str:
+def _of_tensors(tensors: Mapping[str, Any], held: bool) -> str:
+    """Whether the candidate's tensors are the checkpoint's, and the first that is not."""
+    total, differ = tensors["compared"], tensors["differ"]
+    if not differ:
+        reader = ", as effconv reads it" if tensors["read_by"] == NOT_COVERED else ""
+        return f", all {total} tensors are the checkpoint's{reader}" if held else ""
+    worst = differ[0]
+    official = f" ({worst['official']})" if worst["tensor"] and worst["official"] else ""
+    name = worst["tensor"] or worst["official"]
+    found = f"{len(differ)} of {total} tensors {'differs' if len(differ) == 1 else 'differ'} from the checkpoint"
+    return f"{', but' if held else ';'} {found}: {name}{official}, {worst['reason']}"
+
+
+def _held(rows: Sequence[Row], before: str, after: str = "") -> str:
     """How many layers were compared, of how many, and what was not looked at."""
     compared = [row for row in rows if row.checks]
-    held = f"all {len(rows)} layers hold"
+    held = f"{before}all {len(rows)} layers hold{after}"
     if len(compared) < len(rows):
-        held = f"{len(compared)} of {len(rows)} layers are in the reference, and hold"
+        held = f"{before}{len(compared)} of {len(rows)} layers are in the reference, and hold{after}"
     if not any(name.endswith("local") for row in compared for name in row.checks):
         held += "; from the image on only, no layer on the reference's own input"
     return held

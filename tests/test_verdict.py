@@ -11,6 +11,7 @@ from effconv.convert.layers import Layer
 from effconv.parity.backward import GradientRow
 from effconv.parity.difference import HISTOGRAM_BINS, HISTOGRAM_LOW, HISTOGRAM_WIDTH, difference
 from effconv.parity.explain import Explanation
+from effconv.parity.reference_reading import NOT_COVERED
 from effconv.parity.rows import Check, Noise, Row
 from effconv.parity.verdict import comparison_record, verdict, without_pictures
 
@@ -64,7 +65,7 @@ def record_of(rows: list[Row], gradient_rows: list[GradientRow] | None = None, *
     ],
 )
 def test_one_line_says_what_was_found(rows: list[Row], gradient_rows: list[GradientRow], line: str) -> None:
-    assert verdict(rows, gradient_rows) == line
+    assert verdict(rows, gradient_rows, SIDES["reference"]) == line
     record = record_of(rows, gradient_rows)
     assert record["verdict"] == line
     assert record["ok"] is (rows != [] and {each.ok for each in (*rows, *gradient_rows)} == {True})
@@ -136,3 +137,47 @@ def test_explanations_say_whether_they_explain_everything() -> None:
     assert [each["explains"] for each in found] == [True, False]
     assert found[1]["first_failure_after"] == "b"
     assert (found[0]["change"], found[0]["side"], found[0]["from_layer"]) == ("no-same-conv", "candidate", "a")
+
+
+DIFFERENT = {"tensor": "conv.weight", "official": "conv/kernel", "reason": "8 of 144 values"}
+BY_TENSORFLOW = {"compared": 339, "differ": [], "read_by": "by TensorFlow"}
+BY_EFFCONV = {**BY_TENSORFLOW, "read_by": NOT_COVERED}
+UNREACHED = [{"module": "conv", "weights": 8, "of": 9, "taps": [[0, 0]]}]
+SAME = "nothing changed on the way: all 1 layers hold, all 339 tensors are the checkpoint's"
+
+
+@pytest.mark.parametrize(
+    ("layer", "tensors", "line"),
+    [
+        (GOOD, BY_TENSORFLOW, SAME),
+        (GOOD, BY_EFFCONV, f"{SAME}, as effconv reads it; not reached by this input: 8 weights of 1 kernel, first "),
+        (GOOD, None, "nothing changed on the way: all 1 layers hold; not reached by this input: 8 weights of 1 kernel"),
+        (
+            GOOD,
+            {**BY_TENSORFLOW, "differ": [DIFFERENT]},
+            "all 1 layers hold on this input, but 1 of 339 tensors differs from the checkpoint: conv.weight "
+            "(conv/kernel), 8 of 144 values",
+        ),
+        (BAD, BY_TENSORFLOW, "1 of 1 layers differ, first bad (official/bad): float64 local"),
+        (
+            BAD,
+            {**BY_TENSORFLOW, "differ": [{**DIFFERENT, "tensor": ""}, DIFFERENT]},
+            "1 of 1 layers differ, first bad (official/bad): float64 local error 2.0e-03, limit 1.0e-03; 2 of 339 "
+            "tensors differ from the checkpoint: conv/kernel, 8 of 144 values",
+        ),
+    ],
+)
+def test_tensors_that_are_not_the_checkpoints_are_no_proof(layer: Row, tensors: Any, line: str) -> None:
+    record = comparison_record("tiny", [layer], [], [], SIDES, "effconv parity", tensors, UNREACHED)
+    assert record["verdict"].startswith(line)
+    assert ("not reached" in record["verdict"]) is (tensors is None or tensors is BY_EFFCONV)
+    assert record["ok"] is (layer is GOOD and not (tensors and tensors["differ"]))
+    assert (record["tensors"], record["unexercised"]) == (tensors, UNREACHED)
+
+
+def test_two_runs_of_effconv_are_no_proof_and_say_so() -> None:
+    itself = {"kind": "torch"}
+    assert verdict([GOOD], [], itself) == "two runs of effconv agree: all 1 layers hold"
+    assert verdict([BAD], [], itself).startswith("two runs of effconv differ: 1 of 1 layers differ, first bad")
+    record = comparison_record("tiny", [GOOD], [], [], {**SIDES, "reference": itself}, "effconv parity")
+    assert record["verdict"] == verdict([GOOD], [], itself)
