@@ -10,6 +10,7 @@ import click
 
 from .evaluation_options import EVALUATION_NAMES, describe_evaluation, evaluation_options
 from .options import PATH, fetch_release, json_option, model_option, print_json, verify_option
+from .parity_modes import Mode, require_used
 
 
 @click.command("demo")
@@ -68,14 +69,15 @@ def demo(output: Path, as_json: bool) -> None:
 @evaluation_options
 @verify_option
 @json_option
+@click.pass_context
 def parity(
+    context: click.Context,
     layerwise: bool,
     size: str | None,
     generation: str | None,
     backward: bool,
     explain: bool,
     report: Path | None,
-    end_to_end: bool,
     coco: Path | None,
     as_json: bool,
     **chosen: Any,
@@ -86,14 +88,17 @@ def parity(
     instead, as its published number was made, and all twelve metrics are compared with it; the options from --nms on
     belong to that. With --end-to-end, images (of --coco, or --image, or drawn ones) go through both pipelines: input,
     raw outputs, boxes and detections are compared. With --engine, that engine's outputs are compared with the model's.
+    An option that has no part in the comparison asked for is refused.
     """
+    mode = require_used(context)
+    del chosen["end_to_end"]  # which the mode says
     evaluating = {name: chosen.pop(name) for name in EVALUATION_NAMES}
-    if end_to_end:
+    if mode is Mode.END_TO_END:
         _parity_end_to_end(coco, {**chosen, "size": size}, evaluating, generation, as_json)
-    if coco:
+    if mode is Mode.COCO:
         shared = {name: chosen[name] for name in ("model", "ckpt", "weights", "verify")}
         _parity_with_published(coco, {**shared, "size": size, **evaluating}, generation, as_json)
-    if evaluating["engine"] != "eager":
+    if mode is Mode.ENGINE:
         _parity_of_engine({**chosen, "size": size}, evaluating["engine"], generation, as_json)
     from ..parity.layerwise import Choice, compare_layerwise, parse_size
     from ..parity.report import print_comparison, require_report_kind, write_report

@@ -5,12 +5,15 @@ every layer on one picture, the detections on some, and the metrics on all held-
 trains it anew; `tools/record_shapes.py` records.
 """
 
+import hashlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from ..effdet_torch.config import Config, get_config
+from ..effdet_torch.decode import decode, read_encoded
 from ..errors import EffconvError
+from .dataset import Dataset
 from .shapes_dataset import write_shapes
 
 PACKAGE = Path(__file__).resolve().parent.parent
@@ -36,3 +39,15 @@ def embedded_config() -> Config:
 def write_held_out(folder: Path, report: Callable[[int, int], None] | None = None) -> dict[str, Any]:
     """Draw the pictures the detector was not trained on; see `shapes_dataset.write_shapes`."""
     return write_shapes(folder, SPLIT, HELD_OUT_IMAGES, HELD_OUT_SEED, HELD_OUT_SIZE, report)
+
+
+def pixel_digest(dataset: Dataset) -> str:
+    """The sha256 of all pictures' decoded pixels, in order, each after its name and (H, W, 3): not of the files' bytes.
+
+    Raises ImageError for a picture that cannot be read.
+    """
+    found = hashlib.sha256()
+    for image in dataset.images:
+        pixels = decode(read_encoded(image.path), name=str(image.path))
+        found.update(f"{image.path.name} {pixels.shape}\n".encode() + pixels.tobytes())
+    return found.hexdigest()

@@ -16,7 +16,7 @@ import numpy as np
 from effconv.convert.output import replacing
 from effconv.effdet_torch.config import get_config
 from effconv.parity.dataset import read_dataset
-from effconv.parity.embedded import CONFIG, DETECTIONS, FOLDER, SCORES, TRACE, write_held_out
+from effconv.parity.embedded import CONFIG, DETECTIONS, FOLDER, SCORES, TRACE, pixel_digest, write_held_out
 from effconv.parity.evaluation import Evaluation, evaluate_model
 from effconv.parity.official import official_variables
 from effconv.parity.official_evaluation import official_rows, official_scores
@@ -36,6 +36,7 @@ def main() -> None:
         folder = Path(name)
         write_held_out(folder)
         dataset = read_dataset(folder)
+        pictures = pixel_digest(dataset)
         rows = official_rows(config, variables, dataset)
         scores = official_scores(rows, dataset)
         image = dataset.images[0].path
@@ -69,6 +70,7 @@ def main() -> None:
         "model": config.name,
         "fingerprint": source["checkpoint_fingerprint"],
         "annotations_sha256": dataset.sha256,
+        "pictures_sha256": pictures,
         "images": scores.images,
         "detections": scores.detections,
         "engine": scores.engine,

@@ -1,0 +1,79 @@
+"""What `effconv parity` compares, and which of its options each of the four comparisons uses: no other is taken."""
+
+from collections.abc import Collection, Mapping
+from enum import Enum
+from typing import Any
+
+import click
+
+from ..errors import EffconvError
+from .evaluation_options import EVALUATION_NAMES, SETTINGS
+
+
+class Mode(Enum):
+    """One of the comparisons; the value says how it is asked for."""
+
+    LAYERS = "a comparison of layers"
+    END_TO_END = "--end-to-end"
+    COCO = "--coco without --end-to-end"
+    ENGINE = "--engine other than eager, without --coco"
+
+
+_SUBJECT = frozenset({"model", "ckpt", "generation", "weights", "size", "verify", "as_json"})
+_INPUT = frozenset({"candidate", "image", "noise_seed"})
+_SHOWN = frozenset({"layerwise", "backward", "explain", "report"})
+# By the names the command's function has for them. `engine` chooses the layers too: eager is what they are of.
+USED: Mapping[Mode, frozenset[str]] = {
+    Mode.LAYERS: _SUBJECT | _INPUT | _SHOWN | {"reference", "engine"},
+    Mode.END_TO_END: _SUBJECT | {"end_to_end", "candidate", "image", "coco", "limit"} | set(SETTINGS),
+    Mode.COCO: _SUBJECT | {"coco"} | set(EVALUATION_NAMES),
+    Mode.ENGINE: _SUBJECT | _INPUT | {"engine"},
+}
+
+
+def choose_mode(values: Mapping[str, Any]) -> Mode:
+    """The comparison that the options' values ask for."""
+    if values["end_to_end"]:
+        return Mode.END_TO_END
+    if values["coco"]:
+        return Mode.COCO
+    return Mode.LAYERS if values["engine"] == "eager" else Mode.ENGINE
+
+
+def require_used(context: click.Context) -> Mode:
+    """The comparison asked for, once every option on the command line is known to have a part in it.
+
+    Raises EffconvError naming the options that have none, and the comparison they belong to.
+    """
+    mode = choose_mode(context.params)
+    given = [
+        option
+        for option in context.command.params
+        if context.get_parameter_source(option.name or "") is click.core.ParameterSource.COMMANDLINE
+    ]
+    unused = {option.opts[0]: option.name or "" for option in given if option.name not in USED[mode]}
+    if unused:
+        raise EffconvError(
+            f"{', '.join(unused)}: not used by {mode.value}; leave {'it' if len(unused) == 1 else 'them'} out\n"
+            + "; ".join(_belongs(shown, name, mode) for shown, name in unused.items())
+        )
+    _require_consistent(mode, {option.name or "" for option in given}, context.params)
+    return mode
+
+
+def _belongs(shown: str, name: str, mode: Mode) -> str:
+    if name == "candidate" and mode is Mode.COCO:
+        return "--ckpt takes PyTorch weights too: --ckpt mine.safetensors evaluates them"
+    return f"{shown} goes with {' or '.join(other.value for other in Mode if name in USED[other])}"
+
+
+def _require_consistent(mode: Mode, given: Collection[str], values: Mapping[str, Any]) -> None:
+    """Refuse what another option makes useless."""
+    if mode is Mode.END_TO_END and {"image", "coco"} <= set(given):
+        raise EffconvError("--image and --coco: choose the pictures of one of them")
+    if "generation" not in given:
+        return
+    if "ckpt" in given:
+        raise EffconvError("--generation and --ckpt: choose one; the generation is of a checkpoint to download")
+    if values["model"] is None and values["reference"] is None:
+        raise EffconvError("--generation: name the model whose released checkpoint it is (--model d0)")
