@@ -76,11 +76,3 @@ def products_factor(count: int) -> float:
 def mean_factor(count: int) -> float:
     """Units that a mean of `count` values may be off by, of the mean of their magnitudes."""
     return MEAN_LAMBDA * math.sqrt(count) + 1
-
-
-NOISE_FACTOR = 2.0
-
-
-def float32_limit(candidate_noise: float, reference_noise: float) -> float:
-    """Largest error that rounding alone can explain: NOISE_FACTOR times the larger noise, and FLOAT64_LIMIT."""
-    return NOISE_FACTOR * max(candidate_noise, reference_noise) + FLOAT64_LIMIT

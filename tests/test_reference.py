@@ -15,11 +15,12 @@ from effconv.convert.layers import layers
 from effconv.effdet_torch.config import Config, get_config
 from effconv.effdet_torch.model import EfficientDet
 from effconv.errors import EffconvError
-from effconv.parity.compare import compare
+from effconv.parity.candidate import Lockstep
+from effconv.parity.compare import compare, precisions
 from effconv.parity.difference import largest, relative_error
 from effconv.parity.golden import OPERATION_PREFIX, Golden
 from effconv.parity.images import noise
-from effconv.parity.limits import ESTIMATE_FACTOR, FLOAT64_LIMIT, float32_limit
+from effconv.parity.limits import FLOAT64_LIMIT, accumulated_limit
 from effconv.parity.official import OfficialTrace, official_variables
 from effconv.parity.reference import OfficialNetwork, import_tensorflow
 from tensors import config_of
@@ -52,15 +53,16 @@ class Agreement(NamedTuple):
     limit: float
 
 
-def agreements(trace: OfficialTrace, golden: Golden) -> Iterator[Agreement]:
-    """Every recorded tensor that is a layer; its noise is estimated as comparing does, from the live run's so far."""
+def agreements(trace: OfficialTrace, golden: Golden, model: EfficientDet) -> Iterator[Agreement]:
+    """Every recorded tensor that is a layer, within what rounding every layer of `model` once has cost so far."""
     recorded = set(golden.names)
     table = {layer.key: layer for layer in layers(trace.config)}
-    noisiest = 0.0
+    rounded = Lockstep(precisions(model).rounded, trace.images, list(table.values()), rounding=torch.float32)
+    expected = 0.0
     for activation in trace.activations("accumulated"):
         layer = table[activation.key]
-        own = relative_error(activation.float32, activation.float64, largest(activation.float64))
-        noisiest = max(noisiest, own)
+        once = rounded.at(activation.key)
+        expected = max(expected, relative_error(once, activation.float64, largest(activation.float64)))
         operation = [OPERATION_PREFIX + layer.operation] if layer.operation else []
         for name in {*layer.endpoints, *operation} & recorded:
             tensor = golden[name]
@@ -70,11 +72,12 @@ def agreements(trace: OfficialTrace, golden: Golden) -> Iterator[Agreement]:
                 relative_error(tensor.sample.ravel(), array.reshape(-1)[:: tensor.step], scale)
                 for array in (activation.float32, activation.float64)
             )
-            yield Agreement(name, *errors, float32_limit(own, ESTIMATE_FACTOR * noisiest))
+            yield Agreement(name, *errors, accumulated_limit(expected))
+    rounded.close()
 
 
-def require_agreement(trace: OfficialTrace, golden: Golden) -> None:
-    found = list(agreements(trace, golden))
+def require_agreement(trace: OfficialTrace, golden: Golden, model: EfficientDet) -> None:
+    found = list(agreements(trace, golden, model))
     worst = max(found, key=lambda each: max(each.float32, each.float64) / each.limit)
     print(f"nearest its limit of {len(found)}: {worst}")
     assert [each for each in found if not max(each.float32, each.float64) <= each.limit] == []
@@ -87,7 +90,7 @@ def require_agreement(trace: OfficialTrace, golden: Golden) -> None:
 def test_kept_records(name: str, size: str) -> None:
     golden = Golden(GOLDEN / name / f"activations_{size}.npz")
     config = config_of(GOLDEN / name)
-    require_agreement(official(GOLDEN / name, config, golden.images()), golden)
+    require_agreement(official(GOLDEN / name, config, golden.images()), golden, load_tiny(GOLDEN / name))
 
 
 @pytest.mark.shared
@@ -95,7 +98,7 @@ def test_kept_records(name: str, size: str) -> None:
 def test_records_with_the_graphs_operations(name: str, size: str, shared: Path) -> None:
     golden = Golden(shared / "goldens" / f"act_{name}_{size}.npz")
     config = config_of(GOLDEN / name)
-    require_agreement(official(GOLDEN / name, config, golden.images()), golden)
+    require_agreement(official(GOLDEN / name, config, golden.images()), golden, load_tiny(GOLDEN / name))
 
 
 @pytest.mark.shared
@@ -103,7 +106,9 @@ def test_records_with_the_graphs_operations(name: str, size: str, shared: Path) 
 @pytest.mark.parametrize(("name", "size"), BIG)
 def test_records_of_full_size_models(name: str, size: str, shared: Path, full_size: Callable[[str], Path]) -> None:
     golden = Golden(shared / "goldens" / f"act_{name}_{size}.npz")
-    require_agreement(official(full_size(name), get_config(name), golden.images()), golden)
+    require_agreement(
+        official(full_size(name), get_config(name), golden.images()), golden, effconv.load(full_size(name), model=name)
+    )
 
 
 @pytest.mark.parametrize("precision", ["float32", "float64"])

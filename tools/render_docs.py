@@ -18,7 +18,7 @@ from effconv.parity.ablation_chart import ablation_chart
 from effconv.parity.ablation_table import ablation_table, coverage_table
 from effconv.parity.comparison_benchmark import comparison_cost
 from effconv.parity.evaluation_tables import detector_table, end_to_end_table
-from effconv.parity.float32_tables import bounds_table, float32_summary, smallest_table
+from effconv.parity.proof_tables import bounds_table, float32_summary, smallest_table, verdicts_table
 from effconv.parity.tables import (
     budget_table,
     contest_text,
@@ -39,7 +39,7 @@ WIDTH = 110
 INFERENCE = ("bench-inference-d0",)
 TRAINING = ("bench-training-d0", "bench-training-d1")
 CHART = REPOSITORY / "docs" / "ablations.svg"
-RENDERED = ("README.md", "docs/precision.md", "docs/performance.md")
+RENDERED = ("README.md", "docs/precision.md", "docs/performance.md", "docs/verdicts.md")
 
 
 def cli_reference() -> str:
@@ -74,6 +74,7 @@ def tables() -> dict[str, str]:
         "fault-summary": fault_summary(records["faults"]),
         "bounds": bounds_table(records["float32"]),
         "float32-summary": float32_summary(records["float32"]),
+        "verdicts": verdicts_table(records["verdicts"]),
         "float32-sensitivity": smallest_table(records["float32"]),
         "sensitivity": sensitivity_table(records["sensitivity"]),
         "parity-d7x": comparison_cost(records["parity-d7x"]),

@@ -1,4 +1,4 @@
-"""`tools/record_float32.py` as Markdown tables: what float32 limits allow and refuse."""
+"""Records of what verdicts allow and refuse, as Markdown tables for the documentation."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -43,4 +43,14 @@ def smallest_table(record: Mapping[str, Any]) -> str:
     for row in rows:
         found = "not found" if row["smallest_found"] is None else f"{row['smallest_found']:.1e}"
         lines.append(f"| {row['kind']} | {found} |")
+    return "\n".join(lines)
+
+
+def verdicts_table(record: Mapping[str, Any]) -> str:
+    """`tools/record_verdicts.py`: every verdict, the wrong results planted against it, and how many were refused."""
+    lines = ["| verdict | wrong result planted | planted | refused | test |", "|---" * 5 + "|"]
+    for row in record["rows"]:
+        refused = row["refused"] if row["refused"] == row["planted"] else f"**{row['refused']}**"
+        test = f"`{row['test'].removeprefix('tests/')}`"
+        lines.append(f"| `{row['verdict']}` | {row['wrong_result']} | {row['planted']} | {refused} | {test} |")
     return "\n".join(lines)
