@@ -69,9 +69,7 @@ def demo(output: Path, as_json: bool) -> None:
 @evaluation_options
 @verify_option
 @json_option
-@click.pass_context
 def parity(
-    context: click.Context,
     layerwise: bool,
     size: str | None,
     generation: str | None,
@@ -90,12 +88,12 @@ def parity(
     raw outputs, boxes and detections are compared. With --engine, that engine's outputs are compared with the model's.
     An option that has no part in the comparison asked for is refused.
     """
-    mode = require_used(context)
+    mode = require_used(click.get_current_context())
     del chosen["end_to_end"]  # which the mode says
     evaluating = {name: chosen.pop(name) for name in EVALUATION_NAMES}
     if mode is Mode.END_TO_END:
         _parity_end_to_end(coco, {**chosen, "size": size}, evaluating, generation, as_json)
-    if mode is Mode.COCO:
+    if coco and mode is Mode.COCO:
         shared = {name: chosen[name] for name in ("model", "ckpt", "weights", "verify")}
         _parity_with_published(coco, {**shared, "size": size, **evaluating}, generation, as_json)
     if mode is Mode.ENGINE:

@@ -47,8 +47,19 @@ def content(image: Image) -> str | None:
 @functools.cache
 def code_digest() -> str:
     """What stands for the code that computes results: another one as soon as a character of it differs."""
+    return _digest_of(code_files())
+
+
+@functools.cache
+def package_digest() -> str:
+    """The same of the whole of effconv but its command line: for results that hang on more than `COMPUTING`."""
+    folders = ("convert", "effdet_torch", "parity")
+    return _digest_of([PACKAGE / "loading.py", *(path for name in folders for path in (PACKAGE / name).glob("*.py"))])
+
+
+def _digest_of(files: list[Path]) -> str:
     found = hashlib.sha256()
-    for path in code_files():
+    for path in sorted(files):
         text = path.read_bytes()
         found.update(f"{path.relative_to(PACKAGE).as_posix()} {len(text)}\n".encode() + text)
     return found.hexdigest()

@@ -14,10 +14,11 @@ from .. import __version__
 from ..convert.conversion import convert, write_weights
 from ..convert.output import replacing
 from ..convert.sources import open_checkpoint
-from ..effdet_torch.config import Config, get_config
+from ..effdet_torch.config import Config, config_to_dict, get_config
 from ..errors import EffconvError
 from .coco_archives import Report, download_coco
-from .dataset import read_dataset
+from .contents import content, package_digest
+from .dataset import Image, read_dataset
 from .evaluation import Evaluation, fingerprint_of
 from .layerwise import Choice, compare_layerwise
 from .pipeline import Settings
@@ -25,6 +26,7 @@ from .provenance import provenance, version
 from .published import compare_with_published
 from .records import OFFICIAL_ANNOTATIONS
 from .verdict import without_pictures
+from .written_weights import compare_written
 
 
 class Step(NamedTuple):
@@ -84,9 +86,9 @@ def verify(
     whose = ", COCO's own by their sha256" if dataset.content == official else other + dataset.content
     done("dataset", True if dataset.content == official else None, found + whose)
 
-    done("conversion", True, _convert(checkpoint, config, asked.output))
+    done("conversion", *_convert(checkpoint, config, asked.output))
 
-    layers = _compare_layers(checkpoint, config, dataset.images[0].path, asked.output, command)
+    layers = _compare_layers(checkpoint, config, dataset.images[0], asked.output, command)
     done("layers", layers["ok"], layers["verdict"])
 
     evaluation = Evaluation(
@@ -121,22 +123,21 @@ def verify(
     return record
 
 
-def _convert(checkpoint: Path, config: Config, folder: Path) -> str:
-    source = open_checkpoint(checkpoint)
-    conversion = convert(source, config, None)
+def _convert(checkpoint: Path, config: Config, folder: Path) -> tuple[bool, str]:
+    """Whether the file that was written holds the checkpoint's weights, and what was found in it."""
     path = folder / f"{config.name}.safetensors"
-    write_weights(conversion, path)
-    return (
-        f"{len(conversion.plan.rows)} variables converted, {len(conversion.plan.dropped)} others accounted for, "
-        f"0 left over -> {path.name}"
-    )
+    write_weights(convert(open_checkpoint(checkpoint), config), path)
+    written = compare_written(checkpoint, config, path)
+    return written.holds, f"{written.verdict} -> {path.name}"
 
 
-def _compare_layers(checkpoint: Path, config: Config, image: Path, folder: Path, command: str) -> dict[str, Any]:
-    """The comparison of every layer on a photograph, or that of an earlier session with the same weights and code."""
+def _compare_layers(checkpoint: Path, config: Config, image: Image, folder: Path, command: str) -> dict[str, Any]:
+    """The comparison of every layer on a photograph, or an earlier session's of the same inputs and code."""
     key = {
         "fingerprint": open_checkpoint(checkpoint, verify=False).fingerprint(),
-        "image": image.name,
+        "config": config_to_dict(config),
+        "image": {"name": image.path.name, "sha256": content(image)},
+        "code": package_digest(),
         "versions": {name: version(name) for name in ("torch", "tensorflow", "numpy")} | {"effconv": __version__},
     }
     path = folder / "layers.json"
@@ -146,7 +147,7 @@ def _compare_layers(checkpoint: Path, config: Config, image: Path, folder: Path,
             return dict(earlier)
     except (OSError, ValueError, KeyError, TypeError):
         pass  # none, or not one of ours: it is made anew
-    choice = Choice(model=config.name, checkpoint=checkpoint, image=image)
+    choice = Choice(model=config.name, checkpoint=checkpoint, image=image.path)
     record = compare_layerwise(choice, _no_download, command, explaining=False, backward=False)
     found = {"key": key, **without_pictures(record)}
     with replacing(path) as (file,):

@@ -8,12 +8,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
+from PIL import Image
 
 from effconv.cli import main
+from effconv.convert.conversion import Conversion, write_weights
 from effconv.convert.layers import layers
+from effconv.convert.rules import rules
 from effconv.effdet_torch.config import get_config
+from effconv.effdet_torch.decode import decode, read_encoded
 from effconv.loading import load
-from effconv.parity import demo, embedded
+from effconv.parity import demo, embedded, written_weights
+from effconv.parity.dataset import read_dataset
 from effconv.parity.records import VERDICT_LIMIT
 
 NAMES = ["pictures", "conversion", "layers", "from bytes to detections", "metrics"]
@@ -32,7 +37,8 @@ def run(output: Path, *options: str) -> Result:
 
 
 def without_tensorflow(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(demo, "version", lambda name: None)
+    for module in (demo, written_weights):
+        monkeypatch.setattr(module, "version", lambda name: None)
 
 
 def outcomes(result: Result) -> dict[str, bool | None]:
@@ -46,6 +52,11 @@ def test_without_tensorflow(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> 
     lines = result.stdout.splitlines()
     assert [re.split(r"  +| (?=holds|not proven)", line)[0] for line in lines[:5]] == NAMES
     assert "20 of 20 pictures have TensorFlow's list" in result.stdout
+    count = len(rules(get_config(str(embedded.CONFIG))))
+    assert (
+        f"{count} of {count} written tensors are the checkpoint's bit for bit, as read by effconv (not covered "
+        in lines[1]
+    )
     assert lines[-2] == "nothing changed on the way"
     page = (tmp_path / "demo" / "index.html").read_text()
     assert page.count("data:image/png;base64,") == demo.DRAWN + 1
@@ -66,6 +77,7 @@ def test_with_tensorflow(tmp_path: Path) -> None:
     steps = {step["name"]: step for step in record["steps"]}
     assert list(steps) == NAMES
     assert all(steps[name]["holds"] for name in NAMES[1:4])
+    assert "as read by TensorFlow" in steps["conversion"]["verdict"]
     # Other pictures than those whose metrics are recorded: nothing is claimed about them.
     assert steps["pictures"]["holds"] is steps["metrics"]["holds"] is None
     assert "8 images, 8 with identical detections" in steps["from bytes to detections"]["verdict"]
@@ -113,9 +125,7 @@ def test_other_metrics_are_found(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     first = run(tmp_path / "demo", "--json")
     mine = {row["metric"]: row["ours"] for row in json.loads(first.stdout)["metrics"]}
     record = json.loads(embedded.SCORES.read_text())
-    from effconv.parity.dataset import read_dataset
-
-    record["annotations_sha256"] = read_dataset(tmp_path / "demo" / "pictures").sha256
+    record |= digests(tmp_path / "demo" / "pictures")
     for change, status in ((0.0, 0), (2 * VERDICT_LIMIT, 1)):
         record["metrics"] = {**mine, "AR10": mine["AR10"] + change}
         (tmp_path / "scores.json").write_text(json.dumps(record))
@@ -123,6 +133,64 @@ def test_other_metrics_are_found(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
         result = run(tmp_path / "demo", "--json")
         assert result.exit_code == status
         assert outcomes(result)["metrics"] is (status == 0)
+
+
+def digests(pictures: Path) -> dict[str, str]:
+    """What the record of these pictures would say they are."""
+    dataset = read_dataset(pictures)
+    return {"annotations_sha256": dataset.sha256, "pictures_sha256": embedded.pixel_digest(dataset)}
+
+
+@pytest.mark.parametrize("key", ["backbone.stem.conv.weight", "class_head.predict.pointwise.bias"])
+def test_a_wrong_written_value_is_found(key: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The file that was written is read, not what was to be written: one value is off by its last bit."""
+    without_tensorflow(monkeypatch)
+    monkeypatch.setattr(embedded, "HELD_OUT_IMAGES", 20)
+    untouched: list[Conversion] = []
+
+    def write(conversion: Conversion, path: Path) -> Path:
+        untouched.append(conversion)
+        state = {name: array.copy() for name, array in conversion.state.items()}
+        state[key].flat[-1] = np.nextafter(state[key].flat[-1], np.float32(np.inf))
+        return write_weights(conversion._replace(state=state), path)
+
+    monkeypatch.setattr(demo, "write_weights", write)
+    result = run(tmp_path / "demo", "--json")
+    assert result.exit_code == 1
+    step = json.loads(result.stdout)["steps"][1]
+    assert (step["name"], step["holds"]) == ("conversion", False)
+    count = len(untouched[0].state)
+    assert step["verdict"].startswith(f"{count - 1} of {count} written tensors are the checkpoint's bit for bit")
+    assert f"1 differ: {key} (" in step["verdict"]
+
+
+def test_pictures_with_one_other_pixel_prove_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    without_tensorflow(monkeypatch)
+    monkeypatch.setattr(embedded, "HELD_OUT_IMAGES", 20)
+
+    def as_bitmaps(folder: Path, change: int) -> None:
+        """The same pixels in a format without loss, but for one value of the last picture."""
+        embedded.write_held_out(folder)
+        paths = sorted((folder / embedded.SPLIT).iterdir())
+        for path in paths:
+            pixels = decode(read_encoded(path))
+            if path == paths[-1]:
+                pixels[0, 0, 0] ^= change
+            Image.fromarray(pixels).save(path, "BMP")
+
+    as_bitmaps(tmp_path / "as recorded", 0)
+    mine = run(tmp_path / "first", "--json")
+    metrics = {row["metric"]: row["ours"] for row in json.loads(mine.stdout)["metrics"]}
+    record = json.loads(embedded.SCORES.read_text()) | digests(tmp_path / "as recorded") | {"metrics": metrics}
+    (tmp_path / "scores.json").write_text(json.dumps(record))
+    monkeypatch.setattr(demo, "SCORES", tmp_path / "scores.json")
+    for change, holds in ((0, True), (1, None)):
+        monkeypatch.setattr(demo, "write_held_out", lambda folder, report, change=change: as_bitmaps(folder, change))
+        result = run(tmp_path / f"demo {change}", "--json")
+        assert result.exit_code == 0
+        found = outcomes(result)
+        assert (found["pictures"], found["metrics"]) == (holds, holds)
+        assert ("not those recorded" in result.stdout) is (holds is None)
 
 
 def test_an_incomplete_installation(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

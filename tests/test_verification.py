@@ -8,18 +8,22 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 from test_coco_archives import by_path, stand_in, zipped
 
 from effconv.cli import main
 from effconv.convert import zoo
-from effconv.parity import coco_archives, published, records, verification
+from effconv.convert.conversion import Conversion, write_weights
+from effconv.parity import coco_archives, contents, published, records, verification
 from effconv.parity.coco import METRICS
 from effconv.parity.dataset import read_dataset
 from effconv.parity.records import Record
 from effconv.parity.verification import verification_page
+from evaluation_runs import SWISH
 from loopback import Server, status
+from small_images import write_pictures
 
 IMAGES = 6
 
@@ -117,7 +121,10 @@ def test_the_whole_claim_through_every_fault(web: Server, monkeypatch: pytest.Mo
     assert lines[0] == "checkpoint: holds: efficientdet-d0.tar.gz is the released d0, by the checksum of every tensor"
     assert lines[1].startswith(f"dataset: holds: {IMAGES} images and ")
     assert lines[1].endswith(" boxes of val2017, COCO's own by their sha256")
-    assert lines[2].startswith("conversion: holds: 709 variables converted, 710 others accounted for, 0 left over")
+    assert lines[2].startswith(
+        "conversion: holds: 709 of 709 written tensors are the checkpoint's bit for bit, as read by T"
+    )
+    assert "; 710 others accounted for -> " in lines[2]
     assert lines[3] == "layers: holds: nothing changed on the way: all 461 layers hold"
     assert lines[4].startswith("metrics: holds: reproduced: AP 0.0000, record 0.0000")
     assert lines[5].startswith("efficientdet-d0: verified: every step holds")
@@ -138,6 +145,113 @@ def test_the_whole_claim_through_every_fault(web: Server, monkeypatch: pytest.Mo
     assert found["ok"] is False
     assert "; not COCO's own annotations: expected other boxes, found " in result.stderr
     assert "metrics: DOES NOT HOLD: not reproduced: AP 0.0000, record 0.3430" in result.stderr
+
+
+@pytest.fixture
+def steps(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[], dict[str, tuple[bool | None, str]]]:
+    """Verifies a tiny model on pictures in tmp_path; layers are counted as they are compared, metrics are given."""
+    compared: list[Any] = []
+
+    def compare(choice: Any, *rest: Any, **more: Any) -> dict[str, Any]:
+        compared.append(choice)
+        return {"ok": True, "verdict": f"comparison {len(compared)}", "rows": []}
+
+    published_metrics = {"published": {"holds": True, "verdict": "given", "rows": []}, "conditions": {}}
+    monkeypatch.setattr(verification, "compare_layerwise", compare)
+    monkeypatch.setattr(verification, "compare_with_published", lambda *arguments: published_metrics)
+    write_pictures(tmp_path / "pictures", 2)
+    asked = verification.Verification(
+        model=str(SWISH / "config.json"), output=tmp_path / "out", checkpoint=SWISH, coco=tmp_path / "pictures"
+    )
+
+    def run() -> dict[str, tuple[bool | None, str]]:
+        found: dict[str, tuple[bool | None, str]] = {}
+        verification.verify(
+            asked,
+            lambda model: SWISH,
+            "verify",
+            lambda what: lambda done, total: None,
+            lambda step: found.update({step.name: (step.holds, step.verdict)}),
+        )
+        return found
+
+    return run
+
+
+@pytest.mark.tf
+def test_a_wrong_written_file_is_found(steps: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The file that was written is read: a value off by its last bit, a tensor left out, one too many."""
+    holds, verdict = steps()["conversion"]
+    assert holds is True
+    assert "written tensors are the checkpoint's bit for bit, as read by TensorFlow; " in verdict
+    count = int(verdict.split()[0])
+    assert verdict.startswith(f"{count} of {count} ")
+    key = "backbone.stem.conv.weight"
+
+    def change(state: dict[str, Any], how: str) -> None:
+        if how == "value":
+            state[key] = state[key].copy()
+            state[key].flat[0] = np.nextafter(state[key].flat[0], np.float32(np.inf))
+        elif how == "shape":
+            state[key] = state[key].reshape(-1)
+        elif how == "missing":
+            del state[key]
+        else:
+            state["more"] = np.zeros(1, np.float32)
+
+    cases = (("value", f"{key} ("), ("shape", f"{key} ("), ("missing", f"{key} (missing)"), ("more", "more (of no"))
+    for how, named in cases:
+
+        def write(conversion: Conversion, path: Path, how: str = how) -> Path:
+            state = dict(conversion.state)
+            change(state, how)
+            return write_weights(conversion._replace(state=state), path)
+
+        monkeypatch.setattr(verification, "write_weights", write)
+        holds, verdict = steps()["conversion"]
+        assert holds is False, how
+        assert verdict.startswith(f"{count - (how != 'more')} of {count} ")
+        assert f"1 differ: {named}" in verdict
+
+
+@pytest.mark.tf
+def test_a_file_that_cannot_be_read_back_does_not_hold(
+    steps: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "out").mkdir()
+    monkeypatch.setattr(verification, "write_weights", lambda conversion, path: path.write_bytes(b"no weights"))
+    holds, verdict = steps()["conversion"]
+    assert holds is False
+    assert "not a readable .safetensors file" in verdict
+
+
+@pytest.mark.tf
+def test_layers_are_compared_again_on_another_image_or_by_other_code(
+    steps: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    assert steps()["layers"][1] == "comparison 1"
+    assert steps()["layers"][1] == "comparison 1"
+    path = read_dataset(tmp_path / "pictures").images[0].path
+    other = read_dataset(tmp_path / "pictures").images[1].path
+    assert path.read_bytes() != other.read_bytes()
+    path.write_bytes(other.read_bytes())  # in place, under its name
+    assert steps()["layers"][1] == "comparison 2"
+    assert steps()["layers"][1] == "comparison 2"
+    monkeypatch.setattr(verification, "package_digest", lambda: "another")
+    assert steps()["layers"][1] == "comparison 3"
+
+
+def test_the_package_digest_is_of_every_file_that_computes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = ("loading.py", "convert/a.py", "effdet_torch/a.py", "parity/a.py")
+    for name in names:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("")
+    monkeypatch.setattr(contents, "PACKAGE", tmp_path)
+    found = {contents.package_digest.__wrapped__()}
+    for name in names:
+        (tmp_path / name).write_text("# another\n")
+        found.add(contents.package_digest.__wrapped__())
+    assert len(found) == 1 + len(names)
 
 
 def test_without_tensorflow_nothing_is_begun(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
