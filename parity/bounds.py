@@ -21,6 +21,7 @@ from .limits import (
     FUNCTION_OPERATIONS,
     FUSION_OPERATIONS,
     NORM_OPERATIONS,
+    SEQUENCE_FACTOR,
     SMALLEST_NORMAL,
     SUBNORMAL,
     SWISH_SLOPE,
@@ -29,6 +30,7 @@ from .limits import (
     products_factor,
 )
 from .mistakes import BatchStatistics, SoftmaxFusion
+from .rounded import SequentialMean
 
 KEPT = 1 + 2.0**-20  # a bound is kept in float32, and must not be rounded down
 Bound = Tensor  # as the layer's output, (B, C, H, W), in float32; zero where nothing may round
@@ -45,6 +47,7 @@ class Bounds:
         # A run in half precision is given the same input, rounded; so are its weights.
         self._given = 0.0 if precision == "float32" else 2.0
         self._found: dict[str, Bound] = {}
+        self._in_sequence: dict[str, Bound] = {}
         # The sum of a residual head's maps is rounded, once per repeat, before the next convolution takes it.
         self._sums = model.config.head_repeats if model.config.residual_heads else 0
         self._logit = torch.zeros(())  # of the gate at hand
@@ -59,6 +62,10 @@ class Bounds:
         """The bound of the layer whose module was computed last."""
         return self._found.pop(path)
 
+    def take_in_sequence(self, path: str, bound: Bound) -> Bound:
+        """The bound for a side that may add the pixels of a mean one after another; other layers' is `bound`."""
+        return self._in_sequence.pop(path, bound)
+
     def close(self) -> None:
         """Watch no longer."""
         for handle in self._handles:
@@ -68,6 +75,8 @@ class Bounds:
         with torch.inference_mode():
             bound = self._bound(path, called, inputs, output) * self._unit
         self._found[path] = bound.float() * KEPT
+        if isinstance(called, ChannelMean):
+            self._in_sequence[path] = self._found[path] + _sequential_error(inputs[0], output)
 
     def _bound(self, path: str, module: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> Tensor:
         """In units; what is lost to underflow is added by each."""
@@ -151,6 +160,16 @@ class Bounds:
     def _flushed(self, x: Tensor) -> Tensor:
         """What a function of `x` may lose whose results below the smallest normal number are zero, in units."""
         return (1 + x.abs()) * (SMALLEST_NORMAL / self._unit)
+
+
+def _sequential_error(x: Tensor, mean: Tensor) -> Bound:
+    """SEQUENCE_FACTOR times what adding pixel after pixel in float32 loses, the largest of all channels.
+
+    Rounding errors of equal values do not cancel, and photographs have areas of one colour: no bound by sqrt(K) holds.
+    """
+    magnitudes = x.abs().mean((2, 3), keepdim=True)
+    lost = (SequentialMean().forward(x) - mean).abs() / magnitudes.clamp(min=SMALLEST_NORMAL)
+    return (SEQUENCE_FACTOR * lost.amax(1, keepdim=True) * magnitudes).float()
 
 
 def _per_channel(values: Tensor) -> Tensor:

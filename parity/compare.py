@@ -124,9 +124,11 @@ def compare_in_turn(trace: Trace, networks: Precisions, kind: Kind) -> Iterator[
                     del found
                     checks = _checks(activation, kind, own, wide, expected, exact)
                 elif bounds:
-                    bound = bounds.take(layer.module).permute(0, 2, 3, 1).numpy()
-                    checks, soundness = _bounded_checks(activation, own, wide, bound, exact)
-                    del bound
+                    bound = bounds.take(layer.module)
+                    pair = bound, bounds.take_in_sequence(layer.module, bound)
+                    both = [each.permute(0, 2, 3, 1).numpy() for each in pair]
+                    checks, soundness = _bounded_checks(activation, own, wide, both[0], both[1], exact)
+                    del bound, pair, both
             del own, wide
             if kind == "local":
                 for run in runs:
@@ -218,7 +220,7 @@ def _checks(
 
 
 def _bounded_checks(
-    activation: Activation, single: Array, double: Array, bound: Array, exact: bool
+    activation: Activation, single: Array, double: Array, bound: Array, reference_bound: Array, exact: bool
 ) -> tuple[dict[str, Check], dict[str, Soundness]]:
     """One layer of both sides on the same input: each sound by itself, and the two as near as sound sides are."""
     scale = largest(activation.float32 if activation.float64 is None else activation.float64)
@@ -230,14 +232,15 @@ def _bounded_checks(
         checks["float64 local"] = Check(difference(double, activation.float64, scale), FLOAT64_LIMIT)
         theirs = relative_error(activation.float32, activation.float64, scale)
         if checks["float64 local"].ok:  # else the bound, of the candidate's weights, says nothing of the reference
-            times = times_bound(activation.float32, activation.float64, bound, FLUSHED)
+            times = times_bound(activation.float32, activation.float64, reference_bound, FLUSHED)
             soundness["reference"] = Soundness(theirs, times)
         noise = Noise(own, theirs, False)
     apart = difference(single, activation.float32, scale)
     if exact:
         checks["float32 local"] = Check(apart, 0.0, noise)
     else:
-        times = times_bound(single, activation.float32, bound, FLUSHED) / 2
-        largest_bound = 2 * largest(bound) / scale if scale else 0.0
+        together = 2 * bound if reference_bound is bound else bound + reference_bound
+        times = times_bound(single, activation.float32, together, FLUSHED)
+        largest_bound = largest(together) / scale if scale else 0.0
         checks["float32 local"] = Check(apart, largest_bound, noise, times)
     return checks, soundness

@@ -28,9 +28,15 @@ FLUSHED = 2.0**-110  # an input of SMALLEST_NORMAL times the weights of up to 2*
 # bfloat16 or float16, and any that is wrong by more: those come to 250 units and up, sound ones to 2 sqrt(K).
 LAMBDA = 4.0
 
-# A mean of K values, in any order: TensorFlow adds them one after another, which loses up to 0.3 sqrt(K) units. It
-# refuses means of, or rounded to, half precision; a mean that leaves out a row of pixels is refused in float64.
+# A mean of K values, added in a tree or in parts as PyTorch does. It refuses means of, or rounded to, half precision; a
+# mean that leaves out a row of pixels is refused in float64.
 MEAN_LAMBDA = 1.0
+
+# TensorFlow adds a channel's pixels one after another. Where many are equal, as in photographs, their rounding errors
+# do not cancel: no sqrt(K) holds, and the worst case, K, refuses nothing. So the reference is allowed this many times
+# what adding them so in float32 loses, computed apart from either side. It refuses a reference's mean in half
+# precision.
+SEQUENCE_FACTOR = 2.0
 
 # Batch norm: the square root, the division, gamma, mean times that, and two sums, each rounded once: seven roundings of
 # at most the terms' magnitudes. It refuses TF32 inputs or outputs of 2000 units.

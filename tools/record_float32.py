@@ -23,7 +23,7 @@ from effconv.effdet_torch.model import EfficientDet
 from effconv.loading import load
 from effconv.parity.compare import compare, compare_in_turn, precisions
 from effconv.parity.copying import copied
-from effconv.parity.images import noise
+from effconv.parity.images import noise, photograph
 from effconv.parity.official import OfficialTrace, official_variables
 from effconv.parity.provenance import provenance
 from effconv.parity.recording import RecordedTrace, record
@@ -180,6 +180,7 @@ def clean_runs(shared: Path) -> Iterator[dict[str, Any]]:
     """Forty runs of untouched models that differ in everything but the weights."""
     with tempfile.TemporaryDirectory() as folder:
         every = {each.config.name: each for each in subjects(shared, Path(folder))}
+        photographs = sorted((shared / "coco" / "val2017_66" / "val2017").glob("*.jpg"))
         plan = [("tiny-swish", 10), ("tiny-sum8", 8), ("tiny-lite", 10), ("efficientdet-d0", 6)]
         for name, runs in [*plan, ("efficientdet-lite0", 4), ("efficientdet-d1", 2)]:
             config, checkpoint = every[name].config, every[name].checkpoint
@@ -191,7 +192,10 @@ def clean_runs(shared: Path) -> Iterator[dict[str, Any]]:
                 torch.backends.mkldnn.enabled = run % 3 != 2
                 layout = torch.channels_last if run % 4 > 1 else torch.contiguous_format
                 size, scale = sizes[run % len(sizes)], (1.0, 10.0, 0.1)[run % 3]
-                images = (noise(300 + run, size) * scale).astype("float32")
+                images, label = (noise(300 + run, size) * scale).astype("float32"), f"noise, times {scale}"
+                if len(photographs) and name.startswith("efficientdet"):
+                    # Areas of one colour round otherwise than noise does.
+                    images, label = photograph(photographs[run], config, size), photographs[run].name
                 model = load(checkpoint, model=config).to(memory_format=layout)
                 rows = compare(OfficialTrace(config, variables, images, source), model)
                 first = first_failure(rows)
@@ -199,7 +203,7 @@ def clean_runs(shared: Path) -> Iterator[dict[str, Any]]:
                     "model": name,
                     "seed": 300 + run,
                     "size": "{}x{}".format(*size),
-                    "image_scale": scale,
+                    "image": label,
                     "torch_threads": torch.get_num_threads(),
                     "onednn": torch.backends.mkldnn.enabled,
                     "channels_last": layout is torch.channels_last,
