@@ -13,12 +13,14 @@ from safetensors.numpy import load_file, save_file
 
 from effconv.cli import main
 from effconv.convert.layers import layers
+from effconv.convert.rules import rules
 from effconv.parity.embedded import embedded_config
 from exported_graphs import frozen_graph, saved_model
 
 TINY = Path(__file__).parent / "golden" / "tiny-swish"
 RECORD = TINY / "activations_128x160.npz"
 EMBEDDED_LAYERS = len(layers(embedded_config()))
+EMBEDDED_TENSORS = len(rules(embedded_config()))
 OF_TINY = ("--model", TINY / "config.json", "--ckpt", TINY)
 
 
@@ -57,7 +59,8 @@ def tampered(tmp_path: Path) -> Path:
 def test_without_arguments_the_embedded_detector_is_proven_beside_tensorflow() -> None:
     done = run("parity")
     assert done.exit_code == 0, done.output
-    assert done.stdout.splitlines()[0] == f"shapes: nothing changed on the way: all {EMBEDDED_LAYERS} layers hold"
+    held = f"all {EMBEDDED_LAYERS} layers hold, all {EMBEDDED_TENSORS} tensors are the checkpoint's"
+    assert done.stdout.splitlines()[0] == f"shapes: nothing changed on the way: {held}"
     assert "the official computation in TensorFlow" in done.stdout
     lines = run("parity", "--layerwise").stdout.splitlines()
     assert sum(line.startswith("ok ") for line in lines) == EMBEDDED_LAYERS

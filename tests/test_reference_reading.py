@@ -146,7 +146,7 @@ def test_what_only_we_read_is_said_not_to_be_covered(file: str) -> None:
     assert trace.source["reading"] == NOT_COVERED
     sides = {"reference": trace.source, "candidate": {"label": "effconv"}, "images": {"label": "noise"}}
     record = comparison_record("tiny", rows, [], [], sides, "parity")
-    assert record["verdict"].endswith("as effconv reads it; how the weights were read is not covered")
+    assert record["verdict"].endswith("layers hold; how the weights were read is not covered")
     assert f"with weights read {NOT_COVERED}" in record["reference"]["label"]
     assert "effconv (not covered" in comparison_markdown(record)
 
