@@ -130,10 +130,10 @@ def test_a_recorded_trace_gives_the_same_verdict(float64: bool, tampered: Path, 
     options = ["--float64"] if float64 else []
     made = run("trace", *OF_TINY, "--noise", 3, "--size", "130x129", "-o", trace, *options, "--json")
     assert made.exit_code == 0, made.output
-    assert json.loads(made.stdout)["layers"] == 320
+    assert json.loads(made.stdout)["layers"] == 331
     good = run("parity", *OF_TINY, "--reference", trace)
     assert good.exit_code == 0, good.output
-    assert "all 320 layers hold" in good.stdout
+    assert "all 331 layers hold" in good.stdout
     live = json.loads(
         run("parity", *OF_TINY, "--candidate", tampered, "--noise", 3, "--size", "130x129", "--json").stdout
     )
@@ -150,7 +150,9 @@ def test_a_recorded_trace_gives_the_same_verdict(float64: bool, tampered: Path, 
             for figure in ("error", "limit"):
                 assert check[figure] == pytest.approx(same["checks"][name][figure], rel=0, abs=1e-9)
             assert check["ok"] is same["checks"][name]["ok"]
-    assert recorded["ok"] is all(row["ok"] for row in recorded["rows"])
+    # By name the tensor is another than the checkpoint's, whatever float32 shows.
+    assert not recorded["ok"]
+    assert [each["name"] for each in recorded["tensors"]["differ"]] == ["backbone.blocks.5.expand.weight"]
 
 
 @pytest.mark.tf
@@ -161,7 +163,9 @@ def test_an_exported_graph_is_a_reference(tmp_path: Path) -> None:
     record = json.loads(good.stdout)
     assert record["reference"]["kind"] == "graph"
     assert record["reference"]["unpaired"] == []
-    assert all(row["checks"]["float32 accumulated"]["noise"]["estimated"] for row in record["rows"])
+    compared = [row for row in record["rows"] if row["checks"]]
+    assert all(row["checks"]["float32 accumulated"]["noise"]["estimated"] for row in compared)
+    assert len(compared) == record["reference"]["paired"] == 297
     folder = run("parity", *OF_TINY, "--reference", saved_model(tmp_path / "saved"))
     assert folder.exit_code == 0, folder.output
     recorded = tmp_path / "graph.npz"
@@ -175,9 +179,10 @@ def test_reports_hold_every_layer(tmp_path: Path) -> None:
         assert run("parity", *OF_TINY, "--reference", RECORD, "--report", report).exit_code == 0
     rows = json.loads(record.read_text())["rows"]
     text = markdown.read_text()
-    assert len(rows) == 130
+    assert len([row for row in rows if row["checks"]]) == 130
+    assert len(rows) == 331
     assert all(f"`{row['layer']}`" in text and f"`{row['official']}`" in text for row in rows)
-    assert rows[0]["histogram"]["counts"]
+    assert next(row for row in rows if row["checks"])["histogram"]["counts"]
 
 
 def test_bad_input(tmp_path: Path) -> None:

@@ -158,18 +158,17 @@ def test_what_is_no_record_is_refused(path: Path, tensors: dict[str, np.ndarray]
 
 def test_a_record_and_another_trace_are_compared_layer_by_layer() -> None:
     path = next(LITE.glob("activations_*.npz"))
-    golden, model = Golden(path), load_tiny(LITE)
+    golden, model, clean = Golden(path), load_tiny(LITE), load_tiny(LITE)
     recorded = GoldenTrace(golden, model.config, path)
-    rows = list(compare_traces(recorded, CandidateTrace(model, golden.images(), {})))
+    rows = list(compare_traces(recorded, CandidateTrace(model, golden.images(), {}), clean))
     assert [row.layer.key for row in rows] == [each.key for each in recorded.activations("accumulated")]
     assert all(row.ok and set(row.checks) == {"float32 accumulated"} for row in rows)
     assert all(row.checks["float32 accumulated"].noise.estimated for row in rows)
     block = model.backbone.blocks[2]
     with torch.no_grad():
         block.project_norm.bias.add_(1e-3)
-    wrong = {
-        row.layer.key for row in compare_traces(recorded, CandidateTrace(model, golden.images(), {})) if not row.ok
-    }
+    again = compare_traces(recorded, CandidateTrace(model, golden.images(), {}), clean)
+    wrong = {row.layer.key for row in again if not row.ok}
     layers_in_order = [row.layer.key for row in rows]
     first = next(place for place, key in enumerate(layers_in_order) if key in wrong)
     assert layers_in_order[first] == "backbone.blocks.2"
@@ -184,7 +183,7 @@ def test_a_trace_that_lacks_a_layer_of_the_record_fails_there() -> None:
         def activations(self, kind: Kind) -> Iterator[Activation]:
             return (each for each in super().activations(kind) if each.key != "box_head.predict[3]")
 
-    rows = compare_traces(GoldenTrace(golden, model.config, path), Lacking(model, golden.images(), {}))
+    rows = compare_traces(GoldenTrace(golden, model.config, path), Lacking(model, golden.images(), {}), model)
     # What comes after it is not looked for again, so the first to fail is the one that is missing.
     first = next(row for row in rows if not row.ok)
     assert (first.layer.key, first.reason) == ("box_head.predict[3]", "not computed by the candidate")
