@@ -24,13 +24,10 @@ SUBNORMAL = 2.0**-149
 SMALLEST_NORMAL = 2.0**-126
 FLUSHED = 2.0**-110  # an input of SMALLEST_NORMAL times the weights of up to 2**16 in one output
 
-# A sum of K products: lambda of the bound above. It refuses a kernel that rounds what it multiplies or adds to TF32,
-# bfloat16 or float16, and any that is wrong by more: those come to 250 units and up, sound ones to 2 sqrt(K).
+# A sum of K products, or of K pixels of a mean: lambda of the bound above. It refuses a kernel that rounds what it
+# multiplies or adds to TF32, bfloat16 or float16, and any that is wrong by more: those come to 250 units and up, sound
+# ones to 2 sqrt(K).
 LAMBDA = 4.0
-
-# A mean of K values, added in a tree or in parts as PyTorch does. It refuses means of, or rounded to, half precision; a
-# mean that leaves out a row of pixels is refused in float64.
-MEAN_LAMBDA = 1.0
 
 # TensorFlow adds a channel's pixels one after another. Where many are equal, as in photographs, their rounding errors
 # do not cancel: no sqrt(K) holds, and the worst case, K, refuses nothing. So the reference is allowed this many times
@@ -80,5 +77,5 @@ def products_factor(count: int) -> float:
 
 
 def mean_factor(count: int) -> float:
-    """Units that a mean of `count` values may be off by, of the mean of their magnitudes."""
-    return MEAN_LAMBDA * math.sqrt(count) + 1
+    """Units that a mean of `count` values may be off by, of the mean of their magnitudes: a sum, divided once."""
+    return LAMBDA * math.sqrt(count) + 1

@@ -86,8 +86,8 @@ PLANTS = (
     (
         "parity: recorded trace",
         "a header that lists one layer",
-        "recording_damage",
-        "test_what_must_be_there_does_not_come_from_the_header",
+        "recording_complete",
+        "test_a_header_of_one_key_hides_nothing",
     ),
     (
         "parity --reference torch",
@@ -177,6 +177,8 @@ PLANTS = (
         "test_a_lower_precision_does_not_reproduce_a_row_that_states_none",
     ),
     ("demo", "5x5 kernels in float16", "float32_verdicts", "test_demo"),
+    ("demo", "one written value changed", "demo", "test_a_wrong_written_value_is_found"),
+    ("demo", "pictures with one other pixel", "demo", "test_pictures_with_one_other_pixel_prove_nothing"),
     ("demo", "another batch norm", "demo", "test_another_batch_norm_is_found"),
     ("verify: layers", "5x5 kernels of zeros", "float32_verdicts", "test_verify"),
     (
