@@ -51,8 +51,10 @@ bench: $(VENV)/installed-for-tests
 	$(BIN)/effconv ablate --all --record results/measured/ablations.json
 	$(BIN)/python tools/record_parity.py $(SHARED)
 	$(BIN)/python tools/record_end_to_end.py $(SHARED)
+	$(BIN)/python tools/record_float32.py $(SHARED)
 	$(BIN)/python tools/record_faults.py
 	$(BIN)/python tools/record_sensitivity.py $(SHARED)
+	$(BIN)/python tools/record_verdicts.py
 	$(BIN)/python tools/render_docs.py
 
 # The detector in examples/shapes, from nothing: pictures, training, and the official-format checkpoint. Two processes of

@@ -189,3 +189,22 @@ def test_readme_names_only_commands_and_files_that_exist(repository: Path) -> No
     makefile = (repository / "Makefile").read_text()
     for target in re.findall(r"^make ([\w-]+)", text, re.MULTILINE):
         assert f"\n{target}:" in makefile
+
+
+def test_recorded_float32_faults_are_all_named_and_clean_runs_hold(repository: Path) -> None:
+    record = json.loads((repository / "results" / "measured" / "float32.json").read_text())
+    assert len(record["faults"]) > 300
+    assert [row for row in record["faults"] if row["named"] != row["planted_in"]] == []
+    assert len(record["clean_runs"]) == 40
+    assert [run for run in record["clean_runs"] if run["false_alarm"]] == []
+    # A clean layer uses less than all of its bound, a fault far more.
+    assert max(row[side] for row in record["clean"] for side in ("candidate", "reference")) < 1
+    assert min(row["times_bound"] for row in record["faults"] if row["side"] == "ours") > 1
+
+
+def test_every_recorded_wrong_result_was_refused_by_a_test_that_is_there(repository: Path) -> None:
+    record = json.loads((repository / "results" / "measured" / "verdicts.json").read_text())
+    assert [row for row in record["rows"] if not row["planted"] == row["refused"] > 0] == []
+    for row in record["rows"]:
+        file, _, test = row["test"].partition("::")
+        assert f"def {test}(" in (repository / file).read_text()

@@ -125,7 +125,7 @@ def test_the_whole_claim_through_every_fault(web: Server, monkeypatch: pytest.Mo
         "conversion: holds: 709 of 709 written tensors are the checkpoint's bit for bit, as read by T"
     )
     assert "; 710 others accounted for -> " in lines[2]
-    assert lines[3] == "layers: holds: nothing changed on the way: all 461 layers hold"
+    assert lines[3].startswith("layers: holds: nothing changed on the way: all 477 layers hold, all ")
     assert lines[4].startswith("metrics: holds: reproduced: AP 0.0000, record 0.0000")
     assert lines[5].startswith("efficientdet-d0: verified: every step holds")
     record = json.loads((output / "verification.json").read_text())
