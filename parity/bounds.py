@@ -23,8 +23,8 @@ from .limits import (
     NORM_OPERATIONS,
     SEQUENCE_FACTOR,
     SMALLEST_NORMAL,
-    SUBNORMAL,
     SWISH_SLOPE,
+    UNDERFLOW,
     UNITS,
     mean_factor,
     products_factor,
@@ -44,6 +44,7 @@ class Bounds:
 
     def __init__(self, model: EfficientDet, layers: Sequence[Layer], precision: str = "float32"):
         self._unit = UNITS[precision]
+        self._smallest, self._subnormal = UNDERFLOW[precision]
         # A run in half precision is given the same input, rounded; so are its weights.
         self._given = 0.0 if precision == "float32" else 2.0
         self._found: dict[str, Bound] = {}
@@ -155,11 +156,11 @@ class Bounds:
 
     def _lost(self, count: int) -> float:
         """What `count` operations may lose to gradual underflow, in units."""
-        return (count + 2) * SUBNORMAL / self._unit
+        return (count + 2) * self._subnormal / self._unit
 
     def _flushed(self, x: Tensor) -> Tensor:
         """What a function of `x` may lose whose results below the smallest normal number are zero, in units."""
-        return (1 + x.abs()) * (SMALLEST_NORMAL / self._unit)
+        return (1 + x.abs()) * (self._smallest / self._unit)
 
 
 def _sequential_error(x: Tensor, mean: Tensor) -> Bound:

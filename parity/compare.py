@@ -16,7 +16,7 @@ from .difference import Array, difference, fault_of, largest, relative_error, ti
 from .limits import FLOAT64_LIMIT, FLUSHED, accumulated_limit, unnamed_limit
 from .rounded import with_sequential_means
 from .rows import Check, Noise, Row
-from .soundness import Soundness, sound_layers
+from .soundness import Soundness, precision_of, sound_layers
 from .trace import Activation, Kind, Trace
 
 Report = Callable[[int, int], None]
@@ -33,7 +33,7 @@ def compare(trace: Trace, model: EfficientDet, report: Report | None = None) -> 
     found: dict[str, Row] = {}
     networks = precisions(model)
     passes = [compare_in_turn(trace, networks, kind) for kind in trace.kinds]
-    if "local" not in trace.kinds or not is_complete(trace):
+    if "local" not in trace.kinds or not is_complete(trace) or precision_of(model) != "float32":
         passes.append(_sound_rows(trace, networks))
     total = len(passes) * len(order)
     done = 0
@@ -97,9 +97,11 @@ def compare_in_turn(trace: Trace, networks: Precisions, kind: Kind) -> Iterator[
     table = layers(trace.config)
     known = {layer.key: layer for layer in table}
     single, double = (Lockstep(network, trace.images, table) for network in networks[:2])
-    bounded = kind == "local" and is_complete(trace)
+    # Half precision is judged by its own unit and apart from the reference, whose bounds are float32's.
+    bounded = kind == "local" and is_complete(trace) and precision_of(networks.single) == "float32"
     bounds = Bounds(networks.double, table) if bounded else None
-    rounded = None if bounded else Lockstep(networks.rounded, trace.images, table, rounding=torch.float32)
+    dtype = next(networks.single.parameters()).dtype
+    rounded = None if bounded else Lockstep(networks.rounded, trace.images, table, rounding=dtype)
     runs = [run for run in (single, double, rounded) if run]
     missing = set(trace.required)
     expected = 0.0

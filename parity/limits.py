@@ -22,6 +22,11 @@ UNITS = {"float64": 2.0**-53, "float32": 2.0**-24, "float16": 2.0**-11, "tf32": 
 # TensorFlow's threads to zero: what is FLUSHED is as good as zero there.
 SUBNORMAL = 2.0**-149
 SMALLEST_NORMAL = 2.0**-126
+UNDERFLOW = {  # smallest normal number and distance of the numbers below it
+    "float32": (SMALLEST_NORMAL, SUBNORMAL),
+    "bfloat16": (2.0**-126, 2.0**-133),
+    "float16": (2.0**-14, 2.0**-24),
+}
 FLUSHED = 2.0**-110  # an input of SMALLEST_NORMAL times the weights of up to 2**16 in one output
 
 # A sum of K products, or of K pixels of a mean: lambda of the bound above. It refuses a kernel that rounds what it

@@ -36,16 +36,21 @@ class Soundness(NamedTuple):
         return f"{apart}, {self.times_bound:.3g} times what rounding allows"
 
 
+def precision_of(model: EfficientDet) -> str:
+    """The name in `limits.UNITS` of the precision that a model computes in."""
+    return str(next(model.parameters()).dtype).removeprefix("torch.")
+
+
 def sound_layers(
     single: EfficientDet, double: EfficientDet, images: NDArray[np.float32]
 ) -> Iterator[tuple[str, tuple[int, ...], Soundness]]:
     """(layer key, shape (B, H, W, C), soundness) of every layer `single` computes on `images` (B, 3, H, W).
 
-    `double` is the same model in float64; each of its layers is fed what `single` computed before. Only the current
-    layer is in memory.
+    `double` is the same model in float64; each of its layers is fed what `single` computed before. A model in half
+    precision is judged by that precision's own unit. Only the current layer is in memory.
     """
     table = layers(single.config)
-    bounds = Bounds(double, table)
+    bounds = Bounds(double, table, precision_of(single))
     runs = Lockstep(single, images, table), Lockstep(double, images, table)
     try:
         for layer in table:

@@ -63,8 +63,8 @@ CONVOLUTIONS = {name for name, key in LAYERS.items() if name not in ("a fusion",
 }
 
 
-def in_float32(module: nn.Module, wrong: Callable[..., Any]) -> None:
-    """Let `module` compute `wrong(right, *inputs)` in float32, `right` being its own computation."""
+def in_float32(module: nn.Module, wrong: Callable[..., Any], dtype: torch.dtype = torch.float32) -> None:
+    """Let `module` compute `wrong(right, *inputs)` in float32, or `dtype`, `right` being its own computation."""
     kind = type(module)
 
     def forward(self: nn.Module, x: Any, *more: Any) -> Any:
@@ -73,7 +73,7 @@ def in_float32(module: nn.Module, wrong: Callable[..., Any]) -> None:
         def right(*inputs: Any) -> Any:
             return kind.forward(self, *inputs)
 
-        return wrong(right, x, *more) if first.dtype == torch.float32 else right(x, *more)
+        return wrong(right, x, *more) if first.dtype == dtype else right(x, *more)
 
     module.__class__ = type(f"Wrong{kind.__name__}", (kind,), {"forward": forward})
 

@@ -6,11 +6,12 @@ import math
 import numpy as np
 import pytest
 import torch
-from single_precision import plant
+from single_precision import in_float32, plant
 
 from effconv.effdet_torch.backbone import ChannelMean
 from effconv.effdet_torch.model import EfficientDet
 from effconv.parity.compare import compare, compare_in_turn, precisions
+from effconv.parity.copying import copied
 from effconv.parity.difference import times_bound
 from effconv.parity.limits import (
     ACCUMULATED_FACTOR,
@@ -167,6 +168,23 @@ def test_a_limit_from_measured_noise_would_let_every_fault_pass(runs: Runs, mode
         for name, check in row.checks.items():
             if name.startswith("float32") and check.noise:
                 assert check.difference.error <= 2 * max(check.noise[:2]) + FLOAT64_LIMIT or check.noise.estimated
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_is_judged_by_its_own_unit(dtype: torch.dtype, model: EfficientDet) -> None:
+    """Clean layers are sound; one half as large again, and one whose kernel is off by a pixel, are not."""
+    half = copied(model).to(dtype)
+    double = precisions(half).double
+    assert [key for key, _, sound in sound_layers(half, double, IMAGES) if not sound.ok] == []
+    wrongs = {
+        "backbone.blocks.5.expand_norm": lambda right, x: right(x) * 1.5,
+        "backbone.blocks.3.depthwise": lambda right, x: right(x).roll(1, 3),
+    }
+    for key, wrong in wrongs.items():
+        faulty = copied(half)
+        in_float32(faulty.get_submodule(key), wrong, dtype)
+        unsound = [key for key, _, sound in sound_layers(faulty, precisions(faulty).double, IMAGES) if not sound.ok]
+        assert unsound[0] == key
 
 
 def test_sequential_means_add_one_pixel_after_another(model: EfficientDet) -> None:
