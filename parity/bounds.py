@@ -104,7 +104,8 @@ class Bounds:
             # Chosen or copied values are the same in any precision. Steps that interpolate are known mistakes'.
             if type(module).upsample is Resample.upsample:
                 return self._given * output.abs()
-            return FUNCTION_OPERATIONS * module.resize(x.abs(), inputs[1])
+            projected = module.norm.forward(module.conv.forward(x))  # unwatched
+            return FUNCTION_OPERATIONS * module.resize(projected.abs(), inputs[1])
         if isinstance(module, SqueezeExcite):
             # In half precision logit and map were rounded; a logit z so changes sigmoid(z) by |z| times that.
             factor = FUNCTION_OPERATIONS + self._given * (1 + self._logit.abs())

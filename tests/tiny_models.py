@@ -14,4 +14,7 @@ def load_tiny(folder: Path, **options: str) -> EfficientDet:
 
 
 def compare_with_golden(model: EfficientDet, record: Path) -> list[Row]:
-    return compare(GoldenTrace(Golden(record), model.config, record), model)
+    """The rows of layers that are in the record; at the others only the model's own float32 is looked at."""
+    rows = compare(GoldenTrace(Golden(record), model.config, record), model)
+    assert all(row.soundness["candidate"].ok for row in rows)
+    return [row for row in rows if row.checks or row.faults]
