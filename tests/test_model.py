@@ -24,7 +24,7 @@ def require_all(rows: list[Row], layers: int) -> None:
 
 ERROR = "float32 accumulated"
 LAYERS = {"tiny-swish": 130, "tiny-sum8": 155, "tiny-lite": 130}  # that the official code names
-ALL_LAYERS = {"tiny-swish": 283, "tiny-sum8": 326, "tiny-lite": 277}  # and those of graph operations
+ALL_LAYERS = {"tiny-swish": 294, "tiny-sum8": 337, "tiny-lite": 277}  # and those of graph operations
 
 
 def test_every_named_layer_of_the_tiny_models(tiny: Path) -> None:
