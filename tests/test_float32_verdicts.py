@@ -14,6 +14,7 @@ from effconv.cli import main
 from effconv.effdet_torch.config import get_config
 from effconv.effdet_torch.ops import SameConv2d
 from effconv.parity import demo, embedded, verification
+from effconv.parity.dataset import Image
 from effconv.parity.images import drawn
 from effconv.parity.layerwise import Choice
 
@@ -98,6 +99,6 @@ def test_verify(plant: Callable[[str], None], monkeypatch: pytest.MonkeyPatch, t
     picture.write_bytes(drawn(0, (64, 64)))
     plant("zero")
     config = get_config(str(GOLDEN / "config.json"))
-    record = verification._compare_layers(GOLDEN, config, picture, tmp_path, "a test")
+    record = verification._compare_layers(GOLDEN, config, Image(1, picture, 64, 64), tmp_path, "a test")
     assert not record["ok"]
     assert record["first_failure"] == FIRST_LARGE
