@@ -60,15 +60,23 @@ FUSION_OPERATIONS = 4.0
 # only one precision gets wrong, where each layer by itself is sound.
 ACCUMULATED_FACTOR = 12.0
 
+# Where saturation cuts off all but small values of large maps (relu6 of images a hundred times too bright), rounding
+# once costs little and sums much. There the reference's own float32 noise counts, times this: it is not the judged
+# side, and each of its layers was found sound by itself. It refuses what the factor above does, in such maps too.
+REFERENCE_FACTOR = 4.0
+
 # A layer of a reference that lacks some before it, so that it is not fed the reference's own input: as multiples of
 # what rounding it and those once costs. A convolution of 1152 products may round by 136 units, and comes to 20. It
 # refuses TF32 and half precision, 500 units and up.
 UNNAMED_FACTOR = 64.0
 
 
-def accumulated_limit(expected: float) -> float:
-    """Largest error of a whole run up to a layer, where rounding every layer once costs `expected`."""
-    return ACCUMULATED_FACTOR * expected + FLOAT64_LIMIT
+def accumulated_limit(expected: float, reference_noise: float = 0.0) -> float:
+    """Largest error of a whole run up to a layer, where rounding every layer once costs `expected`.
+
+    `reference_noise` is the largest so far of a reference whose every layer is sound; 0 where it is not known to be.
+    """
+    return max(ACCUMULATED_FACTOR * expected, REFERENCE_FACTOR * reference_noise) + FLOAT64_LIMIT
 
 
 def unnamed_limit(expected: float) -> float:
