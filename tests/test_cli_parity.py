@@ -147,8 +147,11 @@ def test_a_recorded_trace_gives_the_same_verdict(float64: bool, tampered: Path, 
         assert float64 == any(name.startswith("float64") for name in row["checks"])
         for name, check in row["checks"].items():
             # Noise measured against a float64 run is a little another number without one: by far less than a rounding.
-            for figure in ("error", "limit"):
-                assert check[figure] == pytest.approx(same["checks"][name][figure], rel=0, abs=1e-9)
+            live_check = same["checks"][name]
+            assert check["error"] == pytest.approx(live_check["error"], rel=0, abs=1e-9)
+            # Without its float64 a recording cannot show that its own float32 noise is sound: its limit is no wider.
+            assert check["limit"] <= live_check["limit"] + 1e-9
+            assert not float64 or check["limit"] == pytest.approx(live_check["limit"], rel=0, abs=1e-9)
             assert check["ok"] is same["checks"][name]["ok"]
     # By name the tensor is another than the checkpoint's, whatever float32 shows.
     assert not recorded["ok"]
