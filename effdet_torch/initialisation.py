@@ -18,8 +18,12 @@ def initialise(backbone: nn.Module, bifpn: nn.Module, heads: list[nn.Module], cl
     """Set kernels and biases in place; norms and fusion weights have their values already.
 
     Kernels of the backbone are normal, sqrt(2 / (k * k * outputs)); of the BiFPN uniform; of the heads normal,
-    sqrt(1 / inputs), cut off at two standard deviations. A depthwise kernel counts as having one output.
+    sqrt(1 / inputs), cut off at two standard deviations. A depthwise kernel counts as having one output. A network on
+    the meta device is left alone.
     """
+    # It has no values, and PyTorch would import 500 modules to know what it need not do: seconds of every load.
+    if class_bias.is_meta:
+        return
     for part, kernel_ in ((backbone, _normal_), (bifpn, _uniform_), *((head, _truncated_) for head in heads)):
         for module in part.modules():
             if isinstance(module, nn.Conv2d):

@@ -12,7 +12,7 @@ from ..effdet_torch.model import EfficientDet
 from .bounds import Bounds
 from .candidate import Lockstep
 from .copying import copied_with_shared_weights
-from .difference import Array, difference, fault_of, largest, relative_error, times_bound
+from .difference import Array, difference, error_and_times, fault_of, largest, relative_error, times_bound
 from .limits import FLOAT64_LIMIT, FLUSHED, accumulated_limit, unnamed_limit
 from .rounded import with_sequential_means
 from .rows import Check, Noise, Row
@@ -233,15 +233,14 @@ def _bounded_checks(
 ) -> tuple[dict[str, Check], dict[str, Soundness]]:
     """One layer of both sides on the same input: each sound by itself, and the two as near as sound sides are."""
     scale = largest(activation.float32 if activation.float64 is None else activation.float64)
-    own = relative_error(single, double, scale)
+    own, times = error_and_times(single, double, scale, bound)
     checks = {}
-    soundness = {"candidate": Soundness(own, times_bound(single, double, bound))}
+    soundness = {"candidate": Soundness(own, times)}
     noise = Noise(own, own if activation.noise is None else activation.noise, activation.noise is None)
     if activation.float64 is not None:
         checks["float64 local"] = Check(difference(double, activation.float64, scale), FLOAT64_LIMIT)
-        theirs = relative_error(activation.float32, activation.float64, scale)
+        theirs, times = error_and_times(activation.float32, activation.float64, scale, reference_bound, FLUSHED)
         if checks["float64 local"].ok:  # else the bound, of the candidate's weights, says nothing of the reference
-            times = times_bound(activation.float32, activation.float64, reference_bound, FLUSHED)
             soundness["reference"] = Soundness(theirs, times)
         noise = Noise(own, theirs, False)
     apart = difference(single, activation.float32, scale)

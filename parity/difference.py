@@ -48,14 +48,27 @@ def relative_error(candidate: Array, reference: Array, scale: float) -> float:
 
 def times_bound(candidate: Array, reference: Array, bound: Array, more: float = 0.0) -> float:
     """The largest |a - b| / (bound + more), element by element: at most 1 where all are within."""
-    worst = 0.0
+    return error_and_times(candidate, reference, 1.0, bound, more)[1]
+
+
+def error_and_times(
+    candidate: Array, reference: Array, scale: float, bound: Array, more: float = 0.0
+) -> tuple[float, float]:
+    """(`relative_error`, `times_bound`) of the same two arrays, which are gone through once."""
+    error = worst = 0.0
     for a, b, limit in zip(_parts(candidate), _parts(reference), _parts(bound), strict=True):
-        gap = np.abs(np.subtract(a, b, dtype=np.float64))
+        gap = np.subtract(a, b, dtype=np.float64)
+        np.abs(gap, out=gap)
+        error = max(error, float(gap.max()))
+        allowed = limit + more
+        if allowed.all():
+            worst = max(worst, float(np.divide(gap, allowed, out=gap).max()))
+            continue
         # Where nothing may differ, a difference is infinitely far out.
         with np.errstate(divide="ignore", invalid="ignore"):
-            ratio = gap / (limit + more)
+            ratio = gap / allowed
         worst = max(worst, float(np.max(ratio, where=gap > 0, initial=0.0)))
-    return worst
+    return _ratio(error, scale), worst
 
 
 def difference(candidate: Array, reference: Array, scale: float) -> Difference:
@@ -63,16 +76,21 @@ def difference(candidate: Array, reference: Array, scale: float) -> Difference:
 
     Arrays are (B, H, W, C), or of one axis, which has no heat map.
     """
-    worst = squares = reference_squares = candidate_squares = product = 0.0
+    squares = reference_squares = candidate_squares = product = 0.0
+    apart = []  # the largest |a - b| of each pixel's channels
+    channels = candidate.shape[-1] if candidate.ndim == 4 else 1
     for a, b in zip(_parts(candidate), _parts(reference), strict=True):
         # In the wider type, so that the subtraction itself does not round.
         a64, b64 = a.astype(np.float64).ravel(), b.astype(np.float64).ravel()
         gap = a64 - b64
-        worst = max(worst, float(np.abs(gap).max()))
+        # Four times as fast as `max(-1)`, which is slow where an axis is short.
+        apart.append(np.maximum.reduceat(np.abs(gap), np.arange(0, gap.size, channels)))
         squares += float(gap @ gap)
         reference_squares += float(b64 @ b64)
         candidate_squares += float(a64 @ a64)
         product += float(a64 @ b64)
+    gaps = np.concatenate(apart)
+    worst = float(gaps.max())
     a, b = _sampled(candidate), _sampled(reference)
     histogram, zeros = _histogram(a, b, scale)
     length = np.sqrt(candidate_squares) * np.sqrt(reference_squares)
@@ -83,7 +101,7 @@ def difference(candidate: Array, reference: Array, scale: float) -> Difference:
         ulp=_ulp(a, b, ULP_RANGE * scale) if worst else 0.0,
         histogram=histogram,
         zeros=zeros,
-        heat=_heat(candidate, reference, scale) if candidate.ndim == 4 else None,
+        heat=_heat(gaps.reshape(candidate.shape[:3]), scale) if candidate.ndim == 4 else None,
     )
 
 
@@ -139,12 +157,8 @@ def _ordered(values: Array) -> NDArray[np.int64]:
     return np.where(bits < 0, np.int64(-(2**31) if single else -(2**63)) - bits, bits)
 
 
-def _heat(candidate: Array, reference: Array, scale: float) -> NDArray[np.float32]:
-    height, width = candidate.shape[1:3]
-    rows, columns = (np.linspace(0, side, min(side, HEAT_CELLS) + 1).astype(int)[:-1] for side in (height, width))
-    cells = np.zeros((len(rows), len(columns)), np.float32)
-    for index, (top, bottom) in enumerate(zip(rows, [*rows[1:], height], strict=True)):
-        for a, b in zip(candidate[:, top:bottom], reference[:, top:bottom], strict=True):
-            gap = np.abs(a.astype(np.float64) - b).max((0, 2))  # (W)
-            cells[index] = np.maximum(cells[index], np.maximum.reduceat(gap, columns) / (scale or 1.0))
-    return cells
+def _heat(gaps: NDArray[np.float64], scale: float) -> NDArray[np.float32]:
+    """The largest of each cell of the image, from that of each pixel (B, H, W)."""
+    rows, columns = (np.linspace(0, side, min(side, HEAT_CELLS) + 1).astype(int)[:-1] for side in gaps.shape[1:])
+    cells = np.maximum.reduceat(np.maximum.reduceat(gaps.max(0), rows), columns, axis=1)
+    return (cells / (scale or 1.0)).astype(np.float32)

@@ -179,12 +179,16 @@ def compare_layerwise(
 
 def _compare_tensors(subject: Subject, candidate: EfficientDet, trace: Trace) -> WeightsByName:
     """Every tensor beside the checkpoint's; TensorFlow reads it where the reference has TensorFlow run anyway."""
-    by_tensorflow = trace.source.get("kind") in LIVE and not isinstance(trace, RecordedTrace)
-    variables, source = official_variables(
-        subject.checkpoint, subject.config, subject.weights, verify=False, by_tensorflow=by_tensorflow
-    )
+    if isinstance(trace, OfficialTrace):  # it has read the checkpoint
+        variables, reading = trace.variables, trace.source["reading"]
+    else:
+        by_tensorflow = trace.source.get("kind") in LIVE and not isinstance(trace, RecordedTrace)
+        variables, source = official_variables(
+            subject.checkpoint, subject.config, subject.weights, verify=False, by_tensorflow=by_tensorflow
+        )
+        reading = source["reading"]
     compared, faults = compare_by_name(candidate.state_dict(), variables, subject.config)
-    return WeightsByName(compared, faults, source["reading"], _checkpoint(subject))
+    return WeightsByName(compared, faults, reading, _checkpoint(subject))
 
 
 def _checkpoint(subject: Subject) -> dict[str, str]:

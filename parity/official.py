@@ -55,7 +55,7 @@ class OfficialTrace:
         images: NDArray[np.float32],
         source: Mapping[str, Any],
     ):
-        self.config, self.images = config, images
+        self.config, self.variables, self.images = config, variables, images
         version = import_tensorflow().__version__
         label = f"the official computation in TensorFlow {version}"
         if source.get("reading") == NOT_COVERED:

@@ -15,7 +15,7 @@ from ..convert.layers import layers
 from ..effdet_torch.model import EfficientDet
 from .bounds import Bounds
 from .candidate import Lockstep
-from .difference import fault_of, largest, relative_error, times_bound
+from .difference import error_and_times, fault_of, largest
 
 
 class Soundness(NamedTuple):
@@ -62,8 +62,7 @@ def sound_layers(
             if own.shape != wide.shape or fault_of(own, "") or fault_of(wide, ""):
                 yield layer.key, own.shape, Soundness(math.inf, math.inf)
             else:
-                scale = largest(wide)
-                yield layer.key, own.shape, Soundness(relative_error(own, wide, scale), times_bound(own, wide, bound))
+                yield layer.key, own.shape, Soundness(*error_and_times(own, wide, largest(wide), bound))
             runs[1].replace(layer.key, own)
             del own, wide, bound
     finally:
