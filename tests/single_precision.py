@@ -209,6 +209,22 @@ def _wrong_for_odd(right: Any, x: Tensor) -> Tensor:
     return right(x) if x.shape[3] % 2 == 0 else right(x).roll(1, 1)
 
 
+# Convolutions without a bias, which would hide it: what they compute can be made smaller than any normal number.
+FLUSHED = ("the stem", "a depthwise convolution", "an expansion", "a projection")
+
+
+def flushes(model: EfficientDet, kind: str) -> Fault:
+    """Denormals flushed to zero in one convolution of `model`, whose kernel is first made so small that it has some."""
+    path = LAYERS[kind]
+    with torch.no_grad():
+        model.get_submodule(path).weight.mul_(torch.finfo(torch.float32).tiny / 4)
+
+    def plant_flush(faulty: EfficientDet) -> None:
+        in_float32(faulty.get_submodule(path), _output(flushed))
+
+    return Fault(f"denormals flushed in {kind}", plant_flush, _key(path, model.config))
+
+
 def plant(model: EfficientDet, name: str) -> str:
     """Plant the fault of that name in `model`; returns the layer where it must be found."""
     fault = next(fault for fault in float32_faults(model.config) if fault.name == name)

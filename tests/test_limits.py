@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from single_precision import in_float32, plant
+from single_precision import FLUSHED, flushes, in_float32, plant
 
 from effconv.effdet_torch.backbone import ChannelMean
 from effconv.effdet_torch.model import EfficientDet
@@ -61,6 +61,19 @@ def runs() -> Runs:
 @pytest.fixture
 def model() -> EfficientDet:
     return load_tiny(SWISH)
+
+
+@pytest.mark.parametrize("kind", FLUSHED)
+def test_denormals_flushed_to_zero_are_found(kind: str, model: EfficientDet) -> None:
+    # torch.set_flush_denormal and -ffast-math do it. Such numbers are rare, so the clean network is given some.
+    fault = flushes(model, kind)
+    faulty = copied(model)
+    fault.plant(faulty)
+    unsound = [
+        [key for key, _, sound in sound_layers(each, precisions(each).double, IMAGES) if not sound.ok]
+        for each in (model, faulty)
+    ]
+    assert unsound == [[], [fault.layer]]
 
 
 def test_local_limits_are_bounds_and_never_a_side_s_own_error(runs: Runs, model: EfficientDet) -> None:

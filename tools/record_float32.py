@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from subjects import GOLDEN, MEASURED, REPOSITORY, subjects
 
+from effconv.convert.layers import layers
 from effconv.effdet_torch.config import get_config
 from effconv.effdet_torch.model import EfficientDet
 from effconv.loading import load
@@ -33,7 +34,7 @@ from effconv.parity.soundness import sound_layers
 from effconv.parity.trace import Activation, Kind
 
 sys.path.insert(0, str(REPOSITORY / "tests"))
-from single_precision import LAYERS, PRECISIONS, float32_faults, in_float32
+from single_precision import FLUSHED, LAYERS, PRECISIONS, float32_faults, flushes, in_float32
 
 from faults import IMAGE_SIZES
 
@@ -106,7 +107,7 @@ def first_of(trace: Any, model: EfficientDet) -> Row | None:
     return next((row for row in compare_in_turn(trace, precisions(model), "local") if not row.ok), None)
 
 
-def planted(name: str, shared: Path) -> Iterator[dict[str, Any]]:
+def planted(name: str) -> Iterator[dict[str, Any]]:
     """A row per fault of one model: in our float32, and in the reference's."""
     folder = GOLDEN / name
     config = get_config(str(folder / "config.json"))
@@ -127,10 +128,28 @@ def planted(name: str, shared: Path) -> Iterator[dict[str, Any]]:
                 yield {"model": name, "side": "reference", **outcome(f"{precision} output of {kind}", key, row)}
 
 
+def flushed(name: str) -> Iterator[dict[str, Any]]:
+    """A row per convolution of one model that loses the numbers too small to be normal; no reference is needed."""
+    config = get_config(str(GOLDEN / name / "config.json"))
+    for kind in FLUSHED:
+        model = load(GOLDEN / name, model=config)
+        fault = flushes(model, kind)
+        faulty = copied(model)
+        fault.plant(faulty)
+        unsound = (
+            Row(known, shape, {}, {}, {"candidate": sound})
+            for (_, shape, sound), known in zip(
+                sound_layers(faulty, precisions(model).double, noise(SEED, IMAGE_SIZES[config.max_level])),
+                layers(config),
+                strict=True,
+            )
+            if not sound.ok
+        )
+        yield {"model": name, "side": "ours", **outcome(fault.name, fault.layer, next(unsound, None))}
+
+
 def reference_layers(config: Any) -> Iterator[tuple[str, str]]:
     """(kind, key) of the layers whose output is rounded in the reference."""
-    from effconv.convert.layers import layers
-
     known = {layer.key for layer in layers(config)}
     for kind, path in LAYERS.items():
         key = (
@@ -216,7 +235,7 @@ def clean_runs(shared: Path) -> Iterator[dict[str, Any]]:
 
 def main(shared: str) -> None:
     """Write the record; exit with status 1 when it holds a miss, a misplaced fault or a false alarm."""
-    faults = [row for name in MODELS for row in planted(name, Path(shared))]
+    faults = [row for name in MODELS for row in (*planted(name), *flushed(name))]
     print(len(faults), "faults", [row for row in faults if row["named"] != row["planted_in"]], flush=True)
     sensitivity = list(smallest_found())
     print(sensitivity, flush=True)
