@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from .. import __version__
 from ..effdet_torch.config import config_to_dict
 from ..effdet_torch.detections import Detections, coco_rows, found
+from ..effdet_torch.device import require_device
 from ..effdet_torch.engines import Network, make_engine
 from ..effdet_torch.model import EfficientDet
 from ..errors import EffconvError, ImageError
@@ -56,12 +57,13 @@ class Group:
 
     @contextlib.contextmanager
     def joined(self, device: str) -> Iterator[None]:
-        """Connected to the others while the block runs."""
+        """Connected to the others while the block runs. Raises EffconvError for a device that cannot be used."""
+        if self.size > 1 and device.startswith("cuda"):
+            torch.cuda.set_device(self.local_rank)
+        require_device(device)
         if self.size == 1:
             yield
             return
-        if device.startswith("cuda"):
-            torch.cuda.set_device(self.local_rank)
         backend = "nccl" if device.startswith("cuda") else "gloo"
         # One process may wait long for another's share; the default is ten minutes.
         torch.distributed.init_process_group(backend, timeout=datetime.timedelta(days=7))

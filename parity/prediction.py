@@ -12,6 +12,7 @@ from ..convert.output import OutputError, replacing
 from ..effdet_torch.categories import category_name
 from ..effdet_torch.config import Config, get_config
 from ..effdet_torch.decode import read_encoded
+from ..effdet_torch.device import require_device
 from ..effdet_torch.engines import Network, make_engine
 from ..effdet_torch.predict import Prediction, predict
 from ..errors import EffconvError, ImageError
@@ -74,7 +75,7 @@ def predict_images(
     if asked.output.exists() and not asked.output.is_dir():
         raise OutputError(f"{asked.output}: is a file; name a folder for the output")
     path = asked.checkpoint or fetch(get_config(asked.model or "").name)
-    model = load(path, model=asked.model, weights=asked.weights, verify=asked.verify).to(_device(asked.device))
+    model = load(path, model=asked.model, weights=asked.weights, verify=asked.verify).to(require_device(asked.device))
     pipeline = build(model.config, asked.settings)
     network = make_engine(asked.engine, model, pipeline.config.image_size)
     skipped: dict[str, str] = {}
@@ -130,18 +131,6 @@ def _predictions(
                 picture.save(file, "PNG")
         height, width = pixels.shape[:2]
         yield Predicted(place + 1, image, drawing, height, width, prediction)
-
-
-def _device(name: str) -> str:
-    """The device's name, when something can be computed on it."""
-    import torch
-
-    try:
-        torch.zeros(1, device=name).cpu()
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise EffconvError(f"--device {name}: cannot be used ({reason}); try --device cpu") from error
-    return name
 
 
 def _rows(predicted: Predicted) -> Rows:

@@ -88,7 +88,7 @@ def verify(
 
     done("conversion", *_convert(checkpoint, config, asked.output))
 
-    layers = _compare_layers(checkpoint, config, dataset.images[0], asked.output, command)
+    layers = _compare_layers(asked, checkpoint, dataset.images[0], command)
     done("layers", layers["ok"], layers["verdict"])
 
     evaluation = Evaluation(
@@ -131,23 +131,23 @@ def _convert(checkpoint: Path, config: Config, folder: Path) -> tuple[bool, str]
     return written.holds, f"{written.verdict} -> {path.name}"
 
 
-def _compare_layers(checkpoint: Path, config: Config, image: Image, folder: Path, command: str) -> dict[str, Any]:
+def _compare_layers(asked: Verification, checkpoint: Path, image: Image, command: str) -> dict[str, Any]:
     """The comparison of every layer on a photograph, or an earlier session's of the same inputs and code."""
     key = {
         "fingerprint": open_checkpoint(checkpoint, verify=False).fingerprint(),
-        "config": config_to_dict(config),
+        "config": config_to_dict(get_config(asked.model)),
         "image": {"name": image.path.name, "sha256": content(image)},
         "code": package_digest(),
         "versions": {name: version(name) for name in ("torch", "tensorflow", "numpy")} | {"effconv": __version__},
     }
-    path = folder / "layers.json"
+    path = asked.output / "layers.json"
     try:
         earlier = json.loads(path.read_text(encoding="utf-8"))
         if earlier["key"] == key:
             return dict(earlier)
     except (OSError, ValueError, KeyError, TypeError):
         pass  # none, or not one of ours: it is made anew
-    choice = Choice(model=config.name, checkpoint=checkpoint, image=image.path)
+    choice = Choice(model=asked.model, checkpoint=checkpoint, image=image.path)
     record = compare_layerwise(choice, _no_download, command, explaining=False, backward=False)
     found = {"key": key, **without_pictures(record)}
     with replacing(path) as (file,):

@@ -16,6 +16,7 @@ from test_coco_archives import by_path, stand_in, zipped
 from effconv.cli import main
 from effconv.convert import zoo
 from effconv.convert.conversion import Conversion, write_weights
+from effconv.effdet_torch.config import get_config
 from effconv.parity import coco_archives, contents, published, records, verification
 from effconv.parity.coco import METRICS
 from effconv.parity.dataset import read_dataset
@@ -154,6 +155,7 @@ def steps(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[], dict[
 
     def compare(choice: Any, *rest: Any, **more: Any) -> dict[str, Any]:
         compared.append(choice)
+        assert get_config(choice.model).name == "tiny-swish"  # a configuration of one's own is known by its path
         return {"ok": True, "verdict": f"comparison {len(compared)}", "rows": []}
 
     published_metrics = {"published": {"holds": True, "verdict": "given", "rows": []}, "conditions": {}}

@@ -63,7 +63,7 @@ def prove(subject: Subject) -> dict[str, Any]:
     if subject.record:
         recorded = GoldenTrace(Golden(subject.record), config, subject.record)
         reference = OfficialTrace(config, variables, recorded.images, source)
-        comparisons["reference beside recorded"] = list(compare_traces(recorded, reference))
+        comparisons["reference beside recorded"] = list(compare_traces(recorded, reference, model))
         comparisons["candidate beside recorded"] = compare(recorded, model)
     images = noise(SEED, subject.size)
     comparisons["candidate beside reference"] = compare(OfficialTrace(config, variables, images, source), model)

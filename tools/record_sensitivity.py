@@ -62,7 +62,7 @@ def measure(subject: Subject, folder: Path) -> list[dict[str, Any]]:
     live = OfficialTrace(config, variables, noise(SEED, subject.size), source)
     model = load(subject.checkpoint, model=config)
     traces: dict[str, Trace] = {}
-    for label, with_float64 in (("float64 and float32", True), ("float32, noise measured", False)):
+    for label, with_float64 in (("float64 and float32", True), ("float32 alone", False)):
         path = folder / f"{config.name}-{with_float64}.npz"
         record(live, path, with_float64=with_float64)
         traces[label] = RecordedTrace(path)
