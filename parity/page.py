@@ -35,6 +35,7 @@ def render_page(record: dict[str, Any]) -> str:
         sides=definitions({name: record[name] for name in ("reference", "candidate", "images")}),
         explanations=explanations(record["explanations"]) if record["explanations"] else "",
         backward=asset("backward.html") if record.get("backward") else "",
+        weights=weights(record) if record.get("tensors") else "",
         provenance=definitions(record["provenance"]),
         plotly=plotly_script(),
         record=script_json(record | {"rows": [row | {"heat": shortened(row["heat"])} for row in record["rows"]]}),
@@ -97,6 +98,20 @@ def explanations(changes: list[dict[str, Any]]) -> str:
         "<p>Each change was made alone, and the comparison run again.</p>\n"
         f'<div class="scroll"><table id="explanations"><thead><tr>{head}</tr></thead>\n'
         f"<tbody>{''.join(lines)}</tbody></table></div></section>"
+    )
+
+
+def weights(record: dict[str, Any]) -> str:
+    """Every tensor beside the checkpoint's by name, and the weights that the images do not reach, as a section."""
+    tensors = dict(record["tensors"])
+    shown = {
+        **tensors,
+        "differ": tensors["differ"] or "none",
+        "not reached by the images": record["unexercised"] or "none",
+    }
+    return (
+        '<section aria-labelledby="weights-title"><h2 id="weights-title">Weights by name</h2>\n'
+        f'<div id="weights">{definitions(shown)}</div></section>'
     )
 
 

@@ -104,6 +104,9 @@ class RecordedTrace:
         self.required = _required(self.config, self.source.get("kind")) | frozenset(header["required"])
         self._samples: dict[str, tuple[list[int], int]] = header["samples"]
         self._keys, self._noise, self._wide = header["keys"], header["noise"], header["float64"] is True
+        sampled = [key for key, (_, step) in self._samples.items() if step > 1]
+        if sampled and self.source.get("kind") != "golden":
+            raise TraceError(f"{path}: a sample of {sampled[0]}, where all of it was expected; {self._hint()}")
         if self.images.ndim != 4 or self.images.shape[1] != 3 or not self.images.size or not self.kinds:
             raise TraceError(f"{path}: expected images (B, 3, H, W) and a kind of comparison; {self._hint()}")
 

@@ -155,8 +155,25 @@ def comparison_markdown(record: Mapping[str, Any]) -> str:
     lines += table(record["rows"], "layer", CHECKS)
     if record.get("backward"):
         lines += table(record["backward"], "variable", ("float64", "float32"))
+    if record.get("tensors"):
+        lines += weights_lines(record["tensors"], record["unexercised"])
     lines += ["", "```json", json.dumps(record["provenance"], indent=1), "```", ""]
     return "\n".join(lines)
+
+
+def weights_lines(tensors: Mapping[str, Any], unexercised: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Tensors that are not the checkpoint's, and weights that the images do not reach, as Markdown."""
+    differ = tensors["differ"]
+    lines = [
+        "",
+        f"Tensors compared by name: {tensors['compared']}, read {tensors['read_by']}; {len(differ)} differ.",
+        "",
+    ]
+    lines += [f"- `{each['tensor'] or each['official']}` (`{each['official']}`): {each['reason']}" for each in differ]
+    for each in unexercised:
+        what = "; ".join(f"{name} {each[name]}" for name in ("weights", "of", "taps", "channels") if name in each)
+        lines.append(f"- not reached by the images: `{each['module']}`: {what}")
+    return lines
 
 
 def write_record(record: dict[str, Any], path: Path) -> None:

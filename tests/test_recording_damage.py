@@ -163,6 +163,13 @@ def test_samples_that_nothing_can_be_taken_by_are_refused(sample: list[Any], pat
     assert "another type than expected" in refusal(path)
 
 
+@pytest.mark.parametrize("kind", ["tensorflow", "torch", "graph", "made up"])
+def test_only_the_official_code_s_own_records_are_samples(kind: str, path: Path) -> None:
+    # Every thousandth value of a layer would hide all others.
+    with_header(path, samples={"b": [[1, 2, 2, 3000], 1000]}, source={"kind": kind, "label": "x"})
+    assert "a sample of b, where all of it was expected" in refusal(path)
+
+
 @pytest.mark.parametrize("text", ["[1]", "{", "[" * 100000, '{"format": 9' + "9" * 5000 + "}", "3"])
 def test_a_header_that_is_no_record_is_refused(text: str, path: Path) -> None:
     write(path, {**members(path), "header.npy": array_bytes(np.array(text))})

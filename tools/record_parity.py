@@ -30,7 +30,8 @@ from effconv.parity.trace import Kind
 SEED = 0
 # Stages of the network by our layers' names: what kind of operation a layer is, and how far along it lies.
 OPERATIONS = {
-    "squeeze-excite: means, first convolution": r"squeeze_excite\.reduce$",
+    "squeeze-excite: mean": r"squeeze_excite\.mean$",
+    "squeeze-excite: first convolution": r"squeeze_excite\.reduce$",
     "squeeze-excite: second convolution": r"squeeze_excite\.expand$",
     "stem and 1x1 convolutions": r"stem\.conv|\.(conv|expand|project|pointwise)(\[\d+\])?$|\.predict\[\d+\]$",
     "depthwise convolutions": r"\.depthwise(\[\d+\])?$",
@@ -110,7 +111,12 @@ def summary(rows: Sequence[Row]) -> dict[str, Any]:
         checked = [(row.layer.key, row.checks[name]) for row in rows if name in row.checks]
         worst, check = max(checked, key=lambda pair: pair[1].difference.error)
         noises = [check.noise for _, check in checked if check.noise]
-        nearest = max(check.difference.error / check.limit for _, check in checked if check.limit)
+        shares = (
+            check.difference.error / check.limit if check.times_bound is None else check.times_bound
+            for _, check in checked
+            if check.limit
+        )
+        nearest = max(shares)
         found["checks"][name] = {
             "worst_error": check.difference.error,
             "worst_layer": worst,
