@@ -212,6 +212,49 @@ PLANTS = (
     ("identify", "one bit of one tensor", "planted_damage", "test_a_bit_of_one_tensor"),
     ("identify", "a shard of another checkpoint", "planted_damage", "test_a_shard_of_another_checkpoint"),
     ("identify", "two shards exchanged", "planted_damage", "test_two_shards_exchanged"),
+    (
+        "bench inference",
+        "zeros, half a batch, bfloat16, a smaller image, other weights",
+        "equal_work",
+        "test_bench_inference_refuses",
+    ),
+    (
+        "bench predict",
+        "detections dropped, zeros, images skipped, a smaller image",
+        "equal_work",
+        "test_bench_predict_refuses",
+    ),
+    (
+        "bench predict",
+        "a peer of other weights, a smaller image, fewer detections",
+        "equal_work",
+        "test_a_peer_of_bench_predict_is_refused",
+    ),
+    (
+        "bench input",
+        "zeros, one unit of one value, half an image, colours exchanged",
+        "equal_work_tensorflow",
+        "test_bench_input_refuses",
+    ),
+    (
+        "bench nms",
+        "half of the candidates, classes mixed, nothing suppressed",
+        "equal_work_tensorflow",
+        "test_bench_nms_refuses",
+    ),
+    (
+        "bench nms",
+        "a torchvision that does less",
+        "equal_work_tensorflow",
+        "test_a_torchvision_that_does_less_is_refused",
+    ),
+    (
+        "bench eval",
+        "zeros, detections dropped, other weights, a smaller image",
+        "equal_work_tensorflow",
+        "test_bench_eval_refuses",
+    ),
+    ("bench coco", "one engine's recall changed", "contests", "test_bench_coco_fails_when_engines_differ"),
     ("train", "other settings than the official ones", "training_settings", "test_the_defaults_are_official"),
 )
 
