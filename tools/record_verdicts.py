@@ -255,6 +255,14 @@ PLANTS = (
         "test_bench_eval_refuses",
     ),
     ("bench coco", "one engine's recall changed", "contests", "test_bench_coco_fails_when_engines_differ"),
+    (
+        "train: ten steps, float32",
+        "class loss or gradients in half precision, averages in bfloat16",
+        "training_steps",
+        "test_a_fault_of_float32_alone_is_refused",
+    ),
+    ("train: steps, float64", "seven mistakes of a step", "training_steps", "test_a_mistake_in_the_step_shows"),
+    ("train: losses", "twelve mistakes of the losses", "loss_mistakes", "test_a_mistake_of_the_losses_is_refused"),
     ("train", "other settings than the official ones", "training_settings", "test_the_defaults_are_official"),
 )
 
