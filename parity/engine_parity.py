@@ -118,7 +118,25 @@ def engine_rows(model: EfficientDet, engine: str, case: Case, truth: EfficientDe
     """A row per output: the error of the engine of `model` beside `truth` in float64, and what is allowed."""
     images = case.images
     network = make_engine(engine, model, (images.shape[2], images.shape[3]))
-    table = layers(model.config)
+    exact, costs = expected_outputs(truth, images)
+    with torch.inference_mode():
+        found = network(images)
+    rows = []
+    for kind, ours, theirs, cost in zip(("class", "box"), found, exact, costs, strict=True):
+        limit = accumulated_limit(cost)
+        for level, one, other in zip(model.config.levels, ours, theirs, strict=True):
+            error = relative_error(one, other)
+            name = f"{kind}_outputs/{level}"
+            rows.append({"case": case.name, "output": name, "error": error, "limit": limit, "holds": error <= limit})
+    return rows
+
+
+def expected_outputs(truth: EfficientDet, images: Tensor) -> tuple[tuple[list[Tensor], list[Tensor]], list[float]]:
+    """(class logits and box codes by level in float64, what rounding every layer once costs the two heads' outputs).
+
+    `images` (B, 3, H, W). A cost is relative to the largest value. Raises EffconvError when a head is not computed.
+    """
+    table = layers(truth.config)
     networks = precisions(truth)
     run = Lockstep(networks.rounded, images.numpy(), table, rounding=torch.float32)
     outputs = [layer.key for layer in table if layer.module in ("class_head.predict", "box_head.predict")]
@@ -127,22 +145,17 @@ def engine_rows(model: EfficientDet, engine: str, case: Case, truth: EfficientDe
     finally:
         run.close()
     with torch.inference_mode():
-        found, exact = network(images), networks.double(images.double())
-    levels = len(model.config.levels)
-    rows = []
-    for place, (kind, ours, theirs) in enumerate(zip(("class", "box"), found, exact, strict=True)):
-        costs = []
-        for once, other in zip(rounded[place * levels : (place + 1) * levels], theirs, strict=True):
+        exact = networks.double(images.double())
+    levels, costs = len(truth.config.levels), []
+    for place, (kind, levelwise) in enumerate(zip(("class", "box"), exact, strict=True)):
+        of_levels = []
+        for once, other in zip(rounded[place * levels : (place + 1) * levels], levelwise, strict=True):
             if once is None:
-                raise EffconvError(f"{model.config.name}: {kind}_head.predict is not computed by this model")
-            costs.append(relative_error(torch.from_numpy(once).permute(0, 3, 1, 2), other))
+                raise EffconvError(f"{truth.config.name}: {kind}_head.predict is not computed by this model")
+            of_levels.append(relative_error(torch.from_numpy(once).permute(0, 3, 1, 2), other))
         # The largest of a head's levels: of the few values of a small map, the largest is a matter of chance.
-        limit = accumulated_limit(max(costs))
-        for level, one, other in zip(model.config.levels, ours, theirs, strict=True):
-            error = relative_error(one, other)
-            name = f"{kind}_outputs/{level}"
-            rows.append({"case": case.name, "output": name, "error": error, "limit": limit, "holds": error <= limit})
-    return rows
+        costs.append(max(of_levels))
+    return exact, costs
 
 
 def fast_error_in_float64(model: EfficientDet, images: Tensor) -> float:

@@ -3,7 +3,8 @@
 import os
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +20,14 @@ from .benchmark import run_process
 from .comparison_benchmark import MAKE_CHECKPOINT, SEED
 from .contest import measure, require_tensorflow, use_one_thread
 from .dataset import read_dataset
+from .equal_work import Detections, Lists, may_differ, require_detections, require_outputs, work_of
+from .inference_benchmark import by_level
 from .input_benchmark import over
 from .official import official_variables
 from .pipeline import Settings, build
 from .trace import nhwc
 
 OURS, OUR_NETWORK = "effconv", "effconv, network alone"
-SAME_BOX = 0.1  # pixels of the original image
 
 
 def measure_evaluation(
@@ -35,7 +37,8 @@ def measure_evaluation(
 
     A turn is one pass over the images. Without `checkpoint` the weights are random, of which the time does not depend.
     TensorFlow runs as it is installed, graph optimiser and oneDNN on and weights constant. `detections_agreeing` is the
-    share of our detections that TensorFlow's has too. Raises EffconvError for bad input.
+    share of our detections that TensorFlow's has too. Raises EffconvError for bad input, and where a contestant's
+    outputs or detections are others than rounding explains.
     """
     require_tensorflow()
     if "tensorflow" in sys.modules:
@@ -53,26 +56,37 @@ def measure_evaluation(
         variables, _ = official_variables(checkpoint or Path(temporary), config)
     pipeline = build(config, Settings())
 
-    def detect(encoded: bytes) -> list[Tensor]:
-        image, scale = pipeline.preprocess(encoded)
+    def listed(outputs: Lists, scale: float) -> Detections:
         with torch.inference_mode():
-            logits, codes = network(torch.from_numpy(image)[None])
-            found = pipeline.postprocess(logits, codes, torch.tensor([float(scale)]))
+            found = pipeline.postprocess(*outputs, torch.tensor([scale]))
         return [found.boxes[0], found.scores[0], found.classes[0]]
 
-    theirs = compiled_pipeline(config, variables)
-    agreement = [agreeing(detect(each), theirs(each)) for each in images]
-    tensor, their_network = _first_input(pipeline.preprocess, images), compiled_network(config, variables)
+    def detect(encoded: bytes) -> Detections:
+        image, scale = pipeline.preprocess(encoded)
+        return listed(forward(torch.from_numpy(image)[None]), float(scale))
 
-    def forward() -> None:
+    def forward(given: Tensor) -> Lists:
         with torch.inference_mode():
-            network(tensor)
+            return network(given)  # type: ignore[no-any-return]
 
+    theirs, their_network = compiled_pipeline(config, variables), compiled_network(config, variables)
+    agreement = []
+    for place, encoded in enumerate(images):
+        image, scale = pipeline.preprocess(encoded)
+        given = torch.from_numpy(image)[None]
+        work, outputs, ours = work_of(network, given), forward(given), detect(encoded)
+        if not place:
+            require_outputs(OUR_NETWORK, outputs, work)
+            named = their_network(nhwc(given.numpy()))
+            require_outputs("TensorFlow, network alone", by_level(named, config.levels), work)
+        allowed = may_differ(ours, outputs, work[0].costs, partial(listed, scale=float(scale)))
+        agreement.append(require_detections("TensorFlow", theirs(encoded), ours, allowed))
+    tensor = torch.from_numpy(pipeline.preprocess(images[0])[0])[None]
     array = nhwc(tensor.numpy())
     contestants: dict[str, Callable[[], object]] = {
         OURS: over(images, detect),
         "TensorFlow": over(images, theirs),
-        OUR_NETWORK: over(images, lambda _: forward()),
+        OUR_NETWORK: over(images, lambda _: forward(tensor)),
         "TensorFlow, network alone": over(images, lambda _: their_network(array)),
     }
     beside = {name: OUR_NETWORK if "alone" in name else OURS for name in contestants}
@@ -88,16 +102,3 @@ def measure_evaluation(
         "onednn": os.environ["TF_ENABLE_ONEDNN_OPTS"],
         **measure(contestants, beside, rounds, len(images)),
     }
-
-
-def _first_input(preprocess: Callable[[bytes], tuple[Any, Any]], images: Sequence[bytes]) -> Tensor:
-    return torch.from_numpy(preprocess(images[0])[0])[None]
-
-
-def agreeing(ours: Sequence[Any], theirs: Sequence[Any]) -> float:
-    """Share of our detections, (boxes (M, 4), scores, categories), that theirs has too: category and nearly box."""
-    (our_boxes, _, our_classes), (their_boxes, _, their_classes) = (
-        [np.asarray(column) for column in side] for side in (ours, theirs)
-    )
-    near = (np.abs(our_boxes[:, None] - their_boxes[None]) < SAME_BOX).all(axis=-1)
-    return float((near & (our_classes[:, None] == their_classes[None])).any(axis=1).mean())

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -22,6 +23,7 @@ from .benchmark import MEGABYTE, run_process
 from .comparison_benchmark import MAKE_CHECKPOINT, SEED
 from .contest import THREAD_VARIABLES, probe, require_tensorflow, take_turns
 from .engine_parity import relative_error
+from .equal_work import other_work, require_outputs, work_of
 from .official import official_variables
 from .peers import PEERS
 from .provenance import provenance, version
@@ -97,15 +99,18 @@ def _tensorflow(model: EfficientDet, checkpoint: Path) -> Contestant:
     run = compiled_network(model.config, variables)
 
     def forward(images: Tensor) -> tuple[list[Tensor], list[Tensor]]:
-        outputs = run(nhwc(images.numpy()))
-        classes, boxes = (
-            [torch.from_numpy(outputs[f"{kind}_outputs/{level}"].numpy()).permute(0, 3, 1, 2) for level in levels]
-            for kind in ("class", "box")
-        )
-        return classes, boxes
+        return by_level(run(nhwc(images.numpy())), model.config.levels)
 
-    levels = model.config.levels
     return Contestant(Called(model, forward), str(version("tensorflow")), "one graph, constants folded, oneDNN on")
+
+
+def by_level(outputs: Mapping[str, Any], levels: Sequence[int]) -> tuple[list[Tensor], list[Tensor]]:
+    """TensorFlow's outputs, by name, as our model gives them."""
+    classes, boxes = (
+        [torch.from_numpy(np.array(outputs[f"{kind}_outputs/{level}"])).permute(0, 3, 1, 2) for level in levels]
+        for kind in ("class", "box")
+    )
+    return classes, boxes
 
 
 class ChannelsLast(nn.Module):
@@ -147,8 +152,8 @@ class SymmetricConv2d(nn.Module):
 def measure_inference(contest: Contest, command: str) -> dict[str, Any]:
     """A record of all contestants on the same images, taking turns; rows by batch size and contestant.
 
-    Outputs of each are compared with our model's first, level by level. Raises EffconvError for bad input; a contestant
-    that is not installed is named in `left_out`.
+    Outputs of each are compared with our model's first, level by level. Raises EffconvError for bad input, and where a
+    contestant's outputs are others than rounding explains; one that is not installed is named in `left_out`.
     """
     if TENSORFLOW in contest.names and "tensorflow" in sys.modules:
         raise EffconvError("TensorFlow is running already, with other settings: measure in a fresh process")
@@ -166,8 +171,8 @@ def _measure(contest: Contest, checkpoint: Path, command: str) -> dict[str, Any]
     before, rows, turns = probe(), [], {}
     for batch in contest.batches:
         images = torch.randn(batch, 3, *size, generator=torch.Generator().manual_seed(0))
-        found = take_turns({name: _forward(each.network, images) for name, each in entered.items()}, contest.rounds)
         agreement = _errors(entered, model, images)
+        found = take_turns({name: _forward(each.network, images) for name, each in entered.items()}, contest.rounds)
         for name, each in found.items():
             seconds = [turn.seconds / batch for turn in each]
             low, middle, high = statistics.quantiles(seconds, n=4) if len(seconds) > 1 else seconds * 3
@@ -242,12 +247,22 @@ def _forward(network: nn.Module, images: Tensor) -> Callable[[], object]:
 
 
 def _errors(entered: Mapping[str, Contestant], model: EfficientDet, images: Tensor) -> dict[str, float | None]:
-    """Each contestant's largest relative difference from our model; None for what computes another function."""
+    """Each contestant's largest relative difference from our model; None for what computes another function.
+
+    Raises EffconvError where it is none of rounding, image by image; for the other function, where a shape differs.
+    """
+    work = work_of(model, images)
     with torch.inference_mode():
         expected = [level for kind in model(images) for level in kind]
         errors: dict[str, float | None] = {}
         for name, each in entered.items():
-            found = [level for kind in each.network(images) for level in kind]
+            outputs = each.network(images)
+            found = [level for kind in outputs for level in kind]
+            shapes = [[tuple(level.shape) for level in side] for side in (found, expected)]
+            if shapes[0] != shapes[1]:
+                raise other_work(name, f"outputs of shapes {shapes[1]}", f"found {shapes[0]}")
+            if name != SYMMETRIC:
+                require_outputs(name, outputs, work)
             pairs = zip(found, expected, strict=True)
             errors[name] = None if name == SYMMETRIC else max(relative_error(one, other) for one, other in pairs)
     return errors

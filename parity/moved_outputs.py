@@ -47,7 +47,7 @@ def explanation(
         verdict += f", scores up to {matching.score_gap:.2g} apart, allowed {score_gap:.2g}"
     if trial is None:
         return "unexplained", verdict
-    found = [trial(outputs) for outputs in _moved(official, expected)]
+    found = [trial(outputs) for outputs in moved(official, expected)]
     changed = [each for each in found if not each.identical]
     most = max(len(each.only_first) + len(each.only_second) for each in found)
     verdict += (
@@ -59,8 +59,8 @@ def explanation(
     return "explained" if explained else "unexplained", verdict
 
 
-def _moved(official: Outputs, expected: Sequence[float]) -> Iterator[Outputs]:
-    """TensorFlow's outputs, each value moved at random by at most REACH times what rounding costs its map."""
+def moved(official: Outputs, expected: Sequence[float]) -> Iterator[Outputs]:
+    """Outputs, TRIALS times, each value moved at random by at most REACH times what rounding costs its map."""
     for seed in range(TRIALS):
         random = np.random.default_rng(seed)
         moved = []

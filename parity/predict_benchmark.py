@@ -20,9 +20,19 @@ from ..loading import load
 from .benchmark import run_process
 from .comparison_benchmark import MAKE_CHECKPOINT, SEED
 from .contest import measure
+from .equal_work import (
+    Detections,
+    Lists,
+    may_differ,
+    other_work,
+    require_detections,
+    require_outputs,
+    work_of,
+)
 from .image_files import find_images
 from .inference_benchmark import use_threads
 from .input_benchmark import over
+from .official_pipeline import DETECTIONS
 from .peers import effdet, import_effdet
 
 EFFDET, EFFDET_SOFT = "effdet, hard NMS", "effdet, its soft-NMS"
@@ -42,7 +52,8 @@ def measure_predict(
     """A record of finding objects in images whose encoded bytes are in memory, one image at a time, by all contestants.
 
     Ours decode, resize and suppress (soft-NMS) as the official evaluation does. effdet's do it as its `validate.py`
-    does: Pillow, its ResizePad, normalising, and its DetBenchPredict. Raises EffconvError for bad input.
+    does: Pillow, its ResizePad, normalising, and its DetBenchPredict. Raises EffconvError for bad input, and where a
+    contestant does other work.
     """
     use_threads(threads)
     images = [read_encoded(path) for path in find_images([str(folder)])[:limit]]
@@ -51,9 +62,9 @@ def measure_predict(
             run_process(["-c", MAKE_CHECKPOINT, model, f"{temporary}/model", str(SEED)])
         network = load(checkpoint or temporary, model=model)
     size = network.config.image_size
-    contestants = {
-        f"effconv, {engine}": over(images, _ours(make_engine(engine, network, size), network)) for engine in engines
-    }
+    makers = {f"effconv, {engine}": make_engine(engine, network, size) for engine in engines}
+    steps: dict[str, Callable[[bytes], Any]] = {name: _ours(made, network) for name, made in makers.items()}
+    require_ours(steps, network, images)
     left_out: dict[str, str] = {}
     notes: dict[str, str] = {}
     for peer in peers:
@@ -61,11 +72,14 @@ def measure_predict(
             if peer != "effdet":
                 raise EffconvError(f"{peer}: no such peer; there is effdet")
             found = effdet(network, size)
-            notes[EFFDET] = found.note
-            for name, soft in ((EFFDET, False), (EFFDET_SOFT, True)):
-                contestants[name] = over(images, _effdet(found.network, soft))
         except EffconvError as error:
             left_out[peer] = str(error)
+            continue
+        notes[EFFDET] = found.note
+        theirs = {name: _effdet(found.network, soft) for name, soft in ((EFFDET, False), (EFFDET_SOFT, True))}
+        require_peer(theirs, found.network, network, images)
+        steps.update(theirs)
+    contestants = {name: over(images, step) for name, step in steps.items()}
     base = EFFDET if EFFDET in contestants else next(iter(contestants))
     return {
         "what": "encoded image to boxes, one image at a time, contestants taking turns, medians per image",
@@ -79,6 +93,50 @@ def measure_predict(
         "notes": {name: note for name, note in notes.items() if note},
         **measure(contestants, dict.fromkeys(contestants, base), rounds, len(images)),
     }
+
+
+def require_ours(steps: dict[str, Callable[[bytes], Any]], model: EfficientDet, images: list[bytes]) -> None:
+    """Raises EffconvError where a contestant's detections of an image are none that rounding makes of our model's."""
+    preprocess, postprocess = Preprocessor(model.config), per_class(model.config)
+    for encoded in images:
+        image, scale = preprocess(encoded)
+        given, scales = torch.from_numpy(image)[None], torch.tensor([float(scale)])
+
+        def listed(outputs: Lists, scales: Tensor = scales) -> Detections:
+            return _first(postprocess(*outputs, scales))
+
+        with torch.inference_mode():
+            outputs = model(given)
+            ours = listed(outputs)
+            allowed = may_differ(ours, outputs, work_of(model, given)[0].costs, listed)
+        for name, step in steps.items():
+            require_detections(name, _first(step(encoded)), ours, allowed)
+
+
+def require_peer(
+    steps: dict[str, Callable[[bytes], Any]], peer: nn.Module, model: EfficientDet, images: list[bytes]
+) -> None:
+    """Raises EffconvError where a peer's network is not the model, on each image, or gives less than its full list.
+
+    Its lists are not compared with ours: it resizes and suppresses otherwise, which is what is being shown.
+    """
+    size, preprocess = model.config.image_size, Preprocessor(model.config)
+    theirs = tuple(getattr(peer.config, "image_size", ()))
+    for name, step in steps.items():
+        if theirs != tuple(size):
+            raise other_work(name, f"images of {size}", f"found {theirs}")
+        for place, encoded in enumerate(images):
+            given = torch.from_numpy(preprocess(encoded)[0])[None]
+            with torch.inference_mode():
+                outputs = peer(given)
+            require_outputs(name, outputs, work_of(model, given))
+            shape = tuple(step(encoded).shape)
+            if shape[:2] != (1, DETECTIONS):
+                raise other_work(name, f"{DETECTIONS} detections of image {place + 1}", f"found shape {shape}")
+
+
+def _first(found: Any) -> Detections:
+    return [found.boxes[0], found.scores[0], found.classes[0]]
 
 
 def _ours(network: nn.Module, model: EfficientDet) -> Callable[[bytes], object]:

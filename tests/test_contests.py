@@ -15,7 +15,7 @@ from click.testing import CliRunner
 from effconv.cli import main
 from effconv.effdet_torch.nms import PerClass
 from effconv.effdet_torch.suppression import Hard
-from effconv.parity import coco_benchmark, contest, evaluation_benchmark
+from effconv.parity import coco_benchmark, contest, equal_work, evaluation_benchmark
 from effconv.parity.nms_benchmark import hard_in_step, made_up_candidates
 from small_images import write_pictures
 
@@ -125,9 +125,9 @@ def test_agreement_counts_what_both_found() -> None:
     boxes = np.array([[0, 0, 9, 9], [5, 5, 8, 8], [1, 1, 2, 2]], np.float32)
     ours = boxes, np.ones(3), np.array([1, 2, 3])
     theirs = boxes[[1, 0, 2]] + np.float32(0.05), np.ones(3), np.array([2.0, 1.0, 4.0])
-    assert evaluation_benchmark.agreeing(ours, theirs) == pytest.approx(2 / 3)
+    assert equal_work.agreeing(ours, theirs) == pytest.approx(2 / 3)
     far = boxes + np.float32([0, 0, 0, 1]), np.ones(3), np.array([1, 2, 3])
-    assert evaluation_benchmark.agreeing(ours, far) == 0
+    assert equal_work.agreeing(ours, far) == 0
 
 
 def test_bench_coco(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

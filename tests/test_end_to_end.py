@@ -212,7 +212,7 @@ def test_an_order_that_rounding_decides_is_explained_by_trial(
     assert record["lists"] == {"identical": 0, "explained": 1, "unexplained": 0}
     assert record["not_identical"][0]["image"] == "drawn"
     # If its own list does not change, nothing is explained.
-    monkeypatch.setattr(moved_outputs, "_moved", lambda official, expected: [official] * 8)
+    monkeypatch.setattr(moved_outputs, "moved", lambda official, expected: [official] * 8)
     result = compare_image(drawn(0, (200, 300)), "drawn", sides, pipeline)
     assert (result.holds, result.lists) == (False, "unexplained")
 

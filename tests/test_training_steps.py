@@ -12,8 +12,10 @@ import torch
 from torch import Tensor
 
 from effconv.convert.rules import Rule, rules
+from effconv.effdet_torch import loss, optimizer
 from effconv.effdet_torch.anchors import official_anchors
 from effconv.effdet_torch.model import EfficientDet
+from effconv.effdet_torch.moving_average import MovingAverage
 from effconv.effdet_torch.targets import Targets, batch_targets, label_anchors
 from effconv.effdet_torch.training import Training, TrainingSettings
 from effconv.errors import EffconvError
@@ -37,6 +39,10 @@ SIZE, IMAGES, STEPS = (64, 64), 4, 10
 CONFIG = dataclasses.replace(config_of(SWISH), image_size=SIZE)
 # Rising, as in the warm-up: with a constant rate two forms of momentum could not be told apart.
 SETTINGS = OfficialSettings(learning_rates=np.linspace(0.0004, 0.004, STEPS).tolist())
+
+# Two sound float32 runs of the same steps part by chance: PyTorch's comes to 0.9 to 3.5 times TensorFlow's own loss, by
+# field, and this is twice that. It refuses gradients or a class loss of eleven bits, and averages of eight.
+FLOAT32_FACTOR = 7.0
 
 pytestmark = pytest.mark.tf
 
@@ -139,14 +145,86 @@ def official() -> Callable[[str], OfficialTraining]:
     return run
 
 
-@pytest.mark.parametrize(("precision", "limit"), [("float64", FLOAT64_LIMIT), ("float32", 1e-4)])
-def test_ten_steps_beside_pytorch(precision: str, limit: float, official: Callable[[str], OfficialTraining]) -> None:
-    """In float64 the algorithms are the same; in float32 both round, and what they round grows with every step."""
+def pytorch_training(precision: str) -> OfficialTraining:
     model = load_tiny(SWISH)
     model.config = CONFIG
-    found = gaps(torch_training(model, batches(), SETTINGS, getattr(torch, precision)), official(precision))
-    print(precision, found)
-    assert max(found) < limit
+    return torch_training(model, batches(), SETTINGS, getattr(torch, precision))
+
+
+def float32_limits(official: Callable[[str], OfficialTraining]) -> Gaps:
+    """Of each field, a multiple of what TensorFlow's own float32 loses beside its float64 in the same steps."""
+    return Gaps(*(FLOAT32_FACTOR * gap + FLOAT64_LIMIT for gap in gaps(official("float32"), official("float64"))))
+
+
+def test_ten_steps_beside_pytorch_in_float64(official: Callable[[str], OfficialTraining]) -> None:
+    """The algorithms are the same: only the order of summation differs."""
+    found = gaps(pytorch_training("float64"), official("float64"))
+    print(found)
+    assert max(found) < FLOAT64_LIMIT
+
+
+def test_ten_steps_beside_pytorch_in_float32(official: Callable[[str], OfficialTraining]) -> None:
+    """Beside TensorFlow's float64, within a few times what its own float32 loses; both lose more with every step."""
+    found, limits = gaps(pytorch_training("float32"), official("float64")), float32_limits(official)
+    print(found, limits)
+    assert all(gap <= limit for gap, limit in zip(found, limits, strict=True))
+
+
+def rounded_loss(dtype: torch.dtype) -> Callable[[pytest.MonkeyPatch], None]:
+    def plant(monkeypatch: pytest.MonkeyPatch) -> None:
+        official = loss.focal
+
+        def focal(*given: Any) -> Any:
+            return tuple(each.to(dtype).to(each.dtype) for each in official(*given))
+
+        monkeypatch.setattr(loss, "focal", focal)
+
+    return plant
+
+
+def rounded_gradients(dtype: torch.dtype) -> Callable[[pytest.MonkeyPatch], None]:
+    def plant(monkeypatch: pytest.MonkeyPatch) -> None:
+        official = optimizer.clip_
+
+        def clip(gradients: list[Tensor], limit: float) -> Any:
+            for each in gradients:
+                each.copy_(each.to(dtype))
+            return official(gradients, limit)
+
+        monkeypatch.setattr(optimizer, "clip_", clip)
+
+    return plant
+
+
+def rounded_averages(monkeypatch: pytest.MonkeyPatch) -> None:
+    official = MovingAverage.update
+
+    def update(self: MovingAverage, model: Any) -> None:
+        official(self, model)
+        for each in self.values.values():
+            each.copy_(each.bfloat16())
+
+    monkeypatch.setattr(MovingAverage, "update", update)
+
+
+FLOAT32_FAULTS: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
+    "the class loss and its gradient in bfloat16": rounded_loss(torch.bfloat16),
+    "the class loss and its gradient in float16": rounded_loss(torch.float16),
+    "gradients in bfloat16": rounded_gradients(torch.bfloat16),
+    "gradients in float16": rounded_gradients(torch.float16),
+    "averages in bfloat16": rounded_averages,
+}
+
+
+@pytest.mark.parametrize("fault", FLOAT32_FAULTS)
+def test_a_fault_of_float32_alone_is_refused(
+    fault: str, official: Callable[[str], OfficialTraining], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limits = float32_limits(official)
+    FLOAT32_FAULTS[fault](monkeypatch)
+    found = gaps(pytorch_training("float32"), official("float64"))
+    print(fault, found, limits)
+    assert any(gap > limit for gap, limit in zip(found, limits, strict=True))
 
 
 def biased_variance(network: TrainedNetwork, name: str, x: Any, official: Any = TrainedNetwork._norm) -> Any:
