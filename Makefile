@@ -34,7 +34,8 @@ check: $(VENV)/installed-for-tests
 types: $(VENV)/installed-for-tests
 	@mkdir -p $(VENV)/source && ln -sfn "$(CURDIR)" $(VENV)/source/effconv
 	cd $(VENV)/source && MYPYPATH=. ../bin/mypy --config-file effconv/setup.cfg --cache-dir ../mypy_cache \
-	  -p effconv.convert -p effconv.effdet_torch -p effconv.parity -p effconv.cli -m effconv.loading -m effconv.progress
+	  -p effconv.convert -p effconv.effdet_torch -p effconv.parity -p effconv.commands \
+	  -m effconv.cli -m effconv.loading -m effconv.progress
 
 bench: $(VENV)/installed-for-tests
 	$(BIN)/effconv bench convert --model d0 --record results/measured/convert-d0.json

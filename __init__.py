@@ -10,8 +10,8 @@ __version__ = "0.1.0"
 __all__ = ["EffconvError", "__version__", "fast", "load", "preprocess"]
 
 if TYPE_CHECKING:
-    from .effdet_torch.fast import fast
-    from .effdet_torch.preprocess import preprocess
+    from .effdet_torch.engines.fast import fast
+    from .effdet_torch.preprocessing.preprocess import preprocess
     from .errors import EffconvError
     from .loading import load
 
@@ -22,11 +22,11 @@ def __getattr__(name: str) -> Any:
 
         return load
     if name == "fast":
-        from .effdet_torch.fast import fast
+        from .effdet_torch.engines.fast import fast
 
         return fast
     if name == "preprocess":
-        from .effdet_torch.preprocess import preprocess
+        from .effdet_torch.preprocessing.preprocess import preprocess
 
         return preprocess
     if name == "EffconvError":

@@ -66,7 +66,7 @@ def read_state(
     if path.suffix == ".safetensors":
         state, stored = read_weights(path)
     elif path.suffix in PICKLE_ENDINGS:
-        from .effdet_torch.weights import read_pickle
+        from .effdet_torch.pickled import read_pickle
 
         state = read_pickle(path)
     else:

@@ -7,7 +7,7 @@ import numpy as np
 
 from ..effdet_torch.config import OFFICIAL_NAMES, VARIANTS, Config
 from ..errors import CheckpointError
-from .bundle import RELEASE_BYTES
+from .formats.bundle import RELEASE_BYTES
 from .layout import Array
 from .plausibility import Averages, examine
 from .rules import OBJECT_SUFFIX, Rule, rules

@@ -13,8 +13,8 @@ from .. import __version__
 from ..effdet_torch.config import Config, config_from_dict, config_to_dict
 from ..errors import CheckpointError
 from .apply import EMA_SUFFIX, Plan, apply, apply_inverse, plan, require_finite
-from .bundle import shard_suffix, write_bundle
 from .fingerprints import identify
+from .formats.bundle import shard_suffix, write_bundle
 from .layout import Array
 from .output import OutputError, replacing
 from .plausibility import AveragesWarning

@@ -42,7 +42,7 @@ class Identification(NamedTuple):
 @cache
 def known_checkpoints() -> tuple[Released, ...]:
     """All checkpoints that `results/fingerprints/` describes."""
-    folder = resources.files(__package__.rpartition(".")[0]) / "results" / "fingerprints"
+    folder = resources.files(__package__.partition(".")[0]) / "results" / "fingerprints"
     files = sorted((file for file in folder.iterdir() if file.name.endswith(".json")), key=lambda file: file.name)
     return tuple(_released(json.loads(file.read_text(encoding="utf-8"))) for file in files)
 

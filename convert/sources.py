@@ -13,10 +13,10 @@ from typing import NamedTuple
 import numpy as np
 
 from ..errors import CheckpointError
-from .archive import MAX_INDEX, Archive
-from .bundle import Buffer, Bundle
+from .formats.archive import MAX_INDEX, Archive
+from .formats.bundle import Buffer, Bundle
+from .formats.table import masked_crc32c
 from .layout import Array
-from .table import masked_crc32c
 
 OBJECT_GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"
 HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
@@ -212,7 +212,7 @@ def _from_bundle(path: Path, bundle: Bundle) -> Checkpoint:
 
 
 def _open_h5(path: Path) -> Checkpoint:
-    from .hdf5 import WeightsFile  # here, because most checkpoints do without h5py, which is slow to import
+    from .formats.hdf5 import WeightsFile  # here, because most checkpoints do without h5py, which is slow to import
 
     file = WeightsFile(path)
     variables = {

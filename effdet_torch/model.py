@@ -16,9 +16,9 @@ from .heads import Head
 from .initialisation import initialise
 
 if TYPE_CHECKING:
-    from .postprocess import Postprocessor
+    from .postprocessing.postprocess import Postprocessor
     from .predict import Prediction, Source
-    from .preprocess import Preprocessor
+    from .preprocessing.preprocess import Preprocessor
 
 
 class EfficientDet(nn.Module):

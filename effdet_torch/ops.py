@@ -60,7 +60,7 @@ def resize_nearest(x: Tensor, size: tuple[int, int]) -> Tensor:
     """`tf.compat.v1.image.resize_nearest_neighbor` (no half-pixel centres): source = floor(index * input / output).
 
     The index is computed exactly, in integers; TensorFlow multiplies by a float32 scale, which gives the same index for
-    every pair of feature sizes an EfficientDet has (`tests/test_ops.py` checks all sizes up to 512).
+    every pair of feature sizes an EfficientDet has (`tests/effdet_torch/test_ops.py` checks all sizes up to 512).
     """
     rows, columns = (
         torch.arange(out, device=x.device) * given // out for out, given in zip(size, x.shape[2:], strict=True)

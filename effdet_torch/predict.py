@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch import Tensor
 
-from .decode import read_encoded
-from .detections import Detections, found
-from .postprocess import Postprocessor, per_class
-from .preprocess import Preprocessor
+from .postprocessing.detections import Detections, found
+from .postprocessing.postprocess import Postprocessor, per_class
+from .preprocessing.decode import read_encoded
+from .preprocessing.preprocess import Preprocessor
 
 if TYPE_CHECKING:
-    from .engines import Network
+    from .engines.engines import Network
 
 Source = bytes | str | os.PathLike[str]  # an encoded image, or the path of one
 

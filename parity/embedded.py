@@ -7,16 +7,17 @@ trains it anew; `tools/record_shapes.py` records.
 
 import hashlib
 from collections.abc import Callable
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from ..effdet_torch.config import Config, get_config
-from ..effdet_torch.decode import decode, read_encoded
+from ..effdet_torch.preprocessing.decode import decode, read_encoded
 from ..errors import EffconvError
-from .dataset import Dataset
-from .shapes_dataset import write_shapes
+from .datasets.dataset import Dataset
+from .datasets.shapes_dataset import write_shapes
 
-PACKAGE = Path(__file__).resolve().parent.parent
+PACKAGE = Path(str(resources.files(__package__.partition(".")[0]))).resolve()
 FOLDER = PACKAGE / "examples" / "shapes"
 CONFIG = FOLDER / "config.json"
 TRACE = FOLDER / "trace.npz"  # every layer, on one picture

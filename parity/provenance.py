@@ -3,7 +3,7 @@
 import os
 import platform
 import subprocess
-from importlib import metadata
+from importlib import metadata, resources
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +46,7 @@ def _processor() -> str | None:
 
 def _git_commit() -> str | None:
     """The commit measured; "-dirty" is added when code or versions differ from it. None outside a checkout."""
-    folder = Path(__file__).resolve().parent.parent
+    folder = Path(str(resources.files(__package__.partition(".")[0]))).resolve()
 
     def git(*arguments: str) -> str:
         command = ["git", "-C", str(folder), *arguments]

@@ -59,7 +59,7 @@ def full_size(shared: Path, tmp_path_factory: pytest.TempPathFactory):
 
     Written by our own writer, which test_bundle.py shows to write the bytes TensorFlow would.
     """
-    from effconv.convert.bundle import write_bundle
+    from effconv.convert.formats.bundle import write_bundle
 
     built: dict[str, Path] = {}
 

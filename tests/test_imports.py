@@ -16,10 +16,15 @@ FORBIDDEN = {
         "tensorflow",
         "rich",
     ),
-    "import effconv.parity.compare, effconv.parity.demo, effconv.parity.report": ("tensorflow",),
-    "import effconv.parity.reference, effconv.parity.reference_training": ("tensorflow", "torch"),
-    "import effconv.parity.layerwise, effconv.parity.graph, effconv.parity.page": ("tensorflow", "plotly"),
-    "import effconv.parity.benchmark": ("torch", "tensorflow", "numpy"),
+    "import effconv.parity.comparison.compare, effconv.parity.verification.demo, effconv.parity.comparison.report": (
+        "tensorflow",
+    ),
+    "import effconv.parity.reference.network, effconv.parity.reference.training": ("tensorflow", "torch"),
+    "import effconv.parity.comparison.layerwise, effconv.parity.traces.graph, effconv.parity.comparison.page": (
+        "tensorflow",
+        "plotly",
+    ),
+    "import effconv.parity.benchmarks.conversion": ("torch", "tensorflow", "numpy"),
     "import effconv; effconv.load": ("torch", "tensorflow"),
     "import effconv; effconv.preprocess": ("torch", "tensorflow", "PIL", "simplejpeg"),
     "from effconv.cli import main; main(['--help'], standalone_mode=False)": (
@@ -46,22 +51,37 @@ def test_fresh_interpreter_does_not_import(code: str, repository: Path, tmp_path
     assert (done.returncode, done.stdout.strip().splitlines()[-1:]) == (0, ["[]"]), done.stderr
 
 
-RANKS = {"effdet_torch": 0, "convert": 1, "loading": 2, "parity": 3, "cli": 4}
+RANKS = {"effdet_torch": 0, "convert": 1, "loading": 2, "parity": 3, "commands": 4, "cli": 5}
 
 
 def imported_parts(path: Path, repository: Path) -> set[str]:
     """The parts of effconv a file imports, by resolving its relative imports."""
     found = set()
-    depth = len(path.relative_to(repository).parts)  # 1 for root files, 2 inside a subpackage
+    folder = path.relative_to(repository).parts[:-1]
     for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.ImportFrom) and node.level == depth:
-            found |= {node.module.split(".")[0]} if node.module else {alias.name for alias in node.names}
+        if isinstance(node, ast.ImportFrom) and node.level:
+            base = (*folder[: len(folder) - node.level + 1], *(node.module.split(".") if node.module else ()))
+            found |= {base[0]} if base else {alias.name for alias in node.names}
     return found & set(RANKS)
 
 
+def test_imports_are_resolved_at_any_depth(tmp_path: Path) -> None:
+    file = tmp_path / "parity" / "traces" / "a.py"
+    file.parent.mkdir(parents=True)
+    for line, part in (
+        ("from . import x", "parity"),
+        ("from .x import y", "parity"),
+        ("from ..traces.x import y", "parity"),
+        ("from ...commands.x import y", "commands"),
+        ("from ... import cli", "cli"),
+    ):
+        file.write_text(line)
+        assert imported_parts(file, tmp_path) == {part}, line
+
+
 def test_imports_go_one_way(repository: Path) -> None:
-    files = [*repository.glob("*.py"), *(file for part in RANKS for file in (repository / part).glob("*.py"))]
-    assert len(files) > 20
+    files = [*repository.glob("*.py"), *(file for part in RANKS for file in (repository / part).rglob("*.py"))]
+    assert len(files) > 150
     for file in files:
         part = file.relative_to(repository).parts[0].removesuffix(".py")
         if part in RANKS:
@@ -71,14 +91,14 @@ def test_imports_go_one_way(repository: Path) -> None:
 
 def test_the_reference_shares_no_code_with_the_model(repository: Path) -> None:
     own = {"effdet_torch.config", "errors"}  # hyper-parameters, and how errors are raised
-    for name, allowed in (("reference", own), ("reference_training", own | {"reference"})):
-        source = ast.parse((repository / "parity" / f"{name}.py").read_text())
+    for name, allowed in (("network", own), ("training", own | {"network"})):
+        source = ast.parse((repository / "parity" / "reference" / f"{name}.py").read_text())
         relative = {node.module for node in ast.walk(source) if isinstance(node, ast.ImportFrom) and node.level}
         assert relative == allowed
 
 
 def test_tensorflow_is_imported_in_one_file(repository: Path) -> None:
-    files = [*repository.glob("*.py"), *(file for part in RANKS for file in (repository / part).glob("*.py"))]
+    files = [*repository.glob("*.py"), *(file for part in RANKS for file in (repository / part).rglob("*.py"))]
     importing = {
         str(file.relative_to(repository))
         for file in files
@@ -86,4 +106,4 @@ def test_tensorflow_is_imported_in_one_file(repository: Path) -> None:
         if (isinstance(node, ast.Import) and any(alias.name.split(".")[0] == "tensorflow" for alias in node.names))
         or (isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "tensorflow")
     }
-    assert importing == {"parity/reference.py"}
+    assert importing == {"parity/reference/network.py"}

@@ -33,9 +33,12 @@ def wheel(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.slow
 def test_wheel_holds_every_module_and_data_file_and_no_tests(wheel: Path, repository: Path) -> None:
     names = set(zipfile.ZipFile(wheel).namelist())
-    for part in ("", "convert/", "effdet_torch/", "parity/"):
-        for module in (repository / part).glob("*.py"):
-            assert f"effconv/{part}{module.name}" in names
+    parts = ("commands", "convert", "effdet_torch", "parity")
+    modules = [*repository.glob("*.py"), *(file for part in parts for file in (repository / part).rglob("*.py"))]
+    assets = [*(repository / "parity" / "rendering" / "assets").iterdir()]
+    assert len(assets) > 3
+    for file in (*modules, *assets):
+        assert f"effconv/{file.relative_to(repository)}" in names
     for data in [*(repository / "results").glob("*/*.json"), *(repository / "examples" / "shapes").iterdir()]:
         assert f"effconv/{data.relative_to(repository)}" in names
     assert not [name for name in names if name.startswith("effconv/tests/") and name.endswith(".py")]

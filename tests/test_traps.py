@@ -9,9 +9,9 @@ from torch import Tensor
 from effconv.effdet_torch.architecture import cell_nodes
 from effconv.effdet_torch.config import get_config
 from effconv.effdet_torch.model import EfficientDet
-from effconv.parity.ablation import CHANGES, changed
-from effconv.parity.golden import Golden
-from effconv.parity.rows import first_failure
+from effconv.parity.comparison.rows import first_failure
+from effconv.parity.mistakes.network import CHANGES, changed
+from effconv.parity.traces.golden import Golden
 from tiny_models import compare_with_golden, load_tiny
 
 GOLDEN = Path(__file__).parent / "golden"

@@ -12,10 +12,10 @@ from typing import Any
 
 from subjects import MEASURED, subjects
 
-from effconv.parity.end_to_end_job import compare_end_to_end
-from effconv.parity.layerwise import Choice
+from effconv.parity.comparison.end_to_end_job import compare_end_to_end
+from effconv.parity.comparison.layerwise import Choice
+from effconv.parity.comparison.report import write_record
 from effconv.parity.provenance import provenance
-from effconv.parity.report import write_record
 
 MODELS = ("efficientdet-d0", "efficientdet-lite0")
 

@@ -1,4 +1,4 @@
-"""Plant every fault of tests/faults.py, one at a time, and record whether it is found, where, and how it is explained.
+"""Plant every fault of tests/helpers/faults.py, and record whether it is found, where, and how it is explained.
 
     python tools/record_faults.py
 
@@ -18,17 +18,17 @@ from subjects import GOLDEN, MEASURED, REPOSITORY
 from effconv.effdet_torch.config import get_config
 from effconv.effdet_torch.model import EfficientDet
 from effconv.loading import load
-from effconv.parity.compare import compare, compare_in_turn, precisions
+from effconv.parity.comparison.compare import compare, compare_in_turn, precisions
+from effconv.parity.comparison.explain import explain
+from effconv.parity.comparison.report import write_record
+from effconv.parity.comparison.rows import first_failure
 from effconv.parity.copying import copied
-from effconv.parity.explain import explain
-from effconv.parity.images import noise
-from effconv.parity.official import OfficialTrace, official_variables
 from effconv.parity.provenance import provenance
-from effconv.parity.recording import RecordedTrace, record
-from effconv.parity.report import write_record
-from effconv.parity.rows import first_failure
+from effconv.parity.traces.images import noise
+from effconv.parity.traces.official import OfficialTrace, official_variables
+from effconv.parity.traces.recording import RecordedTrace, record
 
-sys.path.insert(0, str(REPOSITORY / "tests"))
+sys.path.insert(0, str(REPOSITORY / "tests" / "helpers"))
 from faults import IMAGE_SIZES, Fault, faults
 
 MODELS = ("tiny-swish", "tiny-sum8")

@@ -2,10 +2,10 @@
 
     python tools/record_float32.py ../shared
 
-Layer by layer of every measured model, how much of its bound each side uses; every fault of tests/single_precision.py,
-in our network and, as far as an output shows it, in the reference; the smallest error of one layer that is found; and
-clean runs in which nothing may be found. Writes results/measured/float32.json; exits with status 1 when a fault is
-missed or misplaced, or a clean run fails. Takes about ten minutes.
+Layer by layer of every measured model, how much of its bound each side uses; every fault of
+tests/helpers/single_precision.py, in our network and, as far as an output shows it, in the reference; the smallest
+error of one layer that is found; and clean runs in which nothing may be found. Writes results/measured/float32.json;
+exits with status 1 when a fault is missed or misplaced, or a clean run fails. Takes about ten minutes.
 """
 
 import re
@@ -22,18 +22,18 @@ from effconv.convert.layers import layers
 from effconv.effdet_torch.config import get_config
 from effconv.effdet_torch.model import EfficientDet
 from effconv.loading import load
-from effconv.parity.compare import compare, compare_in_turn, precisions
+from effconv.parity.comparison.compare import compare, compare_in_turn, precisions
+from effconv.parity.comparison.report import write_record
+from effconv.parity.comparison.rows import Row, first_failure
+from effconv.parity.comparison.soundness import sound_layers
 from effconv.parity.copying import copied
-from effconv.parity.images import noise, photograph
-from effconv.parity.official import OfficialTrace, official_variables
 from effconv.parity.provenance import provenance
-from effconv.parity.recording import RecordedTrace, record
-from effconv.parity.report import write_record
-from effconv.parity.rows import Row, first_failure
-from effconv.parity.soundness import sound_layers
-from effconv.parity.trace import Activation, Kind
+from effconv.parity.traces.images import noise, photograph
+from effconv.parity.traces.official import OfficialTrace, official_variables
+from effconv.parity.traces.recording import RecordedTrace, record
+from effconv.parity.traces.trace import Activation, Kind
 
-sys.path.insert(0, str(REPOSITORY / "tests"))
+sys.path.insert(0, str(REPOSITORY / "tests" / "helpers"))
 from single_precision import FLUSHED, LAYERS, PRECISIONS, float32_faults, flushes, in_float32
 
 from faults import IMAGE_SIZES

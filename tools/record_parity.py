@@ -18,14 +18,14 @@ import torch
 from subjects import MEASURED, Subject, subjects
 
 from effconv.loading import load
-from effconv.parity.compare import compare, compare_traces
-from effconv.parity.golden import Golden, GoldenTrace
-from effconv.parity.images import noise
-from effconv.parity.official import OfficialTrace, official_variables
+from effconv.parity.comparison.compare import compare, compare_traces
+from effconv.parity.comparison.report import write_record
+from effconv.parity.comparison.rows import Row
 from effconv.parity.provenance import provenance
-from effconv.parity.report import write_record
-from effconv.parity.rows import Row
-from effconv.parity.trace import Kind
+from effconv.parity.traces.golden import Golden, GoldenTrace
+from effconv.parity.traces.images import noise
+from effconv.parity.traces.official import OfficialTrace, official_variables
+from effconv.parity.traces.trace import Kind
 
 SEED = 0
 # Stages of the network by our layers' names: what kind of operation a layer is, and how far along it lies.

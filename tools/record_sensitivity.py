@@ -16,15 +16,15 @@ from subjects import MEASURED, Subject, subjects
 
 from effconv.effdet_torch.model import EfficientDet
 from effconv.loading import load
+from effconv.parity.comparison.explain import first_difference
+from effconv.parity.comparison.report import write_record
 from effconv.parity.copying import copied
-from effconv.parity.explain import first_difference
-from effconv.parity.golden import Golden, GoldenTrace
-from effconv.parity.images import noise
-from effconv.parity.official import OfficialTrace, official_variables
 from effconv.parity.provenance import provenance
-from effconv.parity.recording import RecordedTrace, record
-from effconv.parity.report import write_record
-from effconv.parity.trace import Trace
+from effconv.parity.traces.golden import Golden, GoldenTrace
+from effconv.parity.traces.images import noise
+from effconv.parity.traces.official import OfficialTrace, official_variables
+from effconv.parity.traces.recording import RecordedTrace, record
+from effconv.parity.traces.trace import Trace
 
 SEED = 0
 # From one unit in the last place of a float32 weight upwards, two steps a decade.

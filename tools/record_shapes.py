@@ -15,14 +15,14 @@ import numpy as np
 
 from effconv.convert.output import replacing
 from effconv.effdet_torch.config import get_config
-from effconv.parity.dataset import read_dataset
+from effconv.parity.comparison.report import write_record
+from effconv.parity.datasets.dataset import read_dataset
 from effconv.parity.embedded import CONFIG, DETECTIONS, FOLDER, SCORES, TRACE, pixel_digest, write_held_out
-from effconv.parity.evaluation import Evaluation, evaluate_model
-from effconv.parity.official import official_variables
-from effconv.parity.official_evaluation import official_rows, official_scores
+from effconv.parity.evaluation.evaluate import Evaluation, evaluate_model
+from effconv.parity.evaluation.official import official_rows, official_scores
+from effconv.parity.evaluation.records import VERDICT_LIMIT
 from effconv.parity.provenance import provenance
-from effconv.parity.records import VERDICT_LIMIT
-from effconv.parity.report import write_record
+from effconv.parity.traces.official import official_variables
 
 RECORDED = 20  # pictures whose detections are kept
 TRACED = (40, 48)  # of the picture whose layers are kept: few megabytes, and odd sizes on the way

@@ -18,13 +18,20 @@ from typing import Any
 from plants import PLANTS
 from subjects import MEASURED, REPOSITORY
 
+from effconv.parity.comparison.report import write_record
 from effconv.parity.provenance import provenance
-from effconv.parity.report import write_record
+
+
+def test_file(name: str) -> str:
+    """Where the file of tests of that name lies, from the root of the checkout."""
+    (found,) = (REPOSITORY / "tests").rglob(f"test_{name}.py")
+    return found.relative_to(REPOSITORY).as_posix()
 
 
 def main() -> None:
     """Write the record; exit with status 1 when a wrong result is not refused."""
-    nodes = list(dict.fromkeys(f"tests/test_{file}.py::{test}" for _, _, file, test in PLANTS))
+    paths = {file: test_file(file) for _, _, file, _ in PLANTS}
+    nodes = list(dict.fromkeys(f"{paths[file]}::{test}" for _, _, file, test in PLANTS))
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report.xml"
         command = [
@@ -54,7 +61,7 @@ def main() -> None:
             {
                 "verdict": verdict,
                 "wrong_result": wrong,
-                "test": f"tests/test_{file}.py::{test}",
+                "test": f"{paths[file]}::{test}",
                 "planted": len(found),
                 "refused": refused - skipped,
             }

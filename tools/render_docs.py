@@ -13,13 +13,11 @@ import click
 from click.testing import CliRunner
 
 from effconv.cli import main
-from effconv.parity.ablation_benchmark import ablation_cost
-from effconv.parity.ablation_chart import ablation_chart
-from effconv.parity.ablation_table import ablation_table, coverage_table
-from effconv.parity.comparison_benchmark import comparison_cost
-from effconv.parity.evaluation_tables import detector_table, end_to_end_table
-from effconv.parity.proof_tables import bounds_table, float32_summary, smallest_table, verdicts_table
-from effconv.parity.tables import (
+from effconv.parity.ablation.chart import ablation_chart
+from effconv.parity.ablation.table import ablation_table, coverage_table
+from effconv.parity.benchmarks.ablation import ablation_cost
+from effconv.parity.benchmarks.layerwise import comparison_cost
+from effconv.parity.benchmarks.tables import (
     budget_table,
     contest_text,
     conversion_table,
@@ -31,7 +29,9 @@ from effconv.parity.tables import (
     parity_table,
     sensitivity_table,
 )
-from effconv.parity.training_benchmark import training_table
+from effconv.parity.benchmarks.training import training_table
+from effconv.parity.comparison.proof_tables import bounds_table, float32_summary, smallest_table, verdicts_table
+from effconv.parity.comparison.tables import detector_table, end_to_end_table
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 MEASURED = REPOSITORY / "results" / "measured"

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from effconv.convert.bundle import write_bundle
+from effconv.convert.formats.bundle import write_bundle
 from effconv.effdet_torch.config import Config, get_config
 
 REPOSITORY = Path(__file__).resolve().parent.parent

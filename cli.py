@@ -1,0 +1,55 @@
+"""The `effconv` command: each subcommand parses, calls one function, prints, and sets the exit status.
+
+Exit status: 0 done, 1 a verification failed, 2 the input is bad. Heavy imports happen inside the commands, so that
+`--help` answers at once and converting imports neither torch nor TensorFlow.
+"""
+
+import click
+
+from . import __version__
+from .commands.ablate import ablate_command
+from .commands.bench import bench
+from .commands.bench_networks import COMMANDS
+from .commands.convert import download_command, identify_command, inspect, models, tf2torch, torch2tf
+from .commands.evaluate import eval_command, results_command
+from .commands.export import export
+from .commands.options import CommandLine
+from .commands.parity import demo, parity, trace_command
+from .commands.predict import predict_command
+from .commands.shapes import shapes_command
+from .commands.train import train_command
+from .commands.verify import verify_command
+
+
+@click.group(cls=CommandLine, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, "-V", "--version", prog_name="effconv")
+def main() -> None:
+    """Official TensorFlow EfficientDet weights in PyTorch, with proof that nothing changed on the way."""
+
+
+for command in (
+    tf2torch,
+    torch2tf,
+    inspect,
+    identify_command,
+    models,
+    download_command,
+    demo,
+    parity,
+    trace_command,
+    eval_command,
+    results_command,
+    shapes_command,
+    ablate_command,
+    verify_command,
+    predict_command,
+    export,
+    train_command,
+    bench,
+):
+    main.add_command(command)
+for command in COMMANDS:
+    bench.add_command(command)
+
+if __name__ == "__main__":
+    main()

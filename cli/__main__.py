@@ -1,5 +1,0 @@
-"""`python -m effconv.cli`."""
-
-from . import main
-
-main()

@@ -1,0 +1,169 @@
+"""`effconv ablate`: what each detail of a port costs."""
+
+import shlex
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from .options import PATH, json_option, model_option, print_json
+
+if TYPE_CHECKING:
+    from ..parity.ablation.registry import Ablation
+    from ..parity.ablation.run import Study
+
+
+class AblateCommand(click.Command):
+    """Has a flag for every ablation, which are known when the command runs: listing them imports torch."""
+
+    def parse_args(self, context: click.Context, args: list[str]) -> list[str]:
+        """Take `--NAME` of ablations out of the arguments before the others are parsed."""
+        own = {option for parameter in self.params for option in (*parameter.opts, *parameter.secondary_opts)}
+        flags = [word for word in args if word.startswith("--") and word.split("=")[0] not in own and word != "--help"]
+        context.meta["ablations"] = [flag.removeprefix("--") for flag in flags]
+        return super().parse_args(context, [word for word in args if word not in flags])
+
+
+@click.command("ablate", cls=AblateCommand, options_metavar="[OPTIONS] [--NAME]...")
+@click.option("--list", "listing", is_flag=True, help="List every NAME: what it changes, and at which stage.")
+@click.option("--all", "everything", is_flag=True, help="Every one, each by itself.")
+@click.option("--combine", is_flag=True, help="The named ones together, besides each by itself.")
+@click.option("--waterfall", is_flag=True, help="Split the gap between none and all of the named ones over them.")
+@model_option(required=False)
+@click.option("--ckpt", type=PATH, help="Checkpoint or converted weights; default: the embedded detector.")
+@click.option("--coco", type=PATH, help="Dataset folder; default: the embedded detector's held-out pictures.")
+@click.option(
+    "--min-score", type=click.FloatRange(0, 1), multiple=True, help="Ablate: drop detections up to this score."
+)
+@click.option("--anchors", multiple=True, help="Ablate: official, legacy, or a JSON file of anchors.")
+@click.option("--split", help="Default: val2017, or the only one there is.")
+@click.option("--limit", type=click.IntRange(min=2), help="Only the first N images.")
+@click.option("--batch", type=click.IntRange(min=1), default=16, show_default=True, help="Images at a time.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the resampling.")
+@click.option("--resamples", type=click.IntRange(min=1), default=1000, show_default=True, help="Of the intervals.")
+@click.option("--cache", type=PATH, help="Keep inputs and raw outputs in this folder for the next run.")
+@click.option("--device", default="cpu", show_default=True, help="cpu, cuda, ...: where the network runs.")
+@click.option("--report", type=PATH, help="Write a page (.html) with a chart here.")
+@click.option("--record", type=PATH, help="Write the record (JSON) here too; finished rows are kept beside it.")
+@click.option("--resume", is_flag=True, help="Go on with a run that was cut off; needs --record.")
+@json_option
+@click.pass_context
+def ablate_command(
+    context: click.Context,
+    /,
+    listing: bool,
+    everything: bool,
+    combine: bool,
+    waterfall: bool,
+    as_json: bool,
+    **chosen: Any,
+) -> None:
+    """What each detail of a port costs in AP: one change at a time beside one baseline, with 95 % intervals.
+
+    `effconv ablate --no-same-maxpool` answers for one; `--list` names all. Intervals are of a paired bootstrap over
+    images. A change is better or worse when its interval excludes 0 and hardly any way of swapping its detections with
+    the baseline's, image by image, makes as large a difference; which fewer than 6 images cannot show.
+    """
+    from ..parity.ablation.finished_rows import FinishedRows
+    from ..parity.ablation.page import write_ablation_page
+    from ..parity.ablation.registry import ABLATIONS
+    from ..parity.ablation.waterfall import waterfall_lines
+    from ..parity.comparison.report import write_record
+
+    if listing:
+        for each in ABLATIONS.values():
+            click.echo(f"--{each.name:24} {each.stage:8} {each.summary}")
+        return
+    named = _named(context.meta["ablations"], chosen, everything)
+    with tempfile.TemporaryDirectory() as temporary:
+        study = _study(chosen, Path(temporary))
+        record = _split(study, named) if waterfall else _run(study, named, everything, combine, as_json)
+    if record is None:
+        return  # one of several processes, of which the first reports
+    if waterfall and not as_json:
+        click.echo("\n".join(waterfall_lines(record)))
+    if not waterfall and chosen["report"]:
+        write_ablation_page(record, chosen["report"])
+    if chosen["record"]:
+        write_record(record, chosen["record"])
+        FinishedRows(chosen["record"], {}).remove()
+    if as_json:
+        print_json(record)
+
+
+def _named(names: Sequence[str], chosen: dict[str, Any], everything: bool) -> "list[Ablation]":
+    """The ablations asked for, in the order of the command line but those with a value last."""
+    from ..errors import EffconvError
+    from ..parity.ablation.options import anchors_of, min_score
+    from ..parity.ablation.registry import ABLATIONS
+
+    unknown = [name for name in names if name not in ABLATIONS]
+    if unknown:
+        raise EffconvError(f"--{unknown[0]}: no such option or ablation; `effconv ablate --list` names all")
+    scores, anchors = chosen.pop("min_score"), chosen.pop("anchors")
+    named = [ABLATIONS[name] for name in names]
+    named += [min_score(score) for score in scores] + [anchors_of(choice) for choice in anchors]
+    if not named and not everything:
+        raise EffconvError(
+            "name what to ablate, such as --no-same-maxpool, or --all; `effconv ablate --list` names all"
+        )
+    return named
+
+
+def _study(chosen: dict[str, Any], folder: Path) -> "Study":
+    from ..errors import EffconvError
+    from ..parity.ablation.run import Study
+    from ..parity.embedded import CONFIG, FOLDER, embedded_config, write_held_out
+    from ..progress import IMAGES, progress
+
+    checkpoint, model, coco = chosen["ckpt"], chosen["model"], chosen["coco"]
+    if (checkpoint is None) != (coco is None):
+        raise EffconvError("--ckpt and --coco: give both, or neither for the embedded detector")
+    if chosen["resume"] and chosen["record"] is None:
+        raise EffconvError("--resume: name the --record of the run to go on with")
+    if checkpoint is None:
+        embedded_config()
+        checkpoint, model, coco = FOLDER, str(CONFIG), folder / "pictures"
+        with progress("drawing", IMAGES) as report:
+            write_held_out(coco, report)
+    names = ("split", "limit", "batch", "seed", "resamples", "cache", "device", "resume")
+    given = {name: chosen[name] for name in names}
+    return Study(checkpoint=checkpoint, model=model, coco=coco, rows=chosen["record"], **given)
+
+
+def _split(study: "Study", named: "list[Ablation]") -> dict[str, Any] | None:
+    from ..parity.ablation.run import split_gap
+
+    return split_gap(study, named, _command())
+
+
+def _run(
+    study: "Study", named: "list[Ablation]", everything: bool, combine: bool, quiet: bool
+) -> dict[str, Any] | None:
+    from ..errors import EffconvError
+    from ..parity.ablation.registry import ABLATIONS, fitting
+    from ..parity.ablation.run import official_setup, run_study
+    from ..parity.ablation.table import ablation_line
+    from ..progress import ROWS, progress
+
+    setup = official_setup(study)
+    fits = fitting(setup)
+    misfits = [each.name for each in named if each is ABLATIONS.get(each.name) and each not in fits]
+    if misfits:
+        raise EffconvError(f"--{misfits[0]}: {setup.model.config.name} has nothing that it changes")
+    asked = [*fits, *(each for each in named if each not in fits)] if everything else named
+    rows = [[each] for each in asked] + ([named] if combine else [])
+
+    def tell(row: Mapping[str, Any]) -> None:
+        if not quiet:
+            click.echo(ablation_line(row))
+
+    with progress("ablating", ROWS) as report:
+        return run_study(study, rows, _command(), tell, report)
+
+
+def _command() -> str:
+    return shlex.join(["effconv", *sys.argv[1:]])

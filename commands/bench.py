@@ -1,0 +1,141 @@
+"""Commands that measure speed and memory."""
+
+import shlex
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from .options import PATH, json_option, model_option, print_json
+
+
+@click.group("bench")
+def bench() -> None:
+    """Measure speed and memory, ours beside others', in one interleaved run."""
+
+
+def record_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """`--record`, which every benchmark has."""
+    return click.option("--record", type=PATH, help="Write the record (JSON) here too.")(command)
+
+
+def rounds_option(default: int, text: str) -> Callable[..., Any]:
+    """`--rounds`, how often each contestant runs."""
+    return click.option("--rounds", type=click.IntRange(min=1), default=default, show_default=True, help=text)
+
+
+def deliver(result: dict[str, Any], record: Path | None, as_json: bool, text: Callable[[], str]) -> None:
+    """Write the record, and print it as JSON or as text."""
+    from ..parity.comparison.report import write_record
+
+    if record:
+        write_record(result, record)
+    if as_json:
+        print_json(result)
+    else:
+        click.echo(text())
+
+
+def command_line() -> str:
+    """The command line, without where its record goes."""
+    words = sys.argv[1:]
+    if "--record" in words:
+        place = words.index("--record")
+        words = words[:place] + words[place + 2 :]
+    return shlex.join(["effconv", *words])
+
+
+@bench.command("convert")
+@model_option(required=False)
+@rounds_option(5, "Fresh processes per contestant.")
+@record_option
+@json_option
+def bench_convert(model: str | None, rounds: int, record: Path | None, as_json: bool) -> None:
+    """Time and memory of `tf2torch` beside TensorFlow's own reader with torch.save."""
+    from ..parity.benchmarks.conversion import measure_conversion
+    from ..parity.benchmarks.tables import conversion_table
+
+    result = measure_conversion(model or "d0", rounds)
+    deliver(result, record, as_json, lambda: conversion_table(result))
+
+
+@bench.command("parity")
+@model_option(required=False)
+@record_option
+@json_option
+def bench_parity(model: str | None, record: Path | None, as_json: bool) -> None:
+    """Peak memory and time of `parity --layerwise`."""
+    from ..parity.benchmarks.layerwise import comparison_cost, measure_comparison
+
+    result = measure_comparison(model or "d0")
+    deliver(result, record, as_json, lambda: comparison_cost(result))
+
+
+@bench.command("coco")
+@click.option("--images", type=click.IntRange(min=1), default=5000, show_default=True, help="Made-up images.")
+@record_option
+@json_option
+def bench_coco(images: int, record: Path | None, as_json: bool) -> None:
+    """Time and memory of the COCO metrics' engines; exit with status 1 when any of their arrays differ."""
+    from ..parity.benchmarks.coco import measure_engines
+    from ..parity.benchmarks.tables import engine_table
+    from ..progress import EVALUATIONS, progress
+
+    with progress("evaluating", EVALUATIONS) as report:
+        result = measure_engines(images, f"effconv bench coco --images {images}", report)
+    deliver(result, record, as_json, lambda: engine_table(result))
+    sys.exit(0 if all(result["identical"].values()) else 1)
+
+
+@bench.command("input")
+@click.option("--images", type=PATH, required=True, help="Folder of images.")
+@model_option(required=False)
+@click.option("--limit", type=click.IntRange(min=1), help="Only the first N images.")
+@rounds_option(7, "Passes over all images per contestant.")
+@record_option
+@json_option
+def bench_input(
+    images: Path, model: str | None, limit: int | None, rounds: int, record: Path | None, as_json: bool
+) -> None:
+    """Time from encoded images to the network's input, beside TensorFlow and Pillow, on one thread."""
+    from ..parity.benchmarks.input import measure_input
+    from ..parity.benchmarks.tables import contest_text
+
+    result = measure_input(images, model or "d0", rounds, limit, command_line())
+    deliver(result, record, as_json, lambda: contest_text(result, "image"))
+
+
+@bench.command("nms")
+@click.option("--candidates", type=click.IntRange(min=1), default=5000, show_default=True, help="Boxes.")
+@click.option("--classes", type=click.IntRange(min=1), default=90, show_default=True, help="Of the boxes.")
+@rounds_option(51, "Runs per contestant.")
+@record_option
+@json_option
+def bench_nms(candidates: int, classes: int, rounds: int, record: Path | None, as_json: bool) -> None:
+    """Time of soft-NMS beside TensorFlow's and beside hard NMS, on one thread."""
+    from ..parity.benchmarks.nms import measure_nms
+    from ..parity.benchmarks.tables import contest_text
+
+    result = measure_nms(candidates, classes, rounds, command_line())
+    deliver(result, record, as_json, lambda: contest_text(result, "image"))
+
+
+@bench.command("eval")
+@click.option("--coco", type=PATH, required=True, help="Folder as COCO 2017 unpacks: annotations/ and val2017/.")
+@model_option(required=False)
+@click.option("--ckpt", type=PATH, help="TensorFlow checkpoint; default: random values.")
+@click.option("--limit", type=click.IntRange(min=1), default=5, show_default=True, help="Only the first N images.")
+@rounds_option(7, "Passes over the images per contestant.")
+@record_option
+@json_option
+def bench_eval(
+    coco: Path, model: str | None, ckpt: Path | None, limit: int, rounds: int, record: Path | None, as_json: bool
+) -> None:
+    """Time from encoded image to detections beside TensorFlow's whole pipeline, on one thread, one image at a time."""
+    from ..parity.benchmarks.evaluation import measure_evaluation
+    from ..parity.benchmarks.tables import contest_text
+
+    result = measure_evaluation(coco, model or "d0", ckpt, rounds, limit, command_line())
+    deliver(result, record, as_json, lambda: contest_text(result, "image"))

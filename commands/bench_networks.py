@@ -1,0 +1,183 @@
+"""Commands that measure networks: inference, training, the way from bytes to boxes, ceilings."""
+
+from pathlib import Path
+
+import click
+
+from .bench import command_line, deliver, record_option, rounds_option
+from .options import PATH, engine_option, json_option, model_option
+
+
+@click.command("ablation")
+@click.option("--coco", type=PATH, required=True, help="Folder as COCO 2017 unpacks: annotations/ and val2017/.")
+@model_option(required=False)
+@click.option("--ckpt", type=PATH, help="Checkpoint; default: random values.")
+@click.option("--images", type=click.IntRange(min=1), default=5000, show_default=True, help="Kept images to decode.")
+@click.option("--limit", type=click.IntRange(min=1), default=16, show_default=True, help="Different images of these.")
+@rounds_option(5, "Turns of each.")
+@record_option
+@json_option
+def bench_ablation(
+    coco: Path,
+    model: str | None,
+    ckpt: Path | None,
+    images: int,
+    limit: int,
+    rounds: int,
+    record: Path | None,
+    as_json: bool,
+) -> None:
+    """Time of an ablation after the network, over kept outputs, beside the network it does without."""
+    from ..parity.benchmarks.ablation import ablation_cost, measure_ablation
+
+    result = measure_ablation(coco, model or "d0", ckpt, images, limit, rounds, command_line())
+    deliver(result, record, as_json, lambda: ablation_cost(result))
+
+
+@click.command("inference")
+@model_option(required=False)
+@click.option("--ckpt", type=PATH, help="Checkpoint; default: random values, of which the time does not depend.")
+@click.option("--size", metavar="HxW", help="Input height and width in pixels; default: the model's.")
+@click.option("--batch", type=click.IntRange(min=1), multiple=True, help="Images at once; default: 1 and 8.")
+@click.option("--engines", default="eager,fast", show_default=True, help="Ours, by commas; all: every one.")
+@click.option("--peers", default="", help="Theirs, by commas: effdet, tensorflow.")
+@click.option("--threads", type=click.IntRange(min=1), help="Default: all processors.")
+@rounds_option(11, "Turns of each contestant.")
+@record_option
+@json_option
+def bench_inference(
+    model: str | None,
+    ckpt: Path | None,
+    size: str | None,
+    batch: tuple[int, ...],
+    engines: str,
+    peers: str,
+    threads: int | None,
+    rounds: int,
+    record: Path | None,
+    as_json: bool,
+) -> None:
+    """Time and memory of the network, our engines beside other implementations with the same weights.
+
+    What is not installed is left out, and said. "fast, symmetric padding" shows what SAME padding costs; effdet runs in
+    channels-last memory too.
+    """
+    from ..parity.benchmarks.inference import SYMMETRIC, Contest, measure_inference
+    from ..parity.benchmarks.tables import inference_table
+    from ..parity.comparison.layerwise import parse_size
+    from ..parity.evaluation.pipeline import available_processors
+    from .options import ENGINES
+
+    ours = ENGINES if engines == "all" else [name for name in engines.split(",") if name]
+    theirs = [name for name in peers.split(",") if name]
+    names = [*ours, *([SYMMETRIC] if "fast" in ours else []), *theirs]
+    names += [f"{name}, channels_last" for name in theirs if name != "tensorflow"]
+    contest = Contest(
+        model=model or "d0",
+        checkpoint=ckpt,
+        size=parse_size(size) if size else None,
+        batches=batch or (1, 8),
+        names=names,
+        rounds=rounds,
+        threads=threads or available_processors(),
+    )
+    result = measure_inference(contest, command_line())
+    deliver(result, record, as_json, lambda: inference_table(result))
+
+
+@click.command("training")
+@model_option(required=False)
+@click.option("--size", metavar="HxW", default="512x512", show_default=True, help="Input height and width in pixels.")
+@click.option("--batch", type=click.IntRange(min=1), default=4, show_default=True, help="Images of a step.")
+@click.option("--peers", default="", help="Theirs, by commas: effdet.")
+@click.option("--threads", type=click.IntRange(min=1), help="Default: all processors.")
+@click.option("--device", default="cpu", show_default=True, help="cpu, cuda, ...")
+@click.option("--precision", type=click.Choice(["float32", "bfloat16"]), default="float32", show_default=True)
+@rounds_option(5, "Turns of each contestant.")
+@record_option
+@json_option
+def bench_training(
+    model: str | None,
+    size: str,
+    batch: int,
+    peers: str,
+    threads: int | None,
+    device: str,
+    precision: str,
+    rounds: int,
+    record: Path | None,
+    as_json: bool,
+) -> None:
+    """Time and memory of a training step beside other implementations, with the same weights and labels."""
+    from ..parity.benchmarks.training import OURS, TrainingContest, measure_training, training_table
+    from ..parity.comparison.layerwise import parse_size
+    from ..parity.evaluation.pipeline import available_processors
+
+    names = [OURS, *(name for name in peers.split(",") if name)]
+    threads = threads or available_processors()
+    contest = TrainingContest(model or "d0", parse_size(size), batch, names, rounds, threads, device, precision)
+    result = measure_training(contest, command_line())
+    deliver(result, record, as_json, lambda: training_table(result))
+
+
+@click.command("predict")
+@click.option("--images", type=PATH, required=True, help="Folder of images.")
+@model_option(required=False)
+@click.option("--ckpt", type=PATH, help="Checkpoint; default: random values.")
+@click.option("--engines", default="eager,fast", show_default=True, help="Ours, by commas.")
+@click.option("--peers", default="", help="Theirs, by commas: effdet.")
+@click.option("--limit", type=click.IntRange(min=1), default=8, show_default=True, help="Only the first N images.")
+@click.option("--threads", type=click.IntRange(min=1), help="Default: all processors.")
+@rounds_option(7, "Passes over the images per contestant.")
+@record_option
+@json_option
+def bench_predict(
+    images: Path,
+    model: str | None,
+    ckpt: Path | None,
+    engines: str,
+    peers: str,
+    limit: int,
+    threads: int | None,
+    rounds: int,
+    record: Path | None,
+    as_json: bool,
+) -> None:
+    """Time from encoded image to boxes, beside other implementations with the same weights."""
+    from ..parity.benchmarks.predict import measure_predict, predict_table
+    from ..parity.evaluation.pipeline import available_processors
+
+    ours, theirs = ([name for name in names.split(",") if name] for names in (engines, peers))
+    threads = threads or available_processors()
+    result = measure_predict(images, model or "d0", ckpt, ours, theirs, rounds, limit, threads, command_line())
+    deliver(result, record, as_json, lambda: predict_table(result))
+
+
+@click.command("roofline")
+@model_option(required=False)
+@click.option("--size", metavar="HxW", help="Input height and width in pixels; default: the model's.")
+@engine_option
+@click.option("--threads", type=click.IntRange(min=1), help="Default: all processors.")
+@rounds_option(11, "Forward passes.")
+@record_option
+@json_option
+def bench_roofline(
+    model: str | None,
+    size: str | None,
+    engine: str,
+    threads: int | None,
+    rounds: int,
+    record: Path | None,
+    as_json: bool,
+) -> None:
+    """How much work a network is, what the machine allows at best, and where the rest of the time goes."""
+    from ..parity.benchmarks.roofline import measure_roofline, roofline_lines
+    from ..parity.comparison.layerwise import parse_size
+    from ..parity.evaluation.pipeline import available_processors
+
+    shape = parse_size(size) if size else None
+    result = measure_roofline(model or "d0", shape, engine, threads or available_processors(), rounds, command_line())
+    deliver(result, record, as_json, lambda: "\n".join(roofline_lines(result)))
+
+
+COMMANDS = (bench_ablation, bench_inference, bench_training, bench_predict, bench_roofline)

@@ -1,0 +1,78 @@
+"""Commands that evaluate: COCO metrics of a model, and what others published."""
+
+import shlex
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from .evaluation_options import describe_evaluation, evaluation_options
+from .options import PATH, fetch_release, json_option, model_option, print_json, verify_option
+
+
+@click.command("eval")
+@click.option("--coco", type=PATH, required=True, help="Folder as COCO 2017 unpacks: annotations/ and val2017/.")
+@click.option("--results", type=PATH, help="Evaluate these COCO results instead of running a model.")
+@model_option(required=False)
+@click.option("--ckpt", type=PATH, help="Checkpoint or converted weights; default: the released one.")
+@click.option("--generation", help="Which released checkpoint to download: coco2 (default), coco, ...")
+@click.option("--weights", type=click.Choice(["ema", "raw"]), help="Default: the moving averages where there are any.")
+@click.option("--size", metavar="HxW", help="Input height and width in pixels; default: the model's.")
+@evaluation_options
+@verify_option
+@json_option
+def eval_command(coco: Path, results: Path | None, generation: str | None, as_json: bool, **chosen: Any) -> None:
+    """COCO's twelve metrics of a model, evaluated as the official code does.
+
+    Under `torchrun --nproc-per-node N -m effconv.cli eval ...` N processes share the images.
+    """
+    from ..parity.evaluation.evaluate import evaluate_detections, evaluate_model
+    from ..parity.evaluation.report import print_scores
+    from ..progress import IMAGES, progress
+
+    asked, _ = describe_evaluation(coco, chosen)
+    command = shlex.join(["effconv", *sys.argv[1:]])
+
+    def fetch(model: str) -> Path:
+        return fetch_release(model, generation, asked.verify)
+
+    if results:
+        record: dict[str, Any] | None = evaluate_detections(asked, results, command)
+    else:
+        with progress("evaluating", IMAGES) as report:
+            record = evaluate_model(
+                asked, lambda model: fetch_release(model, generation, asked.verify), command, report
+            )
+    if record is None:
+        return
+    if as_json:
+        print_json(record)
+    else:
+        print_scores(record)
+
+
+@click.command("results")
+@click.option("--model", help="Only of this model.")
+@click.option("--system", help="Only of systems whose name contains this, e.g. effdet.")
+@click.option("--split", help="Only on these images, e.g. val2017.")
+@click.option("--speed", is_flag=True, help="Published speeds instead of metrics.")
+@json_option
+def results_command(model: str | None, system: str | None, split: str | None, speed: bool, as_json: bool) -> None:
+    """What is published about these models, each number with what it was measured under."""
+    from ..effdet_torch.config import ConfigError, get_config
+    from ..errors import EffconvError
+    from ..parity.evaluation.records import find_records
+    from ..parity.evaluation.report import print_records
+
+    try:
+        name = get_config(model).name if model else None
+    except ConfigError:
+        name = model  # records have models of their own, such as efficientdet_q1
+    found = find_records(name, system, split, speed)
+    if not found:
+        raise EffconvError("no published result is like that; `effconv results` lists all")
+    if as_json:
+        print_json([record._asdict() for record in found])
+    else:
+        print_records(found)

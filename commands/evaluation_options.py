@@ -1,0 +1,72 @@
+"""Options of commands that run a model on a dataset, and the `Evaluation` they describe."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from .options import PATH, engine_option, precision_option
+
+if TYPE_CHECKING:
+    from ..parity.evaluation.evaluate import Evaluation
+
+# How detections are made. What is not given is the official evaluation's, or, beside a record, the record's.
+PIPELINE = (
+    click.option("--nms", type=click.Choice(["soft", "hard"]), help="Non-maximum suppression; default: soft."),
+    click.option("--decoder", type=click.Choice(["topk", "argmax"]), help="Top 5000 pairs (default), or best classes."),
+    click.option("--anchors", type=click.Choice(["official", "legacy"]), help="legacy: those of before 2020-09-10."),
+    click.option("--min-score", type=click.FloatRange(0, 1), help="Drop detections up to this score; default: none."),
+    click.option("--max-detections", type=click.IntRange(min=1), help="Per image; default: 100."),
+    click.option("--decode", type=click.Choice(["tensorflow", "pillow"]), help="Who decodes; default: as TensorFlow."),
+    click.option("--resize", type=click.Choice(["tensorflow", "antialiased"]), help="How; default: as TensorFlow."),
+)
+RUN = (
+    click.option("--split", help="Annotations to use; default: val2017, or the only one."),
+    click.option("--limit", type=click.IntRange(min=1), help="Only the first N images."),
+    click.option("--batch", type=click.IntRange(min=1), default=1, show_default=True, help="Images at once."),
+    click.option("--workers", type=click.IntRange(min=0), help="Processes that read images."),
+    click.option("--device", default="cpu", show_default=True, help="cpu, cuda, ..."),
+    click.option("--detections", type=PATH, help="Write the detections here, in COCO's results format."),
+    click.option("--resume", is_flag=True, help="Go on with a run that was cut off; needs --detections."),
+    click.option("--strict", is_flag=True, help="Stop at the first image that cannot be read."),
+    click.option("--category-map", type=PATH, help="JSON: model's category id -> dataset's."),
+    engine_option,
+    precision_option,
+    click.option(
+        "--metrics-engine", type=click.Choice(["ultrafast", "pycocotools"]), help="Both give the same metrics."
+    ),
+)
+NAMES = {"min_score": "score_threshold"}  # options whose setting has another name
+EVALUATION_NAMES = (
+    *("nms", "decoder", "anchors", "min_score", "max_detections", "decode", "resize"),
+    *("split", "limit", "batch", "workers", "device", "detections", "resume", "strict", "category_map"),
+    *("engine", "precision", "metrics_engine"),
+)
+SETTINGS = ("nms", "decoder", "anchors", "min_score", "max_detections", "decode", "resize", "size")
+
+
+def evaluation_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """All of them, in this order in --help."""
+    for option in reversed((*PIPELINE, *RUN)):
+        command = option(command)
+    return command
+
+
+def describe_evaluation(coco: Path, chosen: dict[str, Any]) -> "tuple[Evaluation, dict[str, Any]]":
+    """The evaluation that options describe, and which settings were given. Raises EffconvError for a wrong size."""
+    from ..parity.comparison.layerwise import parse_size
+    from ..parity.evaluation.evaluate import Evaluation
+    from ..parity.evaluation.pipeline import Settings, available_processors
+
+    given = {NAMES.get(name, name): chosen.pop(name) for name in SETTINGS}
+    stated = {name: value for name, value in given.items() if value is not None}
+    if "size" in stated:
+        stated["size"] = parse_size(stated["size"])
+    workers = chosen.pop("workers")
+    if workers is None:  # the network needs a processor too
+        workers = min(4, max(1, available_processors() - 1))
+    chosen = {name: value for name, value in chosen.items() if value is not None}
+    if "ckpt" in chosen:
+        chosen["checkpoint"] = chosen.pop("ckpt")
+    return Evaluation(coco=coco, settings=Settings(**stated), workers=workers, **chosen), stated

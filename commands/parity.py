@@ -1,0 +1,227 @@
+"""Commands that prove: layer by layer, and with the files that ship with effconv."""
+
+import contextlib
+import shlex
+import sys
+from pathlib import Path
+from typing import Any, NoReturn
+
+import click
+
+from .evaluation_options import EVALUATION_NAMES, describe_evaluation, evaluation_options
+from .options import PATH, fetch_release, json_option, model_option, print_json, verify_option
+from .parity_modes import Mode, require_used
+
+
+@click.command("demo")
+@click.option("-o", "--output", type=PATH, default=Path("effconv-demo"), show_default=True, help="Folder to write to.")
+@json_option
+def demo(output: Path, as_json: bool) -> None:
+    """The whole way of a small detector that ships with effconv: pictures, conversion, layers, detections, metrics.
+
+    Beside TensorFlow where it is installed, otherwise beside what TensorFlow made of the detector, recorded.
+    """
+    from ..parity.verification.demo import Step, run_demo
+    from ..progress import IMAGES, progress
+
+    outcomes = {True: "holds", False: "DOES NOT HOLD", None: "not proven"}
+
+    def tell(step: Step) -> None:
+        if not as_json:
+            click.echo(f"{step.name:24} {outcomes[step.holds]:13} {step.verdict}")
+
+    with contextlib.ExitStack() as shown:
+        record = run_demo(
+            output,
+            shlex.join(["effconv", *sys.argv[1:]]),
+            tell,
+            lambda what: shown.enter_context(progress(what, IMAGES)),
+        )
+    if as_json:
+        print_json(record)
+    else:
+        click.echo("nothing changed on the way" if record["ok"] else "something changed on the way")
+        click.echo(f"-> {output / 'index.html'}")
+    sys.exit(0 if record["ok"] else 1)
+
+
+@click.command("parity")
+@click.option("--layerwise", is_flag=True, help="Print a line per layer; default: one per part of the network.")
+@model_option(required=False)
+@click.option("--ckpt", type=PATH, help="TensorFlow checkpoint; default: the released one, or what ships with effconv.")
+@click.option("--generation", help="Which released checkpoint to download: coco2 (default), coco, ...")
+@click.option("--weights", type=click.Choice(["ema", "raw"]), help="Default: the moving averages where there are any.")
+@click.option("--candidate", type=PATH, help="PyTorch weights to prove (.safetensors, .pth); default: CKPT converted.")
+@click.option(
+    "--reference",
+    metavar="tf|torch|TRACE.npz|GRAPH.pb|SAVED_MODEL",
+    help="What to compare with: the official computation in TensorFlow (default), another run of effconv, a recorded "
+    "trace, a frozen graph or a SavedModel folder.",
+)
+@click.option("--image", type=PATH, help="A photograph to compare on; default: noise.")
+@click.option("--noise", "noise_seed", type=click.IntRange(min=0, max=2**32 - 1), help="Seed of the noise; default: 0.")
+@click.option("--size", metavar="HxW", help="Image height and width in pixels; default: the model's.")
+@click.option("--backward", is_flag=True, help="Compare the gradients of every variable too.")
+@click.option("--explain", is_flag=True, help="Where layers differ, try the known porting mistakes one by one.")
+@click.option("--report", type=PATH, help="Write the whole comparison to this .html, .md or .json file.")
+@click.option("--end-to-end", is_flag=True, help="Compare every stage from an image's bytes to its detections.")
+@click.option("--coco", type=PATH, help="Dataset folder: compare COCO metrics with the published ones, on its images.")
+@evaluation_options
+@verify_option
+@json_option
+def parity(
+    layerwise: bool,
+    size: str | None,
+    generation: str | None,
+    backward: bool,
+    explain: bool,
+    report: Path | None,
+    coco: Path | None,
+    as_json: bool,
+    **chosen: Any,
+) -> None:
+    """Compare every layer with the official computation; exit with status 1, naming the first layer that differs.
+
+    Without a model, a small one that ships with effconv is compared. With --coco, the model is evaluated on a dataset
+    instead, as its published number was made, and all twelve metrics are compared with it; the options from --nms on
+    belong to that. With --end-to-end, images (of --coco, or --image, or drawn ones) go through both pipelines: input,
+    raw outputs, boxes and detections are compared. With --engine, that engine's outputs are compared with the model's.
+    An option that has no part in the comparison asked for is refused.
+    """
+    mode = require_used(click.get_current_context())
+    del chosen["end_to_end"]  # which the mode says
+    evaluating = {name: chosen.pop(name) for name in EVALUATION_NAMES}
+    if mode is Mode.END_TO_END:
+        _parity_end_to_end(coco, {**chosen, "size": size}, evaluating, generation, as_json)
+    if coco and mode is Mode.COCO:
+        shared = {name: chosen[name] for name in ("model", "ckpt", "weights", "verify")}
+        _parity_with_published(coco, {**shared, "size": size, **evaluating}, generation, as_json)
+    if mode is Mode.ENGINE:
+        _parity_of_engine({**chosen, "size": size}, evaluating["engine"], generation, as_json)
+    from ..parity.comparison.layerwise import Choice, compare_layerwise, parse_size
+    from ..parity.comparison.report import print_comparison, require_report_kind, write_report
+    from ..parity.comparison.verdict import without_pictures
+
+    if report:
+        require_report_kind(report)
+    choice = Choice(checkpoint=chosen.pop("ckpt"), size=parse_size(size) if size else None, **chosen)
+    record = compare_layerwise(
+        choice,
+        lambda model: fetch_release(model, generation, choice.verify),
+        shlex.join(["effconv", *sys.argv[1:]]),
+        explaining=explain,
+        backward=backward,
+    )
+    if report:
+        write_report(record, report)
+    if as_json:
+        print_json(without_pictures(record))
+    else:
+        print_comparison(record, layerwise)
+        if explain and record["first_failure"] and not record["explanations"]:
+            click.echo("not explained: no known porting mistake, made on either side, moves the first difference")
+    sys.exit(0 if record["ok"] else 1)
+
+
+def _parity_end_to_end(
+    coco: Path | None, chosen: dict[str, Any], evaluating: dict[str, Any], generation: str | None, as_json: bool
+) -> NoReturn:
+    from ..parity.comparison.end_to_end_job import compare_end_to_end, end_to_end_lines
+    from ..parity.comparison.layerwise import Choice, parse_size
+    from ..progress import IMAGES, progress
+
+    size, checkpoint = chosen.pop("size"), chosen.pop("ckpt")
+    choice = Choice(checkpoint=checkpoint, size=parse_size(size) if size else None, **chosen)
+    evaluation, _ = describe_evaluation(Path(), {**evaluating, "size": size})
+    with progress("comparing", IMAGES) as show:
+        record = compare_end_to_end(
+            choice,
+            lambda model: fetch_release(model, generation, choice.verify),
+            shlex.join(["effconv", *sys.argv[1:]]),
+            coco,
+            evaluation.limit,
+            evaluation.settings,
+            show,
+        )
+    if as_json:
+        print_json(record)
+    else:
+        click.echo("\n".join(end_to_end_lines(record)))
+    sys.exit(0 if record["ok"] else 1)
+
+
+def _parity_of_engine(chosen: dict[str, Any], engine: str, generation: str | None, as_json: bool) -> NoReturn:
+    from ..parity.comparison.engine import compare_engine, engine_lines
+    from ..parity.comparison.layerwise import Choice, parse_size
+
+    size, checkpoint = chosen.pop("size"), chosen.pop("ckpt")
+    choice = Choice(checkpoint=checkpoint, size=parse_size(size) if size else None, **chosen)
+
+    def fetch(model: str) -> Path:
+        return fetch_release(model, generation, choice.verify)
+
+    record = compare_engine(choice, fetch, engine, shlex.join(["effconv", *sys.argv[1:]]))
+    if as_json:
+        print_json(record)
+    else:
+        click.echo("\n".join(engine_lines(record)))
+    sys.exit(0 if record["ok"] else 1)
+
+
+def _parity_with_published(coco: Path, chosen: dict[str, Any], generation: str | None, as_json: bool) -> NoReturn:
+    from ..parity.evaluation.published import compare_with_published
+    from ..parity.evaluation.report import print_published
+    from ..progress import IMAGES, progress
+
+    asked, stated = describe_evaluation(coco, chosen)
+
+    def fetch(model: str) -> Path:
+        return fetch_release(model, generation, asked.verify)
+
+    with progress("evaluating", IMAGES) as show:
+        record = compare_with_published(asked, stated, fetch, shlex.join(["effconv", *sys.argv[1:]]), show)
+    if record is None:
+        sys.exit(0)
+    if as_json:
+        print_json(record)
+    else:
+        print_published(record)
+    sys.exit(0 if record["published"]["holds"] else 1)
+
+
+@click.command("trace")
+@model_option(required=False)
+@click.option("--ckpt", type=PATH, help="TensorFlow checkpoint; default: the released one, or what ships with effconv.")
+@click.option("--generation", help="Which released checkpoint to download: coco2 (default), coco, ...")
+@click.option("--weights", type=click.Choice(["ema", "raw"]), help="Default: the moving averages where there are any.")
+@click.option(
+    "--reference",
+    metavar="tf|torch|GOLDEN.npz|GRAPH.pb|SAVED_MODEL",
+    help="What to record: the official computation in TensorFlow (default), effconv's own run, or one of these files.",
+)
+@click.option("--image", type=PATH, help="A photograph to run on; default: noise.")
+@click.option("--noise", "noise_seed", type=click.IntRange(min=0, max=2**32 - 1), help="Seed of the noise; default: 0.")
+@click.option("--size", metavar="HxW", help="Image height and width in pixels; default: the model's.")
+@click.option("--float64", "with_float64", is_flag=True, help="Keep the float64 run too: three times the size.")
+@click.option("-o", "--output", type=PATH, required=True, help="The trace to write, e.g. d0.npz.")
+@verify_option
+@json_option
+def trace_command(
+    size: str | None, generation: str | None, with_float64: bool, output: Path, as_json: bool, **chosen: Any
+) -> None:
+    """Record every layer of the reference, so that a machine without TensorFlow can compare with it."""
+    from ..parity.comparison.layerwise import Choice, choose_subject, choose_trace, parse_size
+    from ..parity.traces.recording import record
+    from ..progress import LAYERS, progress
+
+    choice = Choice(checkpoint=chosen.pop("ckpt"), size=parse_size(size) if size else None, **chosen)
+    subject = choose_subject(choice, lambda model: fetch_release(model, generation, choice.verify))
+    trace = choose_trace(choice, subject)
+    with progress("recording", LAYERS) as report:
+        layers = record(trace, output, with_float64=with_float64, report=report)
+    size_in_bytes = output.stat().st_size
+    if as_json:
+        print_json({"output": str(output), "layers": layers, "bytes": size_in_bytes, "source": trace.source})
+        return
+    click.echo(f"{trace.source['label']}: {layers} layers, {'with' if with_float64 else 'without'} float64")
+    click.echo(f"-> {output} ({size_in_bytes / 1e6:.1f} MB)")

@@ -1,0 +1,80 @@
+"""The command that uses a model: pictures with what is in them."""
+
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from .options import PATH, engine_option, fetch_release, json_option, model_option, print_json, verify_option
+
+if TYPE_CHECKING:
+    from ..effdet_torch.config import Config
+    from ..parity.prediction.predict import Predicted
+
+
+@click.command("predict")
+@click.argument("images", metavar="IMAGE...", nargs=-1, required=True)
+@click.option("-o", "--output", type=PATH, required=True, help="Folder for the pictures and the JSON files.")
+@model_option(required=False)
+@click.option("--ckpt", type=PATH, help="Checkpoint or converted weights; default: the released one.")
+@click.option("--generation", help="Which released checkpoint to download: coco2 (default), coco, ...")
+@click.option("--weights", type=click.Choice(["ema", "raw"]), help="Default: moving averages if there are any.")
+@click.option(
+    "--min-score",
+    type=click.FloatRange(0, 1),
+    default=0.3,
+    show_default=True,
+    help="Objects below it are neither drawn nor written.",
+)
+@click.option("--size", metavar="HxW", help="Input height and width in pixels; default: the model's.")
+@click.option("--nms", type=click.Choice(["soft", "hard"]), default="soft", show_default=True, help="Suppression.")
+@click.option("--device", default="cpu", show_default=True, help="cpu, cuda, ...")
+@engine_option
+@click.option("--strict", is_flag=True, help="Stop at the first image that cannot be read.")
+@verify_option
+@json_option
+def predict_command(
+    images: tuple[str, ...],
+    generation: str | None,
+    ckpt: Path | None,
+    size: str | None,
+    nms: str,
+    as_json: bool,
+    **chosen: Any,
+) -> None:
+    """Find objects in images: pictures with boxes, names and scores, and COCO JSON.
+
+    IMAGE is a file, a folder or a glob such as 'photos/**/*.jpg'. Written into the output folder are a picture for
+    each image, detections.json (COCO results) and images.json (which image and category each id is).
+    """
+    from ..parity.comparison.layerwise import parse_size
+    from ..parity.evaluation.pipeline import Settings
+    from ..parity.prediction.predict import Asked, predict_images
+    from ..progress import IMAGES, progress
+
+    settings = Settings(nms=nms, size=parse_size(size) if size else None)
+    asked = Asked(images=images, checkpoint=ckpt, settings=settings, **chosen)
+
+    def fetch(model: str) -> Path:
+        return fetch_release(model, generation, asked.verify)
+
+    with progress("predicting", IMAGES) as report:
+        record = predict_images(asked, fetch, report, (lambda *_: None) if as_json else _tell)
+    if as_json:
+        print_json(record)
+        return
+    for reason in record["skipped"].values():
+        click.echo(f"skipped: {reason}")
+    objects = sum(image["objects"] for image in record["images"])
+    click.echo(f"-> {asked.output}: {len(record['images'])} pictures, {objects} objects in detections.json")
+    if record["skipped"]:
+        click.echo(f"{len(record['skipped'])} of {len(record['images']) + len(record['skipped'])} images skipped")
+
+
+def _tell(predicted: "Predicted", config: "Config") -> None:
+    from ..effdet_torch.categories import category_name
+
+    counts = Counter(predicted.prediction.categories.tolist())
+    objects = ", ".join(f"{count} {category_name(number, config.num_classes)}" for number, count in counts.items())
+    click.echo(f"{predicted.image}: {objects or 'nothing'} -> {predicted.drawing}")

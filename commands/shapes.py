@@ -1,0 +1,28 @@
+"""The command that makes a dataset of drawn shapes."""
+
+from pathlib import Path
+
+import click
+
+from .options import PATH, json_option, print_json
+
+
+@click.command("shapes")
+@click.option("-o", "--output", type=PATH, required=True, help="Folder of the dataset; COCO's layout.")
+@click.option("--images", type=click.IntRange(min=1), default=500, show_default=True, help="How many.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Another seed, other pictures.")
+@click.option("--split", default="val2017", show_default=True, help="Name of the split.")
+@click.option("--size", metavar="HxW", default="160x160", show_default=True, help="Height and width in pixels.")
+@json_option
+def shapes_command(output: Path, images: int, seed: int, split: str, size: str, as_json: bool) -> None:
+    """Draw a dataset in COCO's format: turned, overlapping shapes of eight categories on noisy backgrounds."""
+    from ..parity.comparison.layerwise import parse_size
+    from ..parity.datasets.shapes_dataset import write_shapes
+    from ..progress import IMAGES, progress
+
+    with progress("drawing", IMAGES) as report:
+        result = write_shapes(output, split, images, seed, parse_size(size), report)
+    if as_json:
+        print_json(result)
+    else:
+        click.echo(f"{result['images']} images, {result['objects']} objects -> {result['annotations']}")

@@ -1,0 +1,146 @@
+"""`effconv train`."""
+
+import shlex
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from .options import PATH, json_option, print_json
+
+PRECISIONS = "float32", "bfloat16"
+# Options that are fields of `TrainingSettings` and of `Job` under their own names.
+SETTINGS = (
+    *("weight_decay", "clip_norm", "average_decay", "head_survival", "frozen_norms", "frozen_backbone"),
+    *("local_norms", "parts", "precision", "seed"),
+)
+JOB = (
+    *("data", "model", "out", "split", "num_classes", "epochs", "batch", "rate", "warmup_epochs", "schedule"),
+    *("keep_every", "workers", "device", "resume"),
+)
+
+
+@click.command("train")
+@click.option("--data", type=PATH, required=True, help="Folder as COCO 2017 unpacks, or any dataset in its format.")
+@click.option("--model", required=True, help="d0..d7x, lite0..lite4, ... or a .json configuration.")
+@click.option("--out", type=PATH, required=True, help="Folder for weights, state, logs and curves.")
+@click.option("--init", default="none", show_default=True, help="Weights to start from: a checkpoint, or none.")
+@click.option("--num-classes", type=click.IntRange(min=1), help="Default: the initial weights', or the model's.")
+@click.option("--split", default="train2017", show_default=True, help="Images to train on.")
+@click.option("--eval-split", default="val2017", show_default=True, help="Images to evaluate on, or none.")
+@click.option("--epochs", type=click.IntRange(min=1), default=300, show_default=True, help="Passes over the images.")
+@click.option("--batch", type=click.IntRange(min=1), default=64, show_default=True, help="Images per step, in all.")
+@click.option(
+    "--parts", type=click.IntRange(min=1), default=1, show_default=True, help="Parts to accumulate a step of."
+)
+@click.option(
+    "--rate",
+    type=click.FloatRange(0, min_open=True),
+    default=0.08,
+    show_default=True,
+    help="For a batch of 64.",
+)
+@click.option("--warmup-epochs", type=click.FloatRange(0), default=1.0, show_default=True, help="Until it is reached.")
+@click.option(
+    "--schedule",
+    type=click.Choice(["cosine", "stepwise", "polynomial", "constant"]),
+    default="cosine",
+    show_default=True,
+    help="How it falls.",
+)
+@click.option("--weight-decay", type=float, default=4e-5, show_default=True, help="Of kernels.")
+@click.option("--clip-norm", type=float, default=10.0, show_default=True, help="Largest norm of the gradient.")
+@click.option("--average-decay", type=float, default=0.9998, show_default=True, help="Of the moving averages.")
+@click.option(
+    "--survival", default="official", show_default=True, help="Of the last backbone block: a probability, or none."
+)
+@click.option("--head-survival", type=float, help="Of the heads' repeats, for a model with residual heads.")
+@click.option(
+    "--jitter", metavar="MIN MAX", type=(float, float), default=(0.1, 2.0), show_default=True, help="Of scale."
+)
+@click.option("--flip/--no-flip", default=True, show_default=True, help="Mirror every other image.")
+@click.option("--iou-loss", type=click.Choice(["iou", "giou", "diou", "ciou"]), help="Added to the Huber loss.")
+@click.option("--frozen-backbone", is_flag=True, help="Leave the backbone as it is.")
+@click.option("--frozen-norms", is_flag=True, help="Leave batch norms as they are.")
+@click.option("--local-norms", is_flag=True, help="Each process normalises by its own images: quicker on CPUs.")
+@click.option(
+    "--precision", type=click.Choice(PRECISIONS), default="float32", show_default=True, help="Of the arithmetic."
+)
+@click.option("--eval-every", type=click.IntRange(min=1), default=1, show_default=True, help="Epochs.")
+@click.option("--keep-every", type=click.IntRange(min=1), default=1000, show_default=True, help="Steps.")
+@click.option(
+    "--workers", type=click.IntRange(min=0), default=2, show_default=True, help="Processes that prepare images."
+)
+@click.option("--threads", type=click.IntRange(min=1), help="Of each process; default: PyTorch's.")
+@click.option("--device", default="cpu", show_default=True, help="cpu or cuda.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of all that is drawn.")
+@click.option("--resume", is_flag=True, help="Go on with the training in --out.")
+@click.option("--record", type=PATH, help="Write the record (JSON) here too.")
+@json_option
+def train_command(as_json: bool, threads: int | None, record: Path | None, **chosen: Any) -> None:
+    """Train a detector as the official code does, from nothing or from converted weights.
+
+    Under `torchrun --nproc-per-node N -m effconv.cli train ...` N processes share each batch.
+    """
+    import torch
+
+    from ..errors import EffconvError
+    from ..parity.comparison.report import write_record
+    from ..parity.training.train import train
+    from ..progress import IMAGES, progress
+
+    if threads:
+        torch.set_num_threads(threads)
+    try:
+        job = _job(chosen)
+    except ValueError as error:
+        raise EffconvError(f"{error}; `effconv train --help` says what is expected") from error
+    with progress("training", IMAGES) as report:
+        found = train(job, shlex.join(["effconv", *sys.argv[1:]]), lambda text: click.echo(text, err=True), report)
+    if found is None:
+        return
+    if record:
+        write_record(found, record)
+    if as_json:
+        print_json(found)
+        return
+    losses = found["last_losses"]
+    click.echo(f"{found['model']}: {found['steps']} steps, loss {losses['total']:.4f} in the last")
+    for row in found["evaluations"][-1:]:
+        click.echo(", ".join(f"{name} {value:.3f}" for name, value in row.items() if name != "steps"))
+    click.echo(f"-> {job.out}")
+
+
+def _job(chosen: dict[str, Any]) -> Any:
+    from ..effdet_torch.config import get_config
+    from ..effdet_torch.training.augment import Augmentation
+    from ..effdet_torch.training.loss import LossSettings
+    from ..effdet_torch.training.stochastic_depth import official_survival
+    from ..effdet_torch.training.trainer import TrainingSettings
+    from ..errors import EffconvError
+    from ..parity.training.train import Job
+
+    def number(name: str) -> float:
+        try:
+            return float(chosen[name])
+        except ValueError as error:
+            raise EffconvError(f"--{name} {chosen[name]}: expected a number, official or none") from error
+
+    survival = chosen["survival"]
+    settings = TrainingSettings(
+        survival={"official": official_survival(get_config(chosen["model"])), "none": None}[survival]
+        if survival in ("official", "none")
+        else number("survival"),
+        loss=LossSettings(iou_kind=chosen["iou_loss"]),
+        **{name: chosen[name] for name in SETTINGS},
+    )
+    low, high = chosen["jitter"]
+    return Job(
+        evaluation_split=None if chosen["eval_split"] == "none" else chosen["eval_split"],
+        init=None if chosen["init"] == "none" else Path(chosen["init"]),
+        evaluate_every=chosen["eval_every"],
+        augmentation=Augmentation(flip=chosen["flip"], jitter_min=low, jitter_max=high),
+        settings=settings,
+        **{name: chosen[name] for name in JOB},
+    )

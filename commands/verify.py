@@ -1,0 +1,77 @@
+"""`effconv verify`: the whole claim in one command, for someone with a network."""
+
+import contextlib
+import shlex
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+
+from .options import PATH, fetch_release, json_option, print_json
+
+
+@click.command("verify")
+@click.option("--model", required=True, help="d0..d7x, lite0..lite4, d2-640, d0-advprop, ... (see `effconv models`).")
+@click.option("--ckpt", type=PATH, help="Checkpoint to verify; default: the released one, downloaded.")
+@click.option("--generation", help="Which released checkpoint to download: coco2 (default), coco, ...")
+@click.option("--coco", type=PATH, help="COCO 2017 as it unpacks; default: downloaded (1.1 GB) into the cache.")
+@click.option("--split", help="Annotations to use; default: val2017.")
+@click.option("--batch", type=click.IntRange(min=1), default=1, show_default=True, help="Images at once.")
+@click.option("--workers", type=click.IntRange(min=0), help="Processes that read images.")
+@click.option("--device", default="cpu", show_default=True, help="cpu, cuda, ...")
+@click.option("-o", "--output", type=PATH, help="Folder for weights and records; default: verified-MODEL.")
+@json_option
+def verify_command(
+    model: str,
+    ckpt: Path | None,
+    generation: str | None,
+    workers: int | None,
+    output: Path | None,
+    as_json: bool,
+    coco: Path | None,
+    split: str | None,
+    batch: int,
+    device: str,
+) -> None:
+    """Download, convert, compare every layer, evaluate on COCO, compare with what is published; status 0 if all holds.
+
+    Cut off at any point, the same command goes on from there.
+    """
+    from ..effdet_torch.config import get_config
+    from ..parity.evaluation.pipeline import available_processors
+    from ..parity.verification.verify import Step, Verification, verify
+    from ..progress import BYTES, IMAGES, Report, progress
+
+    name = get_config(model).name
+    asked = Verification(
+        model=model,
+        output=output or Path(f"verified-{name}"),
+        checkpoint=ckpt,
+        coco=coco,
+        split=split,
+        batch=batch,
+        workers=min(4, max(1, available_processors() - 1)) if workers is None else workers,
+        device=device,
+    )
+
+    def tell(step: Step) -> None:
+        outcome = {True: "holds", False: "DOES NOT HOLD", None: "not proven"}[step.holds]
+        click.echo(f"{step.name}: {outcome}: {step.verdict}", err=as_json)
+
+    with contextlib.ExitStack() as shown:
+
+        def report(what: str) -> Callable[[int, int | None], None]:
+            shown.close()  # the bar before, if any
+            unit = IMAGES if what == "evaluating" else BYTES
+            found: Report = shown.enter_context(progress(what, unit))
+            return found
+
+        command = shlex.join(["effconv", *sys.argv[1:]])
+        record = verify(asked, lambda wanted: fetch_release(wanted, generation, True), command, report, tell)
+    if as_json:
+        print_json(record)
+    else:
+        verdict = "verified: every step holds" if record["ok"] else "not verified"
+        click.echo(f"{record['model']}: {verdict} -> {asked.output / 'verification.md'}")
+    sys.exit(0 if record["ok"] else 1)

@@ -1,0 +1,1 @@
+"""Containers of checkpoints, byte by byte."""

@@ -1,0 +1,61 @@
+"""The fast form of an EfficientDet as an ONNX graph: one input size, any batch, SAME padding static."""
+
+import dataclasses
+import logging
+import warnings
+from pathlib import Path
+
+import torch
+
+from ...errors import EffconvError
+from ..model import EfficientDet
+from ..postprocessing.anchors import feature_sizes
+from .fast import fast
+
+OPSET = 18
+INPUT = "images"
+
+
+def output_names(model: EfficientDet) -> list[str]:
+    """class_logits_3, ..., box_codes_3, ...: lowest level first, as the model returns them."""
+    return [f"{kind}_{level}" for kind in ("class_logits", "box_codes") for level in model.config.levels]
+
+
+def export_onnx(model: EfficientDet, path: Path, size: tuple[int, int]) -> None:
+    """Write `model` for inputs (B, 3, *size), normalised as its config says, to `path`.
+
+    Outputs are those of the model, (B, A*C, h, w) and (B, A*4, h, w), named by `output_names`. Raises EffconvError
+    without the onnx packages, and for a model in training mode.
+    """
+    try:
+        import onnx
+        import onnxscript  # noqa: F401  # what torch.onnx needs, and says less plainly
+    except ImportError as error:
+        raise EffconvError(f"an ONNX graph needs {error.name}: pip install 'effconv[onnx]'") from error
+    portable = fast(model).to("cpu", torch.float32)
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it warns of torchvision, which is not needed
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")  # the exporter's own, about its own parts
+        program = torch.onnx.export(
+            portable,
+            (torch.zeros(2, 3, *size),),
+            input_names=[INPUT],
+            output_names=output_names(model),
+            dynamic_shapes={"images": {0: torch.export.Dim("batch")}},
+            opset_version=OPSET,
+            dynamo=True,
+            verbose=False,
+        )
+    assert program is not None
+    graph = program.model_proto
+    channels = model.config.num_anchors * model.config.num_classes, model.config.num_anchors * 4
+    expected = [(count, *cells) for count in channels for cells in feature_sizes_of(model, size)]
+    found = [tuple(axis.dim_value for axis in each.type.tensor_type.shape.dim[1:]) for each in graph.graph.output]
+    assert found == expected, f"exported outputs {found}, expected {expected}"
+    onnx.checker.check_model(graph)
+    path.write_bytes(graph.SerializeToString())
+
+
+def feature_sizes_of(model: EfficientDet, size: tuple[int, int]) -> list[tuple[int, int]]:
+    """(height, width) of every level's maps for an input of `size`."""
+    return feature_sizes(dataclasses.replace(model.config, image_size=size))

@@ -1,0 +1,1 @@
+"""An encoded image to the network's input."""

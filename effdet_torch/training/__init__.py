@@ -1,0 +1,1 @@
+"""Training: targets, losses, schedule, and the step that they make."""

@@ -1,0 +1,1 @@
+"""What each detail of a port costs in metrics, with intervals."""

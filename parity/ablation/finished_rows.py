@@ -1,0 +1,57 @@
+"""Rows of an ablation that are done, on disk, so that a killed run goes on where it was.
+
+Beside the record OUT a file OUT.rows holds JSON lines: first what the run is, then a line per row.
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ...errors import EffconvError
+
+
+class FinishedRows:
+    """The file of one run. `run` is whatever must be equal for rows to belong together."""
+
+    def __init__(self, record: Path, run: Mapping[str, Any]):
+        self.path, self.run = record.with_name(record.name + ".rows"), json.loads(json.dumps(run))
+
+    def read(self) -> dict[str, dict[str, Any]]:
+        """{name: row} so far; none without a file. A last line cut short by a kill is dropped from the file.
+
+        Raises EffconvError for a damaged file, and naming what differs when it is of another run.
+        """
+        if not self.path.is_file():
+            return {}
+        content = self.path.read_bytes()
+        whole = content[: content.rfind(b"\n") + 1]
+        if whole != content:
+            self.path.write_bytes(whole)
+        try:
+            run, *rows = [json.loads(line) for line in whole.splitlines()]
+            found = {row["name"]: row for row in rows}
+        except (ValueError, KeyError, TypeError) as error:
+            raise EffconvError(f"{self.path}: damaged ({error}); delete it to start anew") from error
+        if run != self.run:
+            earlier = run if isinstance(run, dict) else {}
+            name = next(name for name in {**earlier, **self.run} if earlier.get(name) != self.run.get(name))
+            raise EffconvError(
+                f"{self.path} is of another run: {name} was {earlier.get(name)!r}, now {self.run.get(name)!r}; "
+                f"run it as before, or without --resume to start anew"
+            )
+        return found
+
+    def start(self) -> None:
+        """A file of no rows, in place of any other."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self.path.write_text(json.dumps(self.run) + "\n", encoding="utf-8")
+
+    def add(self, row: Mapping[str, Any]) -> None:
+        """One more row, out of this process's hands when it returns."""
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
+
+    def remove(self) -> None:
+        """Forget them: the record holds them now."""
+        self.path.unlink(missing_ok=True)

@@ -1,0 +1,279 @@
+"""`effconv ablate` as one job: a baseline, one change at a time, and what each costs in AP, with intervals."""
+
+import json
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ...convert.apply import plan
+from ...convert.sources import open_checkpoint
+from ...effdet_torch.postprocessing.detections import coco_rows, found
+from ...errors import EffconvError
+from ...loading import load
+from ..datasets.dataset import Dataset, read_dataset
+from ..evaluation.category_map import choose_categories
+from ..evaluation.coco import METRICS, Rows
+from ..evaluation.contents import digest
+from ..evaluation.detect import Group, Running, run_key
+from ..evaluation.evaluate import CHECKPOINT_ENDINGS
+from ..evaluation.pipeline import Settings, build
+from ..mistakes.pipeline import Setup
+from ..provenance import provenance
+from .bootstrap import RESAMPLES, draw_images, metrics_of
+from .finished_rows import FinishedRows
+from .matches import Matches, match_detections
+from .output_cache import OutputCache, Outputs, Selected
+from .registry import STAGES, Ablation
+from .significance import Interval, Sampled, draw_swaps, exchanged, interleaved, intervals
+from .waterfall import waterfall
+
+Report = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Study:
+    """What is ablated, and how."""
+
+    coco: Path
+    model: str | None
+    checkpoint: Path
+    split: str | None = None
+    settings: Settings = field(default_factory=Settings)
+    limit: int | None = None
+    category_map: Path | None = None
+    batch: int = 16
+    workers: int = 0
+    seed: int = 0
+    resamples: int = RESAMPLES
+    device: str = "cpu"
+    cache: Path | None = None  # a folder for inputs and raw outputs; None: one that is removed afterwards
+    rows: Path | None = None  # the record whose finished rows are kept beside it; None: nowhere
+    resume: bool = False
+
+
+class Ablator:
+    """A baseline and its images. Every row is one evaluation of a setup, compared with the baseline's.
+
+    The processes of `group` share the images by turns; each has the detections of all, and so every row.
+    """
+
+    def __init__(self, study: Study, folder: Path, group: Group):
+        self.study, self.group = study, group
+        self.dataset: Dataset = read_dataset(study.coco, study.split)
+        self.baseline = official_setup(study)
+        model = self.baseline.model
+        self.images = self.dataset.images[: study.limit]
+        self.renamed = choose_categories(model.config, self.dataset, study.category_map)
+        if len(self.images) < group.size:
+            raise EffconvError(f"{len(self.images)} images for {group.size} processes; start no more than images")
+        self.mine = self.images[group.rank :: group.size]
+        self.cache = OutputCache(folder, self.mine, study.batch, study.workers, study.device)
+        running = Running(batch=study.batch, device=study.device)
+        self.key = run_key(model, self.baseline.pipeline, self.dataset, running)
+        self._baseline: tuple[Matches, Sampled] | None = None
+
+    def row(self, ablations: Sequence[Ablation], report: Report | None = None) -> dict[str, Any]:
+        """The changes made together, or the baseline: metrics, differences with intervals and speed as plain values."""
+        setup = self.changed(ablations)
+        cached = self.cached(setup, ablations, report)
+        started = time.perf_counter()
+        rows = self.detections(setup, cached)
+        seconds = (time.perf_counter() - started) / max(len(self.mine), 1)
+        matches = match_detections(self.dataset, rows, self.images)
+        sampled = self.sampled(matches)
+        if not ablations:
+            self._baseline = matches, sampled
+        elif not self.study.cache:
+            self.cache.forget(cached.own)  # of a large dataset they take gigabytes
+        compared = self.compared(matches, sampled)
+        return {
+            "name": row_name(ablations),
+            "stage": ablations[-1].stage if ablations else None,
+            "summary": "; ".join(each.summary for each in ablations),
+            "published": [each.published for each in ablations if each.published],
+            "metrics": dict(zip(METRICS, sampled[0].tolist(), strict=True)),
+            "differences": {name: each._asdict() for name, each in compared.items()},
+            "verdict": compared["AP"].verdict,
+            "network_seconds_per_image": cached.outputs.seconds_per_image,
+            "decode_seconds_per_image": seconds,
+        }
+
+    def changed(self, ablations: Sequence[Ablation]) -> Setup:
+        """The baseline with all of the changes, stage by stage: a later one may depend on the input's size."""
+        setup = self.baseline
+        for ablation in sorted(ablations, key=lambda each: STAGES.index(each.stage)):
+            setup = ablation.apply(setup)
+        return setup
+
+    def metric(self, ablations: Sequence[Ablation], name: str = "AP") -> float:
+        """One metric with the changes made together."""
+        setup = self.changed(ablations)
+        rows = self.detections(setup, self.cached(setup, ablations))
+        return float(metrics_of(match_detections(self.dataset, rows, self.images))[0, METRICS.index(name)])
+
+    def sampled(self, matches: Matches) -> Sampled:
+        """Metrics, and those of the resamples, of which each process computes its share."""
+        times = draw_images(matches.images, self.study.seed, self.study.resamples)
+        return metrics_of(matches)[0], self.shared_out(times, lambda mine: metrics_of(matches, mine))
+
+    def compared(self, matches: Matches, sampled: Sampled) -> dict[str, Interval]:
+        """How detections differ from the baseline's, metric by metric."""
+        if self._baseline is None:
+            rows = self.detections(self.baseline, self.cached(self.baseline, []))
+            mine = match_detections(self.dataset, rows, self.images)
+            self._baseline = mine, self.sampled(mine)
+        both = interleaved(matches, self._baseline[0])
+        swaps = draw_swaps(matches.images, self.study.seed)
+        return intervals(sampled, self._baseline[1], self.shared_out(swaps, lambda mine: exchanged(both, mine)))
+
+    def shown(self) -> dict[str, Any]:
+        """What rows are measured on: ids of the images, and one digest of all their files."""
+        mine = [(image.id, each) for image, each in zip(self.mine, self.cache.contents, strict=True)]
+        images = sorted(each for part in self.group.gather(mine) for each in part)
+        return {"images": [number for number, _ in images], "pictures_sha256": digest(json.dumps(images).encode())}
+
+    def shared_out(
+        self, rows: NDArray[Any], compute: Callable[[NDArray[Any]], NDArray[np.float64]]
+    ) -> NDArray[np.float64]:
+        """(R, 12) metrics computed of `rows` (R, ...), of which each process computes its share."""
+        found = np.empty((len(rows), len(METRICS)))
+        for rank, part in enumerate(self.group.gather(compute(rows[self.group.rank :: self.group.size]))):
+            found[rank :: self.group.size] = part
+        return found
+
+    def detections(self, setup: Setup, cached: "Cached") -> Rows:
+        """(N, 7) detections of all images, of all processes."""
+        steps, tables = setup.pipeline.postprocess, []
+        for place, image in enumerate(self.mine):
+            if cached.selected:
+                candidates = steps.selected(*cached.selected.of(place))
+            else:
+                outputs = (torch.from_numpy(np.array(each[place : place + 1])) for each in cached.outputs[:2])
+                candidates = steps.decoded(*outputs)
+            detections = steps.finish(candidates, torch.tensor(cached.scales[place : place + 1]))
+            tables.append(coco_rows(found(detections, 0), [0])[0].astype(np.float64))
+            tables[-1][:, 0] = image.id
+        rows = np.concatenate([np.zeros((0, 7)), *(table for part in self.group.gather(tables) for table in part)])
+        rows = setup.categories(rows, self.dataset)
+        if self.renamed:
+            rows[:, 6] = [self.renamed.get(int(number), int(number)) for number in rows[:, 6]]
+        return rows
+
+    def cached(self, setup: Setup, ablations: Sequence[Ablation], report: Report | None = None) -> "Cached":
+        """What the setup's decoding is given: computed anew only where input, weights or network are changed."""
+
+        def names(*stages: str) -> list[str]:
+            return [each.name for each in ablations if each.stage in stages]
+
+        input_key = {**self.key, "changes": names("input")}
+        key = {**self.key, "changes": names("input", "weights", "network")}
+        inputs = self.cache.inputs(input_key, setup.pipeline.preprocess, report)
+        outputs = self.cache.outputs(key, setup.model, inputs, report)
+        select = setup.pipeline.postprocess.candidates
+        official = select == self.baseline.pipeline.postprocess.candidates
+        selected = self.cache.selected(key, select, outputs) if official else None
+        entries = [{"inputs": input_key}, {"outputs": key}, {"selected": key}]
+        own = [entry for entry in entries if any(of["changes"] for of in entry.values())]
+        return Cached(outputs, selected, inputs.scales, own)
+
+
+class Cached(NamedTuple):
+    """What decoding is given: raw outputs, what the official step selects of them, and original pixels per pixel."""
+
+    outputs: Outputs
+    selected: Selected | None  # None: selected otherwise, from the outputs
+    scales: NDArray[np.float32]  # (I,)
+    own: list[dict[str, Any]]  # entries of the cache that are not the baseline's
+
+
+def official_setup(study: Study) -> Setup:
+    """What is ablated: the published weights and the official pipeline, and the raw weights where there are any."""
+    model, path = load(study.checkpoint, model=study.model), study.checkpoint
+    raw = None
+    if path.suffix not in CHECKPOINT_ENDINGS and plan(open_checkpoint(path), model.config, "raw").weights == "raw":
+        raw = load(path, model=model.config, weights="raw")
+    return Setup(model=model, pipeline=build(model.config, study.settings), raw=raw)
+
+
+def row_name(ablations: Sequence[Ablation]) -> str:
+    """What a row is called by."""
+    return " + ".join(each.name for each in ablations) or "baseline"
+
+
+def split_gap(study: Study, ablations: Sequence[Ablation], command: str) -> dict[str, Any] | None:
+    """The record of the gap in AP between the baseline and all changes together (`waterfall.waterfall`).
+
+    None in every process of a group but its first.
+    """
+    by_name = {each.name: each for each in ablations}
+    group = Group()
+    with group.joined(study.device), tempfile.TemporaryDirectory() as temporary:
+        ablator = Ablator(study, study.cache or Path(temporary), group)
+        found = waterfall(list(by_name), lambda chosen: ablator.metric([by_name[name] for name in chosen]))
+    return None if group.rank else _record("the gap in AP between two pipelines, split", ablator, command) | found
+
+
+def run_study(
+    study: Study,
+    rows: Sequence[Sequence[Ablation]],
+    command: str,
+    tell: Callable[[Mapping[str, Any]], None],
+    report: Report | None = None,
+) -> dict[str, Any] | None:
+    """The record of a baseline and of every row of changes made together; None in every process but a group's first.
+
+    `tell(row)` is called as each is done, and `report(done, total)` counts them, in the first process. Raises
+    EffconvError for bad input.
+    """
+    if study.limit is not None and study.limit < 2:
+        raise EffconvError("an interval needs at least two images; give a larger --limit")
+    group = Group()
+    with group.joined(study.device), tempfile.TemporaryDirectory() as temporary:
+        ablator = Ablator(study, study.cache or Path(temporary), group)
+        settings = {"resamples": study.resamples, "seed": study.seed}
+        kept = FinishedRows(study.rows, {**ablator.key, **settings, **ablator.shown()}) if study.rows else None
+        earlier = group.share(_earlier(kept, study.resume) if group.rank == 0 else None)
+        found = []
+        for place, ablations in enumerate([(), *rows]):
+            name = row_name(ablations)
+            found.append(earlier.get(name) or ablator.row(ablations))
+            if group.rank:
+                continue
+            if kept and name not in earlier:
+                kept.add(found[-1])
+            tell(found[-1])
+            if report:
+                report(place + 1, len(rows) + 1)
+    if group.rank:
+        return None
+    record = _record("what details of a port cost: one change at a time beside one baseline", ablator, command)
+    return record | settings | {"processes": group.size, "rows": found}
+
+
+def _earlier(kept: FinishedRows | None, resume: bool) -> dict[str, Any] | EffconvError:
+    try:
+        found = kept.read() if kept and resume else {}
+    except EffconvError as error:
+        return error  # raised by every process, so that none waits for the others
+    if kept and not found:
+        kept.start()
+    return found
+
+
+def _record(what: str, ablator: Ablator, command: str) -> dict[str, Any]:
+    return {
+        "what": what,
+        "command": command,
+        "model": ablator.baseline.model.config.name,
+        "checkpoint": ablator.study.checkpoint.name,
+        "baseline": ablator.key,
+        "images": len(ablator.images),
+        "provenance": provenance(),
+    }

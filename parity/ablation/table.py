@@ -1,0 +1,76 @@
+"""Records of ablations as text and Markdown."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from ..evaluation.records import find_records
+
+SHOWN = ("AP", "AP50", "AP75", "APs", "APm", "ARs")
+SOURCE = "pytorch-tools"
+# What a published variant of these notes is to be read against: they come from two baselines.
+LATER, BASELINES = "at the .392 baseline", ("B1 baseline", "B1 at the .392 baseline, own anchors")
+
+
+def ablation_line(row: Mapping[str, Any]) -> str:
+    """One row as a line: AP, its difference with the interval, and the verdict."""
+    change = row["differences"]["AP"]
+    text = f"{row['name']:24} AP {row['metrics']['AP']:.4f}"
+    if row["stage"] is None:
+        return text
+    return f"{text}  {change['difference']:+.4f} [{change['low']:+.4f}, {change['high']:+.4f}]  {row['verdict']}"
+
+
+def ablation_table(record: Mapping[str, Any]) -> str:
+    """A row per ablation, the costliest first within its stage, published rows beside those they can be told by."""
+    lines = [
+        f"| change | stage | {' | '.join(SHOWN)} | difference of AP | 95 % interval | verdict | images/s, network | "
+        "published |",
+        f"|---|---|{'---|' * len(SHOWN)}---|---|---|---|---|",
+    ]
+    baseline = [row for row in record["rows"] if row["stage"] is None]
+    changed = sorted(
+        (row for row in record["rows"] if row["stage"] is not None),
+        key=lambda row: (row["stage"], row["differences"]["AP"]["difference"]),
+    )
+    for row in [*baseline, *changed]:
+        change = row["differences"]["AP"]
+        figures = " | ".join(_figure(row["metrics"][name]) for name in SHOWN)
+        compared = (
+            f"{change['difference']:+.4f} | {change['low']:+.4f} to {change['high']:+.4f} | {row['verdict']}"
+            if row["stage"]
+            else "- | - | -"
+        )
+        speed = 1 / row["network_seconds_per_image"]
+        published = "; ".join(_published(variant) for variant in row["published"]) or "-"
+        lines.append(f"| {row['name']} | {row['stage'] or '-'} | {figures} | {compared} | {speed:.0f} | {published} |")
+    return "\n".join(lines)
+
+
+def coverage_table(record: Mapping[str, Any]) -> str:
+    """A row per number of images: how often two detectors that differ by chance alone are told apart, in percent."""
+    names = ("AP", "AP50", "APs")
+    lines = [
+        f"| images | trials | {' | '.join(f'{name}: interval excludes 0' for name in names)} | any metric, at most | "
+        f"{' | '.join(f'{name}: verdict' for name in names)} | any metric, at most |",
+        f"|---|---|{'---|' * (2 * len(names) + 2)}",
+    ]
+    for row in record["rows"]:
+        cells = [
+            f"{value:.1%}"
+            for kind in ("interval", "verdict")
+            for value in (*(row[kind][name] for name in names), max(row[kind].values()))
+        ]
+        lines.append(f"| {row['images']} | {row['trials']} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _figure(value: float) -> str:
+    return "-" if value < 0 else f"{value:.3f}"
+
+
+def _published(variant: str) -> str:
+    records = {each.row.get("variant"): each for each in find_records(None, SOURCE, None, False) if each.metrics}
+    if variant not in records:
+        return variant
+    found, baseline = (records[name].metrics["AP"] for name in (variant, BASELINES[LATER in variant]))
+    return f"{variant}: AP {found:.3f}, its baseline {baseline:.3f}"

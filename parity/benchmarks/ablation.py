@@ -1,0 +1,104 @@
+"""What decoding kept outputs again costs beside the network that it does without: `effconv bench ablation`."""
+
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from ..ablation.output_cache import SELECTED, Selected
+from ..ablation.registry import ABLATIONS
+from ..ablation.run import Ablator, Cached, Study
+from ..evaluation.detect import Group
+from ..provenance import provenance
+from .contest import probe, take_turns, use_one_thread
+from .conversion import run_process
+from .layerwise import MAKE_CHECKPOINT, SEED
+
+ABLATION = "hard-nms-0.5"
+NETWORK_IMAGES = 4  # that the network runs on in a turn
+PROMISED = 0.02
+
+
+def measure_ablation(
+    coco: Path, model: str, checkpoint: Path | None, images: int, limit: int, rounds: int, command: str
+) -> dict[str, Any]:
+    """A record of one change of decoding over `images` kept images, beside the network on them, on one thread.
+
+    The outputs are of the dataset's first `limit` images, what was selected of them repeated on disk until there are
+    `images`. A turn of the network is one batch of NETWORK_IMAGES. Raises EffconvError for bad input.
+    """
+    use_one_thread()
+    with tempfile.TemporaryDirectory() as temporary:
+        if checkpoint is None:
+            run_process(["-c", MAKE_CHECKPOINT, model, f"{temporary}/model/model", str(SEED)])
+        place = checkpoint or Path(temporary) / "model"
+        study = Study(coco=coco, model=model, checkpoint=place, limit=limit, batch=NETWORK_IMAGES)
+        ablator = Ablator(study, Path(temporary) / "cache", Group())
+        kept = ablator.cached(ablator.baseline, [])
+        assert kept.selected is not None  # the baseline's decoding is the official one
+        given = ablator.images
+        ablator.mine = tuple(given[place % len(given)] for place in range(images))
+        cached = Cached(kept.outputs, _repeated(kept.selected, images, Path(temporary)), kept.scales, [])
+        cached = cached._replace(scales=np.resize(kept.scales, images))
+        setup = ablator.changed([ABLATIONS[ABLATION]])
+        network, size = ablator.baseline.model, ablator.baseline.pipeline.config.image_size
+        batch = torch.zeros(NETWORK_IMAGES, 3, *size)
+
+        def forward() -> None:
+            with torch.inference_mode():
+                network(batch)
+
+        before = probe()
+        contestants: dict[str, Callable[[], object]] = {
+            "network": forward,
+            "decoding": lambda: ablator.detections(setup, cached),
+        }
+        turns = take_turns(contestants, rounds)
+        after = probe()
+    counts = {"network": NETWORK_IMAGES, "decoding": images}
+    seconds = {name: float(np.median([turn.seconds for turn in turns[name]])) / counts[name] for name in counts}
+    return {
+        "what": "one change of decoding over kept outputs beside the network it does without, on one thread, medians",
+        "command": command,
+        "model": ablator.baseline.model.config.name,
+        "image_size": list(size),
+        "checkpoint": checkpoint.name if checkpoint else f"random values, seed {SEED}",
+        "ablation": ABLATION,
+        "images": images,
+        "different_images": len(given),
+        "rounds": rounds,
+        "probe_gflops": {"before": before, "after": after},
+        "seconds_per_image": seconds,
+        "share": seconds["decoding"] / seconds["network"],
+        "promised": PROMISED,
+        "turns": {name: [turn._asdict() for turn in each] for name, each in turns.items()},
+        "provenance": provenance() | {"dtype": "float32"},
+    }
+
+
+def _repeated(selected: Selected, images: int, folder: Path) -> Selected:
+    """The rows again and again until there are so many, on disk as the cache has them."""
+    arrays: list[Any] = []
+    for name in SELECTED:
+        array = getattr(selected, name)
+        path = folder / f"repeated-{name}.npy"
+        made = np.lib.format.open_memmap(path, "w+", array.dtype, (images, *array.shape[1:]))
+        for start in range(0, images, len(array)):
+            made[start : start + len(array)] = array[: images - start]
+        made.flush()
+        arrays.append(np.load(path, mmap_mode="r"))
+    return Selected(*arrays)
+
+
+def ablation_cost(record: dict[str, Any]) -> str:
+    """The record as a sentence."""
+    seconds = record["seconds_per_image"]
+    return (
+        f"{record['model']} at {record['image_size'][0]}x{record['image_size'][1]}, {record['ablation']} over "
+        f"{record['images']} kept images: {1e3 * seconds['decoding']:.2f} ms an image beside "
+        f"{1e3 * seconds['network']:.0f} ms of the network, {100 * record['share']:.2f} % "
+        f"(promised: below {100 * record['promised']:.0f} %)"
+    )

@@ -1,0 +1,101 @@
+"""Contestants of a benchmark taking turns in one process, on one thread each, with a probe of the machine around them.
+
+Ratios of medians are what is reported: on a machine that others use, seconds come and go, and so do they for everyone.
+"""
+
+import os
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ...errors import EffconvError
+from ..provenance import provenance, version
+
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
+PROBE_SIDE = 768  # of the matrices
+
+
+class Turn(NamedTuple):
+    """One run of a contestant."""
+
+    seconds: float
+    processor_seconds: float  # of all threads of the process; about `seconds` where one thread works
+
+
+def require_tensorflow() -> None:
+    """Raises EffconvError when the other side of a benchmark is not installed."""
+    if not version("tensorflow"):
+        raise EffconvError("the other side of this benchmark is TensorFlow: pip install 'effconv[tf]'")
+
+
+def use_one_thread() -> None:
+    """One thread for PyTorch, and for TensorFlow where it is not started yet; `processor_seconds` shows what was."""
+    import torch
+
+    os.environ.update(dict.fromkeys(THREAD_VARIABLES, "1"))
+    torch.set_num_threads(1)
+
+
+def probe() -> float:
+    """GFLOP/s of a float32 matrix product on one thread, median of five: how free the machine is."""
+    import torch
+
+    left = torch.from_numpy(np.random.default_rng(0).standard_normal((PROBE_SIDE, PROBE_SIDE), np.float32))
+    seconds = []
+    for _ in range(6):
+        start = time.perf_counter()
+        torch.mm(left, left)
+        seconds.append(time.perf_counter() - start)
+    return 2 * PROBE_SIDE**3 / statistics.median(seconds[1:]) / 1e9
+
+
+def take_turns(contestants: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, list[Turn]]:
+    """{name: `rounds` turns}. Each runs once before that counts; every round starts with another contestant."""
+    names = list(contestants)
+    for name in names:
+        contestants[name]()
+    turns: dict[str, list[Turn]] = {name: [] for name in names}
+    for number in range(rounds):
+        first = number % len(names)
+        for name in names[first:] + names[:first]:
+            start, processor_start = time.perf_counter(), time.process_time()
+            contestants[name]()
+            turns[name].append(Turn(time.perf_counter() - start, time.process_time() - processor_start))
+    return turns
+
+
+def rows(turns: Mapping[str, Sequence[Turn]], beside: Mapping[str, str], items: int) -> list[dict[str, Any]]:
+    """The median of each contestant per item, and how many times that of the contestant it stands beside.
+
+    `beside` maps each contestant to the one of ours it is compared with.
+    """
+    medians = {name: statistics.median(turn.seconds for turn in each) for name, each in turns.items()}
+    return [
+        {
+            "contestant": name,
+            "seconds_per_item": medians[name] / items,
+            "beside": beside[name],
+            "ratio": medians[name] / medians[beside[name]],
+            "processors_used": statistics.median(turn.processor_seconds / turn.seconds for turn in turns[name]),
+        }
+        for name in turns
+    ]
+
+
+def measure(
+    contestants: Mapping[str, Callable[[], object]], beside: Mapping[str, str], rounds: int, items: int
+) -> dict[str, Any]:
+    """The part of a record that all contests share: probes, rows, every single turn, provenance."""
+    before = probe()
+    turns = take_turns(contestants, rounds)
+    return {
+        "rounds": rounds,
+        "items": items,
+        "probe_gflops": {"before": before, "after": probe()},
+        "rows": rows(turns, beside, items),
+        "turns": {name: [turn._asdict() for turn in each] for name, each in turns.items()},
+        "provenance": provenance(),
+    }

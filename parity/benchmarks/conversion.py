@@ -1,0 +1,166 @@
+"""Speed and memory of effconv beside others, interleaved in one run: ratios of medians of fresh processes."""
+
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ...effdet_torch.config import get_config
+from ...errors import EffconvError
+from ..provenance import provenance, version
+
+# The official variables of a model with random values, in a checkpoint of the released kind; and the reading
+# contestants. They are programs of their own, so that their memory does not count as ours.
+MAKE_CHECKPOINT = """
+import sys
+from pathlib import Path
+import numpy as np
+from effconv.convert.conversion import write_checkpoint
+from effconv.convert.rules import rules
+from effconv.effdet_torch.config import get_config
+config = get_config(sys.argv[1])
+random = np.random.default_rng(0)
+def values():
+    return {r.torch: random.standard_normal(r.layout.torch_shape(r.shape), np.float32) for r in rules(config)}
+write_checkpoint(values(), values(), config, Path(sys.argv[2]), "random values")
+"""
+READ_ALL = """
+import sys, time
+from effconv.convert.sources import open_checkpoint
+start = time.perf_counter()
+checkpoint = open_checkpoint(sys.argv[1])
+checkpoint.verify()
+arrays = {name: checkpoint.read(name) for name in checkpoint.variables}
+print(time.perf_counter() - start)
+copies = {name: array.copy() for name, array in arrays.items()}
+print(time.perf_counter() - start)
+"""
+# Runs a program (-c) or module (-m) and reports its own peak memory at the end. The system's figure for a finished
+# child would not do: on Linux it is never below what the parent had.
+REPORT_PEAK = """
+import atexit, runpy, sys
+path, kind, target, *rest = sys.argv[1:]
+def report():
+    with open("/proc/self/status") as status, open(path, "w") as output:
+        output.write(next(line for line in status if line.startswith("VmHWM:")).split()[1])
+atexit.register(report)
+sys.argv = [target, *rest]
+if kind == "-m":
+    runpy.run_module(target, run_name="__main__", alter_sys=True)
+else:
+    exec(compile(target, "<program>", "exec"), {"__name__": "__main__"})
+"""
+KIBIBYTE = 1024
+MEGABYTE = 1e6
+# What the ratio of a row must be, where something is promised of it.
+BARS = {
+    ("efficientdet-d0", "whole command"): ">= 5",
+    ("efficientdet-d0", "peak memory"): "<= 0.25",
+    ("efficientdet-d0", "read all, verified"): ">= 2",
+    ("efficientdet-d7x", "peak memory / weights kept"): "< 2.2",
+}
+
+
+class Run(NamedTuple):
+    """One finished process."""
+
+    seconds: float
+    peak_bytes: float
+    output: str
+
+
+def run_process(arguments: Sequence[str]) -> Run:
+    """Run a Python program (`-c code ...` or `-m module ...`) to its end in a fresh process.
+
+    Raises EffconvError with its last words when it fails, and on systems without /proc, which tells its peak memory.
+    """
+    if not Path("/proc/self/status").exists():
+        raise EffconvError("peak memory is read from /proc, which this system does not have; measure on Linux")
+    with tempfile.TemporaryDirectory() as folder:
+        peak = Path(folder) / "peak"
+        command = [sys.executable, "-c", REPORT_PEAK, str(peak), *arguments]
+        start = time.perf_counter()
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        seconds = time.perf_counter() - start
+        if done.returncode != 0:
+            last = done.stderr.strip().splitlines()[-1:] or ["no message"]
+            raise EffconvError(f"`python {' '.join(arguments[:3])}` failed with status {done.returncode}: {last[0]}")
+        return Run(seconds, int(peak.read_text()) * KIBIBYTE, done.stdout)
+
+
+def measure_conversion(model: str, rounds: int) -> dict[str, Any]:
+    """Time and peak memory of `effconv tf2torch` beside TensorFlow + torch.save, and of reading all tensors.
+
+    Contestants take turns, each in a fresh process, `rounds` times. Returns a record with every single figure. Raises
+    EffconvError when TensorFlow is not installed.
+    """
+    config = get_config(model)
+    if not version("tensorflow"):
+        raise EffconvError("the other side of this benchmark is TensorFlow: pip install 'effconv[tf]'")
+    with tempfile.TemporaryDirectory() as folder:
+        prefix = f"{folder}/model"
+        run_process(["-c", MAKE_CHECKPOINT, model, prefix])
+        reference = ["-m", "effconv.parity.benchmarks.tensorflow_reader"]
+        weights = f"{folder}/ours.safetensors"
+        contestants = {
+            "effconv": ["-m", "effconv.cli", "tf2torch", "--model", model, "--ckpt", prefix, "-o", weights],
+            "tensorflow": [*reference, "convert", model, prefix, f"{folder}/theirs.pth"],
+            "effconv_read": ["-c", READ_ALL, prefix],
+            "tensorflow_read": [*reference, "read", prefix],
+        }
+        runs: dict[str, list[Run]] = {name: [] for name in contestants}
+        for _ in range(rounds):
+            for name, arguments in contestants.items():
+                runs[name].append(run_process(arguments))
+        weight_bytes = Path(weights).stat().st_size
+        data_bytes = Path(f"{prefix}.data-00000-of-00001").stat().st_size
+    return {
+        "what": "tf2torch beside tf.train.load_checkpoint + torch.save, fresh processes, interleaved, medians",
+        "command": f"effconv bench convert --model {model} --rounds {rounds}",
+        "model": config.name,
+        "checkpoint": "official variables, random values, raw and moving averages",
+        "data_bytes": data_bytes,
+        "weight_bytes": weight_bytes,
+        "rounds": rounds,
+        "provenance": provenance(),
+        "rows": _conversion_rows(runs, weight_bytes, config.name),
+        "figures": {
+            name: [
+                {"seconds": run.seconds, "peak_bytes": run.peak_bytes, "printed_seconds": _printed(run)} for run in each
+            ]
+            for name, each in runs.items()
+        },
+    }
+
+
+def _printed(run: Run) -> list[float]:
+    """The seconds a reading contestant measured inside itself; nothing for the converting ones."""
+    try:
+        return [float(word) for word in run.output.split()]
+    except ValueError:
+        return []
+
+
+def _conversion_rows(runs: dict[str, list[Run]], weight_bytes: int, model: str) -> list[dict[str, Any]]:
+    seconds = {name: statistics.median(run.seconds for run in each) for name, each in runs.items()}
+    peak = {name: statistics.median(run.peak_bytes for run in each) / MEGABYTE for name, each in runs.items()}
+    views, copies = (statistics.median(_printed(run)[i] for run in runs["effconv_read"]) for i in (0, 1))
+    read = statistics.median(_printed(run)[0] for run in runs["tensorflow_read"])
+
+    def row(what: str, unit: str, ours: float, theirs: float, ratio: float) -> dict[str, Any]:
+        bar = BARS.get((model, what), "")
+        return {"what": what, "unit": unit, "effconv": ours, "tensorflow": theirs, "ratio": ratio, "bar": bar}
+
+    ours, theirs = "effconv", "tensorflow"
+    kept = weight_bytes / MEGABYTE
+    return [
+        row("whole command", "s", seconds[ours], seconds[theirs], seconds[theirs] / seconds[ours]),
+        row("peak memory", "MB", peak[ours], peak[theirs], peak[ours] / peak[theirs]),
+        row("read all, verified", "s", views, read, read / views),
+        row("read all, verified, and copy", "s", copies, read, read / copies),
+        row("peak memory / weights kept", "x", peak[ours] / kept, peak[theirs] / kept, peak[ours] / kept),
+    ]

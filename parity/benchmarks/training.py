@@ -1,0 +1,248 @@
+"""A training step's speed and memory beside a peer's with the same weights and labels: `effconv bench training`."""
+
+import dataclasses
+import importlib
+import statistics
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ...effdet_torch.config import get_config
+from ...effdet_torch.model import EfficientDet
+from ...effdet_torch.training.stochastic_depth import official_survival
+from ...effdet_torch.training.targets import batch_targets, label_anchors
+from ...effdet_torch.training.trainer import Training, TrainingSettings
+from ...errors import EffconvError
+from ...loading import load
+from ..provenance import provenance
+from .contest import Turn, probe, take_turns
+from .conversion import MEGABYTE, run_process
+from .inference import use_threads
+from .layerwise import MAKE_CHECKPOINT, SEED
+from .peers import effdet, import_effdet
+
+OURS = "effconv"
+RATE = 1e-4  # so small that weights hardly move while time is taken
+MOMENTUM, DECAY, CLIP, AVERAGE = 0.9, 4e-5, 10.0, 0.9998
+BOXES = 7  # true boxes of an image, COCO's mean
+# A process of its own trains a few steps: its peak memory is that contestant's.
+TRAIN_ONE = """
+import sys, torch
+from pathlib import Path
+from effconv.parity.benchmarks.training import TrainingContest, enter, peak_of_device
+name, model, checkpoint, height, width, batch, threads, device, precision = sys.argv[1:]
+contest = TrainingContest(model, (int(height), int(width)), int(batch), [name], 1, int(threads), device, precision)
+trained = enter(name, contest, Path(checkpoint))
+for _ in range(3):
+    trained.step()
+print(peak_of_device(device))
+"""
+
+
+class TrainingContest(NamedTuple):
+    """What is measured, on made-up images with BOXES true boxes each."""
+
+    model: str
+    size: tuple[int, int]
+    batch: int
+    names: list[str]
+    rounds: int
+    threads: int
+    device: str
+    precision: str  # "float32" or "bfloat16", by autocast
+
+
+class Trained(Protocol):
+    """A model being trained on one batch, again and again."""
+
+    def forward(self) -> float:
+        """Outputs and losses, with what gradients need; the loss without weight decay."""
+
+    def step(self) -> object:
+        """All of a step: forward, losses, backward, clipped gradients, momentum, moving averages."""
+
+
+class Ours:
+    """`effconv train`'s step."""
+
+    def __init__(self, model: EfficientDet, contest: TrainingContest, images: Tensor, boxes: Tensor, classes: Tensor):
+        survival = official_survival(model.config)
+        settings = TrainingSettings(precision=contest.precision, average_decay=AVERAGE, survival=survival)
+        self.training = Training(model.to(contest.device), lambda _: RATE, settings)
+        anchors = self.training.anchors.cpu()
+        labels = [label_anchors(one, kinds, anchors) for one, kinds in zip(boxes, classes, strict=True)]
+        self.images, self.targets = images, batch_targets(labels)
+
+    def forward(self) -> float:
+        """See Trained."""
+        return float(self.training.total_loss(self.images, self.targets).detach())
+
+    def step(self) -> object:
+        """See Trained."""
+        return self.training.step(self.images, self.targets)
+
+
+class Effdet:
+    """effdet's training bench as its `train.py` uses it: labels made beforehand, SGD, clipped norm, moving averages."""
+
+    def __init__(self, model: EfficientDet, contest: TrainingContest, images: Tensor, boxes: Tensor, classes: Tensor):
+        network: Any = effdet(model, contest.size).network
+        package, anchors = import_effdet()
+        averages = importlib.import_module("timm.utils")
+        self.device, self.precision = contest.device, contest.precision
+        self.bench = package.DetBenchTrain(network, create_labeler=False).to(contest.device).train()
+        labeler = anchors.AnchorLabeler(anchors.Anchors.from_config(network.config), network.config.num_classes)
+        kinds, codes, positives = labeler.batch_label_anchors(list(boxes), list(classes + 1.0))
+        self.images = images
+        self.target = {"label_num_positives": positives.to(contest.device)}
+        for level, (kind, code) in enumerate(zip(kinds, codes, strict=True)):
+            self.target[f"label_cls_{level}"] = kind.to(contest.device)
+            self.target[f"label_bbox_{level}"] = code.to(contest.device)
+        self.average = averages.ModelEmaV2(self.bench, decay=AVERAGE)
+        self.optimizer = torch.optim.SGD(self.bench.parameters(), RATE, MOMENTUM, weight_decay=DECAY)
+
+    def forward(self) -> float:
+        """See Trained."""
+        return float(self._loss().detach())
+
+    def step(self) -> object:
+        """See Trained."""
+        self.optimizer.zero_grad()
+        loss = self._loss()
+        loss.backward()  # type: ignore[no-untyped-call]
+        torch.nn.utils.clip_grad_norm_(self.bench.parameters(), CLIP)
+        self.optimizer.step()
+        self.average.update(self.bench)
+        return float(loss.detach())
+
+    def _loss(self) -> Tensor:
+        with torch.autocast(torch.device(self.device).type, torch.bfloat16, enabled=self.precision == "bfloat16"):
+            return self.bench(self.images.to(self.device), self.target)["loss"]  # type: ignore[no-any-return]
+
+
+CONTESTANTS: Mapping[str, Callable[..., Trained]] = {OURS: Ours, "effdet": Effdet}
+
+
+def enter(name: str, contest: TrainingContest, checkpoint: Path) -> Trained:
+    """The contestant of that name with the checkpoint's weights. Raises EffconvError when it cannot be had."""
+    if name not in CONTESTANTS:
+        raise EffconvError(f"nobody called {name!r} trains; there are {', '.join(CONTESTANTS)}")
+    use_threads(contest.threads)
+    model = load(checkpoint, model=contest.model)
+    model.config = dataclasses.replace(model.config, image_size=contest.size)
+    random = np.random.default_rng(SEED)
+    corners = random.uniform(0, 0.6, (contest.batch, BOXES, 2))
+    sides = random.uniform(0.05, 0.4, (contest.batch, BOXES, 2))
+    boxes = np.concatenate([corners, corners + sides], -1) * np.array([*contest.size, *contest.size])
+    classes = torch.from_numpy(random.integers(0, model.config.num_classes, (contest.batch, BOXES)))
+    images = torch.randn(contest.batch, 3, *contest.size, generator=torch.Generator().manual_seed(SEED))
+    return CONTESTANTS[name](model, contest, images, torch.from_numpy(boxes.astype(np.float32)), classes)
+
+
+def measure_training(contest: TrainingContest, command: str) -> dict[str, Any]:
+    """A record of all contestants on the same batch, taking turns: forward with losses, and whole steps.
+
+    `loss` is each one's first, weight decay left out. Raises EffconvError for bad input; a contestant that is not
+    installed is named in `left_out`.
+    """
+    left_out, trained = {}, {}
+    with tempfile.TemporaryDirectory() as folder:
+        run_process(["-c", MAKE_CHECKPOINT, contest.model, f"{folder}/model", str(SEED)])
+        for name in contest.names:
+            try:
+                trained[name] = enter(name, contest, Path(folder))
+            except EffconvError as error:
+                left_out[name] = str(error)
+        if not trained:
+            raise EffconvError(f"nothing is left to measure: {'; '.join(left_out.values())}")
+        losses = {name: each.forward() for name, each in trained.items()}
+        turns_of = {
+            f"{name}, {what}": _synchronised(getattr(each, what), contest.device)
+            for name, each in trained.items()
+            for what in ("forward", "step")
+        }
+        before, turns, after = probe(), take_turns(turns_of, contest.rounds), probe()
+        peaks = {name: _peak(contest, name, folder) for name in trained}
+    rows = []
+    for name in trained:
+        forward, step = (_median(turns[f"{name}, {what}"]) for what in ("forward", "step"))
+        theirs = _median(turns["effdet, step"]) if "effdet" in trained else step
+        rows.append(
+            {
+                "contestant": name,
+                "forward_milliseconds": 1e3 * forward,
+                "backward_milliseconds": 1e3 * (step - forward),
+                "images_per_second": contest.batch / step,
+                "times_faster": theirs / step,
+                "peak_megabytes": peaks[name],
+                "loss": losses[name],
+            }
+        )
+    return {
+        "what": "training steps on one batch, contestants taking turns in one process, medians",
+        "command": command,
+        "model": get_config(contest.model).name,
+        "image_size": list(contest.size),
+        "batch": contest.batch,
+        "threads": contest.threads,
+        "rounds": contest.rounds,
+        "left_out": left_out,
+        "probe_gflops": {"before": before, "after": after},
+        "rows": rows,
+        "turns": {name: [turn._asdict() for turn in each] for name, each in turns.items()},
+        "provenance": provenance() | {"device": contest.device, "dtype": contest.precision},
+    }
+
+
+def peak_of_device(device: str) -> float:
+    """Bytes that PyTorch has had of a GPU's memory at most; 0 on a CPU, where the process's own peak counts."""
+    return float(torch.cuda.max_memory_allocated()) if device.startswith("cuda") else 0.0
+
+
+def training_table(record: Mapping[str, Any]) -> str:
+    """The record as Markdown."""
+    lines = [
+        "| contestant | forward and losses | backward and update | images/s | times faster | peak memory | loss |",
+        "|---" * 7 + "|",
+    ]
+    lines += [
+        f"| {row['contestant']} | {row['forward_milliseconds']:.0f} ms | {row['backward_milliseconds']:.0f} ms | "
+        f"{row['images_per_second']:.2f} | {row['times_faster']:.2f} | {row['peak_megabytes']:.0f} MB | "
+        f"{row['loss']:.4f} |"
+        for row in record["rows"]
+    ]
+    size = record["image_size"]
+    lines += [
+        "",
+        f"{record['model']} at {size[0]}x{size[1]}, batch {record['batch']}, {record['provenance']['dtype']}, "
+        f"{record['threads']} threads, {record['provenance']['device']}, medians of {record['rounds']} turns.",
+    ]
+    lines += [f"Left out: {reason}." for reason in record["left_out"].values()]
+    return "\n".join(lines)
+
+
+def _median(turns: Sequence[Turn]) -> float:
+    return statistics.median(turn.seconds for turn in turns)
+
+
+def _synchronised(run: Callable[[], object], device: str) -> Callable[[], object]:
+    if not device.startswith("cuda"):
+        return run
+
+    def complete() -> None:
+        run()
+        torch.cuda.synchronize()
+
+    return complete
+
+
+def _peak(contest: TrainingContest, name: str, folder: str) -> float:
+    sides = [contest.size[0], contest.size[1], contest.batch, contest.threads]
+    words = [name, contest.model, folder, *map(str, sides), contest.device, contest.precision]
+    run = run_process(["-c", TRAIN_ONE, *words])
+    return (float(run.output.split()[-1]) or run.peak_bytes) / MEGABYTE

@@ -1,0 +1,1 @@
+"""Two runs of a network beside each other: rows, limits and a verdict."""

@@ -1,0 +1,133 @@
+"""`effconv parity --end-to-end` as one job: find model and images, compare, record; and its text."""
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ... import __version__
+from ...effdet_torch.preprocessing.decode import read_encoded
+from ...loading import load
+from ..datasets.dataset import read_dataset
+from ..evaluation.pipeline import Settings, build
+from ..provenance import provenance
+from ..reference.network import import_tensorflow
+from ..traces.images import drawn
+from ..traces.official import official_variables
+from .end_to_end import STAGES, BothSides, ImageResult, compare_images
+from .layerwise import Choice, choose_subject
+
+DRAWN = ((90, 120), (300, 200))  # (H, W) of the pictures compared where none is named
+
+
+def compare_end_to_end(
+    choice: Choice,
+    fetch: Callable[[str], Path],
+    command: str,
+    coco: Path | None = None,
+    limit: int | None = None,
+    settings: Settings | None = None,
+    report: Callable[[int, int], None] | None = None,
+) -> dict[str, Any]:
+    """The record (`end_to_end.end_to_end_record`) of the images of a dataset folder, of one file, or of drawn ones.
+
+    `report(done, total)` counts images. Raises EffconvError for bad input and without TensorFlow.
+    """
+    subject = choose_subject(choice, fetch)
+    images = _images(choice.image, coco)[:limit]
+    variables, source = official_variables(subject.checkpoint, subject.config, subject.weights, verify=subject.verify)
+    pipeline = build(subject.config, settings or Settings(size=choice.size))
+    model = subject.load() if choice.candidate is None else load(choice.candidate, model=subject.config)
+    sides = BothSides(pipeline.config, variables, model)
+    total = len(images)
+    results = compare_images(
+        ((name, read()) for name, read in images), sides, pipeline, lambda done: report(done, total) if report else None
+    )
+    return {
+        "model": subject.config.name,
+        "candidate": {
+            "label": f"effconv {__version__}, PyTorch {torch.__version__}",
+            "weights": (choice.candidate or subject.checkpoint).name,
+        },
+        "reference": {"label": f"the official pipeline in TensorFlow {import_tensorflow().__version__}", **source},
+        **end_to_end_record(results),
+        "provenance": {"command": command, **provenance()},
+    }
+
+
+def _images(file: Path | None, coco: Path | None) -> list[tuple[str, Callable[[], bytes]]]:
+    if coco:
+        return [(image.path.name, partial(read_encoded, image.path)) for image in read_dataset(coco).images]
+    if file:
+        return [(file.name, partial(read_encoded, file))]
+    return [(f"drawn {seed}", partial(drawn, seed, size)) for seed, size in enumerate(DRAWN)]
+
+
+def end_to_end_record(results: Sequence[ImageResult]) -> dict[str, Any]:
+    """Plain values: the verdict, counts per stage, and every image that is not identical throughout."""
+    failures = [
+        (stage, result)
+        for name in STAGES
+        for result in results
+        for stage in result.stages
+        if stage.name == name and not stage.holds
+    ]
+    kinds = ("identical", "explained", "unexplained")
+    lists = {kind: sum(result.lists == kind for result in results) for kind in kinds}
+    matched = sum(len(each.matching.pairs) for each in results)
+    detections = matched + sum(len(each.matching.only_first) for each in results)
+    if not results:
+        verdict = "no image was compared"
+    elif failures:
+        stage, result = failures[0]
+        failed = len({each.image for _, each in failures})
+        verdict = f"{failed} of {len(results)} images differ, first {stage.name} of {result.image}: {stage.verdict}"
+    elif detections and not matched:
+        verdict = f"none of {detections} detections matched one to one"
+    else:
+        verdict = (
+            f"nothing changed on the way: {len(results)} images, {lists['identical']} with identical detections, "
+            f"{lists['explained']} where rounding decides between equals; {matched} of {detections} detections matched "
+            "one to one"
+        )
+    return {
+        "ok": bool(results) and not failures and (matched > 0 or not detections),
+        "verdict": verdict,
+        "images": len(results),
+        "lists": lists,
+        "stages": {name: _outcome(name, results) for name in STAGES},
+        "detections": detections,
+        "matched": matched,
+        "in_another_place": sum(one != other for each in results for one, other in each.matching.pairs),
+        "largest_score_gap": max((each.matching.score_gap for each in results), default=0.0),
+        "largest_box_gap": max((each.matching.box_gap for each in results), default=0.0),
+        "not_identical": [
+            {"image": each.image, "lists": each.lists, "stages": [stage._asdict() for stage in each.stages]}
+            for each in results
+            if each.lists != "identical" or not each.holds
+        ],
+    }
+
+
+def _outcome(name: str, results: Sequence[ImageResult]) -> dict[str, int]:
+    """In how many images a stage holds, of those where it was looked at."""
+    outcomes = [stage.holds for result in results for stage in result.stages if stage.name == name]
+    return {"held": sum(outcomes), "of": len(outcomes)}
+
+
+def end_to_end_lines(record: Mapping[str, Any]) -> list[str]:
+    """The record as text, the verdict first."""
+    lines = [
+        f"{record['model']}: {record['verdict']}",
+        f"{record['candidate']['label']} beside {record['reference']['label']}, {record['images']} images",
+    ]
+    for name in STAGES:
+        outcome = record["stages"][name]
+        lines.append(f"  {name:24} {outcome['held']} of {outcome['of']} images hold")
+    lines.append(f"  {record['matched']} of {record['detections']} detections matched one to one")
+    for each in record["not_identical"]:
+        stage = next((stage for stage in each["stages"] if not stage["holds"]), each["stages"][-1])
+        lines.append(f"{each['image']}: {each['lists']}: {stage['name']}: {stage['verdict']}")
+    return lines

@@ -1,0 +1,70 @@
+"""Whether rounding explains that two lists of detections differ: TensorFlow's own list, of outputs moved so far.
+
+The reach is what rounding every layer once costs an output, never how far the two sides are apart.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..difference import largest
+from .matching import Matching
+
+Outputs = list[NDArray[np.float32]]  # class outputs by level, then box outputs by level, (1, h, w, channels)
+
+TRIALS = 8  # runs of the official post-processing on outputs moved at random
+REACH = 4.0  # times the expected cost: sound outputs are 1 to 3 times that apart (docs/precision.md), limits at 12
+
+# A list may lose this many times as many objects as the one of TRIALS that loses most. One more trial would lose more
+# than the most of eight in a ninth of all images, twice as many in hardly any. It refuses a list that differs by more
+# than rounding makes TensorFlow's own differ: all objects, or those of one class.
+LOST_FACTOR = 2.0
+
+
+def explanation(
+    matching: Matching,
+    score_gap: float,
+    official: Outputs,
+    expected: Sequence[float],
+    trial: Callable[[Outputs], Matching] | None,
+) -> tuple[str, str]:
+    """("identical", "explained" or "unexplained", in words) of our list beside TensorFlow's.
+
+    Scores of the same object may differ by `score_gap`, or by what they differ where the order of near-ties changes
+    what suppresses what. `expected` is what rounding costs each output, of its largest; `trial(outputs)` matches
+    TensorFlow's list with that of other outputs. Where it is None, something else is wrong already, and rounding
+    explains nothing.
+    """
+    total = len(matching.pairs) + len(matching.only_first)
+    verdict = f"{len(matching.pairs)} of {total} detections matched one to one"
+    if matching.identical and matching.score_gap <= score_gap:
+        return "identical", verdict
+    elsewhere = sum(one != other for one, other in matching.pairs)
+    lost = len(matching.only_first) + len(matching.only_second)
+    verdict += f", {elsewhere} in another place, {len(matching.only_first)} replaced"
+    if matching.score_gap > score_gap:
+        verdict += f", scores up to {matching.score_gap:.2g} apart, allowed {score_gap:.2g}"
+    if trial is None:
+        return "unexplained", verdict
+    found = [trial(outputs) for outputs in moved(official, expected)]
+    changed = [each for each in found if not each.identical]
+    most = max(len(each.only_first) + len(each.only_second) for each in found)
+    verdict += (
+        f"; with its outputs moved by what rounding costs, TensorFlow's own list changes in {len(changed)} of {TRIALS} "
+        f"trials, by up to {most // 2} replaced"
+    )
+    widest = max(score_gap, LOST_FACTOR * max(each.score_gap for each in found))
+    explained = bool(changed) and lost <= LOST_FACTOR * most and matching.score_gap <= widest
+    return "explained" if explained else "unexplained", verdict
+
+
+def moved(official: Outputs, expected: Sequence[float]) -> Iterator[Outputs]:
+    """Outputs, TRIALS times, each value moved at random by at most REACH times what rounding costs its map."""
+    for seed in range(TRIALS):
+        random = np.random.default_rng(seed)
+        moved = []
+        for each, cost in zip(official, expected, strict=True):
+            reach = REACH * cost * largest(each)
+            moved.append((each + random.uniform(-reach, reach, each.shape)).astype(np.float32))
+        yield moved

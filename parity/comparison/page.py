@@ -1,0 +1,135 @@
+"""The layer-by-layer comparison as one HTML file that needs no network: curves, a table, every layer's figures."""
+
+import json
+from html import escape
+from importlib import resources
+from pathlib import Path
+from string import Template
+from typing import Any
+
+from ...convert.output import replacing
+from ...errors import EffconvError
+
+ASSETS = resources.files(__package__.partition(".")[0]) / "parity" / "rendering" / "assets"
+# One script, in this order: the last file uses the functions of the others.
+SCRIPTS = ("table.js", "growth.js", "detail.js", "page.js")
+HEAT_DIGITS = 3  # of a cell's figure, as shown; a thousand cells a layer are most of the file
+
+
+def write_page(record: dict[str, Any], path: Path) -> None:
+    """Write the page for one comparison to `path`; nothing is left there when it cannot be written."""
+    page = render_page(record)
+    with replacing(path) as (temporary,):
+        temporary.write_text(page, encoding="utf-8")
+
+
+def render_page(record: dict[str, Any]) -> str:
+    """The page as text: prose and short tables are HTML already, the script draws the rest from the record."""
+    template = Template(asset("page.html"))
+    # One pass over the template: a `$` in a value stays what it is.
+    return template.substitute(
+        title=escape(f"{record['model']}: layer by layer"),
+        model=escape(record["model"]),
+        style=asset("page.css"),
+        verdict=verdict(record),
+        sides=definitions({name: record[name] for name in ("reference", "candidate", "images")}),
+        explanations=explanations(record["explanations"]) if record["explanations"] else "",
+        backward=asset("backward.html") if record.get("backward") else "",
+        weights=weights(record) if record.get("tensors") else "",
+        provenance=definitions(record["provenance"]),
+        plotly=plotly_script(),
+        record=script_json(record | {"rows": [row | {"heat": shortened(row["heat"])} for row in record["rows"]]}),
+        script="\n".join(asset(name) for name in SCRIPTS),
+    )
+
+
+def asset(name: str) -> str:
+    """The text of one file that is part of the page."""
+    return (ASSETS / name).read_text(encoding="utf-8")
+
+
+def plotly_script() -> str:
+    """The plotting library's own source, to be part of the page."""
+    try:
+        from plotly.offline import get_plotlyjs
+    except ImportError as error:
+        raise EffconvError(
+            "an HTML page needs plotly, which is not installed: pip install 'effconv[report]'"
+        ) from error
+    return str(get_plotlyjs())
+
+
+def script_json(value: Any) -> str:
+    """JSON that is safe inside a <script>: no text in it can end the element or begin a comment."""
+    return json.dumps(value, allow_nan=False, separators=(",", ":")).replace("<", r"\u003c")
+
+
+def shortened(heat: dict[str, Any] | None) -> dict[str, Any] | None:
+    """The heat map with as many digits as the page shows."""
+    if heat is None:
+        return None
+    cells = [[None if cell is None else float(f"{cell:.{HEAT_DIGITS}g}") for cell in line] for line in heat["values"]]
+    return heat | {"values": cells}
+
+
+def verdict(record: dict[str, Any]) -> str:
+    """The outcome in one sentence, and the first layer that diverges as a link to its figures."""
+    state = "ok" if record["ok"] else "failed"
+    parts = [f'<p id="verdict" class="{state}" data-ok="{state}">{escape(record["verdict"])}</p>']
+    if (first := record["first_failure"]) is not None:
+        link = f'<a id="first-failure" href="#detail" data-layer="{escape(first)}">{escape(first)}</a>'
+        parts.append(f"<p>First layer that diverges: {link}</p>")
+    return "\n".join(parts)
+
+
+def explanations(changes: list[dict[str, Any]]) -> str:
+    """What single changes to one side do to the first failure, as a section."""
+    heads = ("change", "what it is", "made to", "from layer", "explains the difference", "first failure with it")
+    lines = []
+    for change in changes:
+        answer = "yes" if change["explains"] else "no"
+        cells = (change["change"], change["summary"], change["side"], change["from_layer"], answer)
+        after = change["first_failure_after"]
+        row = "".join(f"<td>{plain(cell)}</td>" for cell in (*cells, "none" if after is None else after))
+        lines.append(f'<tr class="{answer}">{row}</tr>')
+    head = "".join(f'<th scope="col">{name}</th>' for name in heads)
+    return (
+        '<section aria-labelledby="explanations-title"><h2 id="explanations-title">What would explain it</h2>\n'
+        "<p>Each change was made alone, and the comparison run again.</p>\n"
+        f'<div class="scroll"><table id="explanations"><thead><tr>{head}</tr></thead>\n'
+        f"<tbody>{''.join(lines)}</tbody></table></div></section>"
+    )
+
+
+def weights(record: dict[str, Any]) -> str:
+    """Every tensor beside the checkpoint's by name, and the weights that the images do not reach, as a section."""
+    tensors = dict(record["tensors"])
+    shown = {
+        **tensors,
+        "differ": tensors["differ"] or "none",
+        "not reached by the images": record["unexercised"] or "none",
+    }
+    return (
+        '<section aria-labelledby="weights-title"><h2 id="weights-title">Weights by name</h2>\n'
+        f'<div id="weights">{definitions(shown)}</div></section>'
+    )
+
+
+def definitions(values: dict[str, Any]) -> str:
+    """Nested plain values as a list of names and what they are."""
+    items = (f"<dt>{escape(name)}</dt><dd>{nested(value)}</dd>" for name, value in values.items())
+    return f"<dl>{''.join(items)}</dl>"
+
+
+def nested(value: Any) -> str:
+    """One value of a definition: a list of its own, a line of plain values, or text."""
+    if isinstance(value, dict):
+        return definitions(value)
+    if isinstance(value, list) and any(isinstance(item, dict | list) for item in value):
+        return f"<ul>{''.join(f'<li>{nested(item)}</li>' for item in value)}</ul>"
+    return ", ".join(plain(item) for item in value) if isinstance(value, list) else plain(value)
+
+
+def plain(value: Any) -> str:
+    """A plain value as the record's JSON would have it, text without quotes."""
+    return escape(value if isinstance(value, str) else json.dumps(value))

@@ -1,0 +1,182 @@
+"""Results as people read them: tables on a terminal, Markdown, JSON on disk."""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+
+from ...convert.output import replacing
+from ...errors import EffconvError
+from .page import write_page
+
+# Parts of the network, by the beginning of our layers' names, in the order of computation.
+PARTS = (
+    ("backbone", "EfficientNet backbone"),
+    ("bifpn.extra_levels", "levels from P6 up"),
+    *((f"bifpn.cells.{cell}.", f"BiFPN cell {cell}") for cell in range(64)),
+    ("class_head.predict[", "class logits"),
+    ("class_head", "class head, hidden"),
+    ("box_head.predict[", "box codes"),
+    ("box_head", "box head, hidden"),
+)
+CHECKS = ("float64 local", "float64 accumulated", "float32 local", "float32 accumulated")
+TABLE_WIDTH = 92
+GRADIENTS_SHOWN = 10  # on a terminal; one wrong layer changes nearly all gradients
+REPORT_KINDS = (".html", ".md", ".json")
+
+
+def wide_console() -> Console:
+    """The terminal; where that is none or narrow, wide enough that no figure is cut off."""
+    return Console(width=max(Console().width, TABLE_WIDTH))
+
+
+def print_line(console: Console, text: str) -> None:
+    """One line, however long."""
+    console.print(text, soft_wrap=True, highlight=False)
+
+
+def print_comparison(record: Mapping[str, Any], layerwise: bool, console: Console | None = None) -> None:
+    """A comparison (`verdict.comparison_record`): the verdict first, then a line per layer or a row per part."""
+    console = console or wide_console()
+    colour = "green" if record["ok"] else "red"
+    console.print(f"{record['model']}: {record['verdict']}", style=f"bold {colour}", soft_wrap=True, markup=False)
+    sides = f"{record['candidate']['label']} beside {record['reference']['label']}, on {record['images']['label']}"
+    console.print(sides, soft_wrap=True, markup=False, highlight=False)
+    shown = [name for name in CHECKS if any(name in row["checks"] for row in record["rows"])]
+    if layerwise:
+        for line in layer_lines(record["rows"], shown):
+            console.print(line, soft_wrap=True, markup=False, highlight=False)
+    else:
+        console.print(_parts_table(record["rows"], shown))
+    wrong = [row for row in record.get("backward", ()) if not row["ok"]]
+    for row in wrong[:GRADIENTS_SHOWN]:
+        failed = ", ".join(f"{name} {figure(check)}" for name, check in row["checks"].items() if not check["ok"])
+        console.print(f"gradient of {row['variable']}: {row['fault'] or failed}", soft_wrap=True, markup=False)
+    if len(wrong) > GRADIENTS_SHOWN:
+        console.print(f"... and of {len(wrong) - GRADIENTS_SHOWN} more variables; --json and --report list all")
+    for each in record["explanations"]:
+        console.print(explanation(each), soft_wrap=True, markup=False, highlight=False)
+
+
+def explanation(each: Mapping[str, Any]) -> str:
+    """One explanation in a sentence."""
+    doing = f"if the {each['side']} computes with {each['change']} ({each['summary']})"
+    if each["explains"]:
+        return f"explained: {doing}, everything from {each['from_layer']} on agrees"
+    return f"in part: {doing}, layers from {each['from_layer']} agree up to {each['first_failure_after']}"
+
+
+def layer_lines(rows: Sequence[Mapping[str, Any]], checks: Sequence[str]) -> Iterable[str]:
+    """A heading and a line per layer: outcome, our name, each check's error and limit, the official name."""
+    width = max((len(row["layer"]) for row in rows), default=0)
+    yield f"{'':6} {'layer':{width}} " + " ".join(f"{name + ' (limit)':29}" for name in checks) + " official name"
+    for row in rows:
+        figures = " ".join(f"{figure(row['checks'].get(name)):29}" for name in checks)
+        outcome = "ok" if row["ok"] else "DIFFER"
+        yield f"{outcome:6} {row['layer']:{width}} {figures} {row['official']} {row['fault']}".rstrip()
+
+
+def figure(check: Mapping[str, Any] | None) -> str:
+    """A check's error and limit; empty where there is none."""
+    if check is None:
+        return ""
+    error = "none" if check["error"] is None else f"{check['error']:.1e}"
+    return f"{error} ({check['limit']:.1e})"
+
+
+def _parts_table(rows: Sequence[Mapping[str, Any]], checks: Sequence[str]) -> Table:
+    title = "largest relative difference, max|a-b|/max|b|"
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table.add_column("part", no_wrap=True)
+    table.add_column("layers\nthat hold", justify="right", no_wrap=True)
+    for name in checks:
+        table.add_column(no_wrap=True, header=name.replace(" ", "\n"), justify="right")
+    table.add_column("", no_wrap=True)
+    left = list(rows)
+    grouped = []
+    for prefix, label in PARTS:
+        grouped.append((label, [row for row in left if row["layer"].startswith(prefix)]))
+        left = [row for row in left if not row["layer"].startswith(prefix)]
+    for label, members in (*grouped, ("not in this model", left)):
+        if not members:
+            continue
+        failed = sum(not row["ok"] for row in members)
+        verdict = "[red]DIFFER[/red]" if failed else "[green]ok[/green]"
+        table.add_row(
+            label, f"{len(members) - failed} of {len(members)}", *(_worst(members, name) for name in checks), verdict
+        )
+    return table
+
+
+def _worst(rows: Sequence[Mapping[str, Any]], name: str) -> str:
+    errors = [row["checks"][name]["error"] for row in rows if name in row["checks"]]
+    if any(error is None for error in errors):
+        return "none"
+    return f"{max(errors):.1e}" if errors else ""
+
+
+def require_report_kind(path: Path) -> None:
+    """Raises EffconvError for a report of a kind that is not written."""
+    if path.suffix not in REPORT_KINDS:
+        raise EffconvError(f"--report {path}: expected a file ending in {', '.join(REPORT_KINDS)}")
+
+
+def write_report(record: dict[str, Any], path: Path) -> None:
+    """The whole comparison as HTML, Markdown or JSON, by the file's ending. Raises EffconvError."""
+    require_report_kind(path)
+    if path.suffix == ".html":
+        write_page(record, path)
+    elif path.suffix == ".json":
+        write_record(record, path)
+    else:
+        with replacing(path) as (file,):
+            file.write_text(comparison_markdown(record), encoding="utf-8")
+
+
+def comparison_markdown(record: Mapping[str, Any]) -> str:
+    """The comparison as Markdown: verdict, sides, every layer, explanations, gradients, provenance."""
+
+    def table(rows: Sequence[Mapping[str, Any]], name: str, checks: Sequence[str]) -> list[str]:
+        heading = f"| {name} | official name | {' | '.join(checks)} | |"
+        lines = ["", heading, "|---" * (len(checks) + 3) + "|"]
+        for row in rows:
+            figures = " | ".join(figure(row["checks"].get(check)) for check in checks)
+            outcome = "ok" if row["ok"] else f"**differs** {row['fault']}".strip()
+            lines.append(f"| `{row[name]}` | `{row['official']}` | {figures} | {outcome} |")
+        return lines
+
+    lines = [f"# {record['model']}: {record['verdict']}", ""]
+    lines += [f"- {side}: {record[side]['label']}" for side in ("reference", "candidate", "images")]
+    lines += [f"- {explanation(each)}" for each in record["explanations"]]
+    lines += table(record["rows"], "layer", CHECKS)
+    if record.get("backward"):
+        lines += table(record["backward"], "variable", ("float64", "float32"))
+    if record.get("tensors"):
+        lines += weights_lines(record["tensors"], record["unexercised"])
+    lines += ["", "```json", json.dumps(record["provenance"], indent=1), "```", ""]
+    return "\n".join(lines)
+
+
+def weights_lines(tensors: Mapping[str, Any], unexercised: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Tensors that are not the checkpoint's, and weights that the images do not reach, as Markdown."""
+    differ = tensors["differ"]
+    lines = [
+        "",
+        f"Tensors compared by name: {tensors['compared']}, read {tensors['read_by']}; {len(differ)} differ.",
+        "",
+    ]
+    lines += [f"- `{each['tensor'] or each['official']}` (`{each['official']}`): {each['reason']}" for each in differ]
+    for each in unexercised:
+        what = "; ".join(f"{name} {each[name]}" for name in ("weights", "of", "taps", "channels") if name in each)
+        lines.append(f"- not reached by the images: `{each['module']}`: {what}")
+    return lines
+
+
+def write_record(record: dict[str, Any], path: Path) -> None:
+    """Write a record of measurements as JSON. Raises OutputError when it cannot be written."""
+    with replacing(path) as (file,):
+        file.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")

@@ -1,0 +1,181 @@
+"""Rows of a comparison as plain values: a record that goes to JSON, to tables and to the HTML page."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ..difference import HISTOGRAM_LOW, HISTOGRAM_WIDTH
+from ..provenance import provenance
+from ..reference.reading import NOT_COVERED
+from .backward import GradientRow
+from .exercise import in_words
+from .explain import Explanation
+from .rows import Check, Row, first_failure
+
+PICTURED = "float32 accumulated"  # the check whose histogram and heat map a layer that holds is shown with
+
+
+def comparison_record(
+    model: str,
+    rows: Sequence[Row],
+    gradient_rows: Sequence[GradientRow],
+    explanations: Sequence[Explanation],
+    sides: Mapping[str, Mapping[str, Any]],
+    command: str,
+    tensors: Mapping[str, Any] | None = None,
+    unexercised: Sequence[Mapping[str, Any]] = (),
+) -> dict[str, Any]:
+    """The record of one comparison; `sides` describes "reference", "candidate" and "images" in plain values.
+
+    `tensors` is what comparing by name found (`WeightsByName.record`) and `unexercised` what the images do not reach
+    (`Unexercised.record`). Every number is finite or None. A row's "histogram" and "heat" are those of its first
+    failing check.
+    """
+    first = first_failure(rows)
+    record = {
+        "model": model,
+        "ok": first is None
+        and bool(rows)
+        and all(row.ok for row in gradient_rows)
+        and not (tensors and tensors["differ"]),
+        "verdict": verdict(rows, gradient_rows, sides["reference"], tensors, unexercised),
+        "first_failure": first and first.layer.key,
+        **{side: dict(values) for side, values in sides.items()},
+        "rows": [_row(row) for row in rows],
+        "tensors": tensors and dict(tensors),
+        "unexercised": [dict(each) for each in unexercised],
+        "explanations": [{**each._asdict(), "explains": each.explains} for each in explanations],
+        "provenance": {"command": command, **provenance()},
+    }
+    if gradient_rows:
+        record["backward"] = [_gradient_row(row) for row in gradient_rows]
+    return record
+
+
+def verdict(
+    rows: Sequence[Row],
+    gradient_rows: Sequence[GradientRow],
+    reference: Mapping[str, Any],
+    tensors: Mapping[str, Any] | None = None,
+    unexercised: Sequence[Mapping[str, Any]] = (),
+) -> str:
+    """One line: whether all layers hold, and if not, where the two part first; whether the weights are the
+    checkpoint's; and what was not looked at. A comparison of effconv with itself says so and proves nothing.
+    """
+    first = first_failure(rows)
+    failed = sum(not row.ok for row in rows)
+    itself = reference.get("kind") == "torch"
+    wrong = bool(tensors and tensors["differ"])
+    if not rows:
+        line = "nothing was compared"
+    elif first is None and wrong:
+        line = _held(rows, "two runs of effconv: " if itself else "", " on this input")
+    elif first is None:
+        line = _held(rows, "two runs of effconv agree: " if itself else "nothing changed on the way: ")
+    else:
+        official = f" ({first.layer.official})" if first.layer.official else ""
+        line = f"{failed} of {len(rows)} layers differ, first {first.layer.key}{official}: {first.reason}"
+        line = f"two runs of effconv differ: {line}" if itself else line
+    if tensors:
+        line += _of_tensors(tensors, first is None and bool(rows))
+    if gradient_rows:
+        failing = [row for row in gradient_rows if not row.ok]
+        differ = "differs" if len(failing) < 2 else "differ"
+        line += f"; {len(failing) or 'none'} of {len(gradient_rows)} gradients {differ}"
+    # Where only effconv read the checkpoint, a fault of its reader would be on both sides.
+    if (unreached := in_words(unexercised)) and (not tensors or tensors["read_by"] == NOT_COVERED):
+        line += f"; not reached by this input: {unreached}"
+    return f"{line}; how the weights were read is not covered" if reference.get("reading") == NOT_COVERED else line
+
+
+def _of_tensors(tensors: Mapping[str, Any], held: bool) -> str:
+    """Whether the candidate's tensors are the checkpoint's, and the first that is not."""
+    total, differ = tensors["compared"], tensors["differ"]
+    if not differ:
+        reader = ", as effconv reads it" if tensors["read_by"] == NOT_COVERED else ""
+        return f", all {total} tensors are the checkpoint's{reader}" if held else ""
+    worst = differ[0]
+    official = f" ({worst['official']})" if worst["tensor"] and worst["official"] else ""
+    name = worst["tensor"] or worst["official"]
+    found = f"{len(differ)} of {total} tensors {'differs' if len(differ) == 1 else 'differ'} from the checkpoint"
+    return f"{', but' if held else ';'} {found}: {name}{official}, {worst['reason']}"
+
+
+def _held(rows: Sequence[Row], before: str, after: str = "") -> str:
+    """How many layers were compared, of how many, and what was not looked at."""
+    compared = [row for row in rows if row.checks]
+    held = f"{before}all {len(rows)} layers hold{after}"
+    if len(compared) < len(rows):
+        held = f"{before}{len(compared)} of {len(rows)} layers are in the reference, and hold{after}"
+    if not any(name.endswith("local") for row in compared for name in row.checks):
+        held += "; from the image on only, no layer on the reference's own input"
+    return held
+
+
+def without_pictures(record: Mapping[str, Any]) -> dict[str, Any]:
+    """The record without the histograms and heat maps, which are most of its size."""
+    rows = [{key: row[key] for key in row if key not in ("histogram", "heat")} for row in record["rows"]]
+    return {**record, "rows": rows}
+
+
+def _row(row: Row) -> dict[str, Any]:
+    failing = [name for name, check in row.checks.items() if not check.ok]
+    shown = (*failing, PICTURED, *row.checks)
+    pictured = next((name for name in shown if name in row.checks), None)
+    histogram = heat = None
+    if pictured:
+        found = row.checks[pictured].difference
+        histogram = {
+            "check": pictured,
+            "low": HISTOGRAM_LOW,
+            "width": HISTOGRAM_WIDTH,
+            "counts": list(found.histogram),
+            "zeros": found.zeros,
+        }
+        if found.heat is not None:
+            heat = {"check": pictured, "values": [[_finite(value) for value in line] for line in found.heat.tolist()]}
+    return {
+        "layer": row.layer.key,
+        "official": row.layer.official,
+        "shape": list(row.shape),
+        "ok": row.ok,
+        "fault": "; ".join(dict.fromkeys(row.faults.values())),
+        "checks": {name: _check(check) for name, check in row.checks.items()},
+        "soundness": {
+            side: {"ok": each.ok, "error": _finite(each.error), "times_bound": _finite(each.times_bound)}
+            for side, each in row.soundness.items()
+        },
+        "histogram": histogram,
+        "heat": heat,
+    }
+
+
+def _gradient_row(row: GradientRow) -> dict[str, Any]:
+    return {
+        "variable": row.variable,
+        "official": row.official,
+        "shape": list(row.shape),
+        "ok": row.ok,
+        "fault": row.fault,
+        "checks": {name: _check(check) for name, check in row.checks.items()},
+    }
+
+
+def _check(check: Check) -> dict[str, Any]:
+    found, noise = check.difference, check.noise
+    return {
+        "ok": check.ok,
+        **{name: _finite(getattr(found, name)) for name in ("error", "rms", "cosine", "ulp")},
+        "limit": _finite(check.limit),
+        "times_bound": check.times_bound if check.times_bound is None else _finite(check.times_bound),
+        "noise": noise
+        and {
+            "candidate": _finite(noise.candidate),
+            "reference": _finite(noise.reference),
+            "estimated": noise.estimated,
+        },
+    }
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None

@@ -1,0 +1,1 @@
+"""Datasets: COCO's format, its archives, drawn shapes."""

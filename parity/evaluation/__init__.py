@@ -1,0 +1,1 @@
+"""A model on a dataset: pipeline, detections, COCO's metrics, published results."""

@@ -1,0 +1,188 @@
+"""A model on the images of a dataset: detections of each, by one process or many, resumable, in the dataset's order.
+
+Processes share the images by turns and exchange results over torch.distributed: gloo on CPUs, nccl on GPUs. Start them
+with `torchrun --nproc-per-node N -m effconv.cli eval ...`.
+"""
+
+import contextlib
+import datetime
+import hashlib
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ... import __version__
+from ...effdet_torch.config import config_to_dict
+from ...effdet_torch.device import require_device
+from ...effdet_torch.engines.engines import Network, make_engine
+from ...effdet_torch.model import EfficientDet
+from ...effdet_torch.postprocessing.detections import Detections, coco_rows, found
+from ...errors import EffconvError, ImageError
+from ..datasets.dataset import Dataset, Image
+from .contents import code_digest, content
+from .finished import COLUMNS, Finished, Parts, write_line
+from .image_stream import stream
+from .pipeline import Pipeline
+
+Report = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Running:
+    """How a run is carried out; none of it but `batch`, `device`, `engine` and `precision` may change a result."""
+
+    batch: int = 1
+    workers: int = 1
+    device: str = "cpu"
+    engine: str = "eager"  # of `engines.ENGINES`
+    precision: str = "float32"  # of `engines.PRECISIONS`
+    strict: bool = False  # stop at the first image that cannot be read
+    parts: Path | None = None  # where finished images are kept; None: nowhere
+    resume: bool = False
+
+
+class Group:
+    """The processes of a run: this one's `rank` of `size`. Alone unless torchrun started it."""
+
+    def __init__(self) -> None:
+        self.size = int(os.environ.get("WORLD_SIZE", "1"))
+        self.rank = int(os.environ.get("RANK", "0")) if self.size > 1 else 0
+        self.local_rank = int(os.environ.get("LOCAL_RANK", "0")) if self.size > 1 else 0
+
+    @contextlib.contextmanager
+    def joined(self, device: str) -> Iterator[None]:
+        """Connected to the others while the block runs. Raises EffconvError for a device that cannot be used."""
+        if self.size > 1 and device.startswith("cuda"):
+            torch.cuda.set_device(self.local_rank)
+        require_device(device)
+        if self.size == 1:
+            yield
+            return
+        backend = "nccl" if device.startswith("cuda") else "gloo"
+        # One process may wait long for another's share; the default is ten minutes.
+        torch.distributed.init_process_group(backend, timeout=datetime.timedelta(days=7))
+        try:
+            yield
+        finally:
+            torch.distributed.destroy_process_group()
+
+    def share(self, value: Any) -> Any:
+        """What the first process has, on all of them. An EffconvError there is raised on all of them."""
+        if self.size > 1:
+            values = [value]
+            torch.distributed.broadcast_object_list(values, src=0)
+            value = values[0]
+        if isinstance(value, EffconvError):
+            raise value
+        return value
+
+    def gather(self, value: Any) -> list[Any]:
+        """What every process has, on all of them."""
+        if self.size == 1:
+            return [value]
+        values: list[Any] = [None] * self.size
+        torch.distributed.all_gather_object(values, value)
+        return values
+
+
+def detect(
+    model: EfficientDet,
+    pipeline: Pipeline,
+    dataset: Dataset,
+    images: Sequence[Image],
+    running: Running,
+    group: Group,
+    report: Report | None = None,
+) -> list[Finished]:
+    """Results of `images`, in their order, on every process of the group.
+
+    The network and what follows it run on `running.device`. `report(done, total)` counts images of all processes, as
+    far as this one can know. Raises EffconvError for a run that cannot be resumed, and ImageError in a strict run.
+    """
+    parts = Parts(running.parts, run_key(model, pipeline, dataset, running)) if running.parts else None
+    earlier = group.share(_earlier(parts, images, running.resume) if group.rank == 0 else None)
+    left = [image for image in images if image.id not in earlier]
+    mine = left[group.rank :: group.size]
+    mine_done: dict[int, Finished] = {}
+    with contextlib.ExitStack() as stack:
+        file = stack.enter_context(parts.open(group.rank)) if parts else None
+        network = make_engine(running.engine, model.to(running.device), pipeline.config.image_size, running.precision)
+        for result in _results(network, pipeline, mine, running):
+            mine_done[result.image_id] = result
+            if file:
+                write_line(file, result)
+            if report and group.rank == 0:
+                report(min(len(earlier) + len(mine_done) * group.size, len(images)), len(images))
+    everything = dict(earlier)
+    for results in group.gather(mine_done):
+        everything.update(results)
+    return [everything[image.id] for image in images]
+
+
+def _earlier(parts: Parts | None, images: Sequence[Image], resume: bool) -> dict[int, Finished] | EffconvError:
+    if parts is None:
+        return {}
+    if not resume:
+        parts.remove()
+        return {}
+    try:
+        found = parts.read()
+        # An image that could not be read may have been restored since, and any other replaced by another of its name.
+        kept = [image for image in images if image.id in found and not found[image.id].failure]
+        return {image.id: found[image.id] for image in kept if found[image.id].content == content(image)}
+    except EffconvError as error:
+        return error  # raised by every process, so that none waits for the others
+
+
+def run_key(model: EfficientDet, pipeline: Pipeline, dataset: Dataset, running: Running) -> dict[str, Any]:
+    """Everything that results depend on."""
+    digest = hashlib.sha256()
+    for key, tensor in model.state_dict().items():
+        digest.update(key.encode())
+        digest.update(np.ascontiguousarray(tensor.detach().float().cpu().numpy()).data)
+    return {
+        "effconv": __version__,
+        "code_sha256": code_digest(),
+        "torch": torch.__version__,
+        "weights_sha256": digest.hexdigest(),
+        "annotations_sha256": dataset.sha256,
+        "config": config_to_dict(model.config),
+        "settings": pipeline.conditions(None, str(next(model.parameters()).dtype)),
+        "batch": running.batch,
+        "device": running.device,
+        "engine": running.engine,
+        "precision": running.precision,
+    }
+
+
+def _results(model: Network, pipeline: Pipeline, images: Sequence[Image], running: Running) -> Iterator[Finished]:
+    dtype = next(model.parameters()).dtype
+    for batch in stream(images, pipeline.preprocess, running.batch, running.workers):
+        for image, reason in batch.failures:
+            if running.strict:
+                raise ImageError(reason)
+            yield Finished(image.id, np.zeros((0, COLUMNS), np.float32), reason)
+        if not batch.images:
+            continue
+        with torch.inference_mode():
+            outputs = model(batch.inputs.to(running.device, dtype))
+            # Rows without an image are left out before anything is made of them.
+            rows = len(batch.images)
+            logits, codes = ([level[:rows].float() for level in kind] for kind in outputs)
+            detections = pipeline.postprocess(logits, codes, batch.scales[:rows].to(running.device))
+        for row, image in enumerate(batch.images):
+            yield Finished(image.id, found_rows(detections, row), content=batch.contents[row])
+
+
+def found_rows(detections: Detections, row: int) -> NDArray[np.float32]:
+    """(N, 6) float32 [x, y, width, height, score, category id] of one image of a batch, padding left out.
+
+    In float32 and not rounded, which is what the official evaluation hands to pycocotools.
+    """
+    return coco_rows(found(detections, row), [0])[0, :, 1:]

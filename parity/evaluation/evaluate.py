@@ -1,0 +1,182 @@
+"""`effconv eval` as one job: find model and dataset, detect, measure, record."""
+
+import json
+import shutil
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...convert.fingerprints import identify
+from ...convert.output import replacing
+from ...convert.sources import open_checkpoint
+from ...effdet_torch.config import get_config
+from ...errors import EffconvError
+from ...loading import load
+from ..datasets.dataset import Dataset, read_dataset
+from ..provenance import provenance
+from .category_map import choose_categories
+from .coco import DEFAULT_ENGINE, Rows, Scores, evaluate, read_detections
+from .detect import Group, Report, Running, detect
+from .finished import Finished
+from .pipeline import Settings, build
+
+CHECKPOINT_ENDINGS = (".safetensors", ".pth", ".pt")  # PyTorch weights, which have no official fingerprint
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """What to evaluate, and how, as it is asked for."""
+
+    coco: Path
+    model: str | None = None
+    checkpoint: Path | None = None
+    weights: str | None = None  # "ema" or "raw"; None: moving averages where there are any
+    split: str | None = None
+    settings: Settings = field(default_factory=Settings)
+    limit: int | None = None  # only the first N images
+    engine: str = "eager"  # of `engines.ENGINES`
+    precision: str = "float32"  # of `engines.PRECISIONS`
+    metrics_engine: str = DEFAULT_ENGINE
+    category_map: Path | None = None
+    detections: Path | None = None  # COCO results are written here
+    batch: int = 1
+    workers: int = 1
+    device: str = "cpu"
+    strict: bool = False
+    resume: bool = False
+    verify: bool = True
+
+
+def evaluate_model(
+    asked: Evaluation, fetch: Callable[[str], Path], command: str, report: Report | None = None
+) -> dict[str, Any] | None:
+    """The record of an evaluation; None in every process of a group but its first.
+
+    Raises EffconvError for bad input.
+    """
+    if asked.resume and asked.detections is None:
+        raise EffconvError("--resume: name the --detections file of the run to go on with")
+    if asked.model is None and (asked.checkpoint is None or asked.checkpoint.suffix != ".safetensors"):
+        raise EffconvError("name the model to evaluate (--model d0)")
+    dataset = read_dataset(asked.coco, asked.split)
+    path = asked.checkpoint or fetch(get_config(asked.model or "").name)
+    model = load(path, model=asked.model, weights=asked.weights, verify=asked.verify)
+    categories = choose_categories(model.config, dataset, asked.category_map)
+    pipeline = build(model.config, asked.settings)
+    images = dataset.images[: asked.limit]
+    parts = asked.detections.with_name(asked.detections.name + ".parts") if asked.detections else None
+    running = Running(
+        batch=asked.batch,
+        workers=asked.workers,
+        device=asked.device,
+        strict=asked.strict,
+        parts=parts,
+        resume=asked.resume,
+        engine=asked.engine,
+        precision=asked.precision,
+    )
+    group = Group()
+    with group.joined(asked.device):
+        started = time.monotonic()
+        results = detect(model, pipeline, dataset, images, running, group, report)
+        seconds = time.monotonic() - started
+    if group.rank > 0:
+        return None
+    found = rows_of(results, categories)
+    scores = evaluate(dataset, found, images, asked.metrics_engine)
+    if asked.detections:
+        write_detections(found, asked.detections)
+    skipped = {str(each.image_id): each.failure for each in results if each.failure}
+    conditions = {
+        **pipeline.conditions(asked.weights or "ema", asked.precision),
+        "split": dataset.split,
+        "images": len(images) - len(skipped),
+        "annotations": dataset.content,
+    }
+    record = {
+        "what": "COCO metrics of a model",
+        "model": model.config.name,
+        "checkpoint": path.name,
+        "fingerprint": fingerprint_of(path, asked.verify),
+        "conditions": conditions,
+        **score_record(scores, dataset),
+        "skipped": skipped,
+        "network_engine": asked.engine,
+        "seconds": seconds,
+        "images_per_second": len(results) / seconds,
+        "processes": group.size,
+        "provenance": {"command": command, **provenance()},
+    }
+    if parts:
+        shutil.rmtree(parts, ignore_errors=True)  # only now is nothing left to go on with
+    return record
+
+
+def evaluate_detections(asked: Evaluation, path: Path, command: str) -> dict[str, Any]:
+    """The record of detections that are already there, COCO results at `path`. Raises EffconvError for bad input."""
+    dataset = read_dataset(asked.coco, asked.split)
+    scores = evaluate(dataset, read_detections(path), dataset.images[: asked.limit], asked.metrics_engine)
+    return {
+        "what": "COCO metrics of a file of detections",
+        "detections_file": path.name,
+        **score_record(scores, dataset),
+        "skipped": {},
+        "provenance": {"command": command, **provenance()},
+    }
+
+
+def score_record(scores: Scores, dataset: Dataset) -> dict[str, Any]:
+    """Metrics and per-category AP as plain values."""
+    return {
+        "dataset": {"annotations": dataset.path.name, "sha256": dataset.sha256, "images_in_all": len(dataset.images)},
+        "images": scores.images,
+        "detections": scores.detections,
+        "engine": scores.engine,
+        "metrics": scores.metrics,
+        "per_category": {dataset.categories[number]: value for number, value in scores.per_category.items()},
+    }
+
+
+def fingerprint_of(path: Path, verify: bool) -> str | None:
+    """The label of the released checkpoint a file is, by its tensors' checksums; None when it is none of them.
+
+    An index may be of a release and the data beside it not: with `verify` the data is checked, and CheckpointError
+    raised when it is damaged or of another checkpoint.
+    """
+    if path.suffix in CHECKPOINT_ENDINGS:
+        return None
+    checkpoint = open_checkpoint(path, verify=verify)
+    if verify:
+        checkpoint.verify()
+    released = identify(checkpoint).released
+    return released.label if released else None
+
+
+def rows_of(results: Sequence[Finished], categories: Mapping[int, int]) -> Rows:
+    """(N, 7) detections of all images, image by image, best first, in the dataset's categories."""
+    tables: list[NDArray[np.float64]] = [np.zeros((0, 7))]
+    for each in results:
+        table = np.empty((len(each.detections), 7))
+        table[:, 0], table[:, 1:] = each.image_id, each.detections
+        if categories:
+            table[:, 6] = [categories.get(int(number), int(number)) for number in table[:, 6]]
+        tables.append(table)
+    return np.concatenate(tables)
+
+
+def write_detections(rows: Rows, path: Path) -> None:
+    """COCO results: boxes to 2 decimals, scores to 3, as the official code writes them; a line each."""
+    boxes, scores = np.around(rows[:, 1:5], 2), np.around(rows[:, 5].astype(np.float32), 3)
+    lines = [
+        json.dumps(
+            {"image_id": int(row[0]), "category_id": int(row[6]), "bbox": box.tolist(), "score": float(str(score))}
+        )
+        for row, box, score in zip(rows, boxes, scores, strict=True)
+    ]
+    with replacing(path) as (file,):
+        file.write_text("[" + ",\n ".join(lines) + "]\n", encoding="utf-8")

@@ -1,0 +1,66 @@
+"""`effconv parity --coco`: evaluate a checkpoint as its published number was made, and compare the two."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from ...effdet_torch.config import Config, get_config
+from ...errors import EffconvError
+from ..datasets.dataset import DEFAULT_SPLIT
+from .detect import Report
+from .evaluate import Evaluation, evaluate_model, fingerprint_of
+from .records import IMAGES, OFFICIAL_ANNOTATIONS, Record, best_record, compare_with_record, find_records
+
+# Settings that a record states and a run can follow.
+FOLLOWED = ("anchors", "decoder", "nms", "score_threshold", "max_detections")
+
+
+def compare_with_published(
+    asked: Evaluation,
+    stated: Mapping[str, Any],
+    fetch: Callable[[str], Path],
+    command: str,
+    report: Report | None = None,
+) -> dict[str, Any] | None:
+    """The record of an evaluation, with the comparison under "published"; None in all processes but the first.
+
+    The published row is that of this very checkpoint, recognised by the checksums of its tensors, or else the nearest
+    official one. What it states about anchors, candidates and suppression is followed, except settings in `stated`,
+    which the user gave. Raises EffconvError for bad input and for a model nobody has published a number for.
+    """
+    if asked.model is None:
+        raise EffconvError("name the model to compare (--model d0)")
+    config = get_config(asked.model)
+    if not find_records(config.name):
+        raise EffconvError(
+            f"no number is published for {config.name}; `effconv eval` evaluates it, `results` lists all"
+        )
+    path = asked.checkpoint or fetch(config.name)
+    fingerprint = fingerprint_of(path, asked.verify)
+    chosen = _record(config, fingerprint, asked, stated)
+    follow = {name: chosen.conditions[name] for name in FOLLOWED if name in chosen.conditions and name not in stated}
+    settings = dataclasses.replace(asked.settings, **follow)
+    asked = dataclasses.replace(asked, checkpoint=path, settings=settings)
+    record = evaluate_model(asked, fetch, command, report)
+    if record is None:
+        return None
+    run = {**record["conditions"], "fingerprint": fingerprint}
+    comparison = compare_with_record(chosen, record["metrics"], run)
+    return {**record, "what": "COCO metrics beside a published record", "published": comparison.plain()}
+
+
+def _record(config: Config, fingerprint: str | None, asked: Evaluation, stated: Mapping[str, Any]) -> Record:
+    """The row to compare with: what is not known before the evaluation is taken to be as the row says."""
+    size = asked.settings.size or config.image_size
+    known: dict[str, Any] = {"image_size": size[0] if size[0] == size[1] else f"{size[0]}x{size[1]}"}
+    # The present official settings decide between rows of the same model that no checksum tells apart.
+    known |= {name: stated.get(name, getattr(asked.settings, name)) for name in FOLLOWED}
+    split = asked.split or DEFAULT_SPLIT
+    known |= {"split": split, "images": IMAGES.get(split), "annotations": OFFICIAL_ANNOTATIONS.get(split)}
+    known |= {"weights": asked.weights or "ema"}
+    known |= {"decode": asked.settings.decode, "resize": asked.settings.resize, "precision": asked.precision}
+    found = best_record(config.name, fingerprint, known)
+    if found is None:
+        raise EffconvError(f"no COCO AP is published for {config.name}; `effconv results` lists what is")
+    return found

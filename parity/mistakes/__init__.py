@@ -1,0 +1,1 @@
+"""The known porting mistakes, as changes made from outside."""

@@ -1,0 +1,101 @@
+"""Boxes with names and scores on a picture.
+
+Sizes follow the picture's: lines and text look alike on a thumbnail and on a poster. Everything stays inside it.
+"""
+
+import colorsys
+import math
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+from ...effdet_torch.predict import Prediction
+
+Colour = tuple[int, int, int]
+Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
+Box = tuple[float, float, float, float]  # xmin, ymin, xmax, ymax in pixels
+
+LINE = 1 / 300  # of the picture's size, the square root of its area
+TEXT = 1 / 45
+SMALLEST_TEXT = 7  # pixels; smaller text cannot be read
+LARGEST_TEXT = 200
+GOLDEN_RATIO = (math.sqrt(5) - 1) / 2
+BLACK, WHITE = (0, 0, 0), (255, 255, 255)
+
+
+def category_colour(category_id: int) -> Colour:
+    """Always the same colour for a category; neighbouring ids get distant hues."""
+    hue = category_id * GOLDEN_RATIO % 1
+    red, green, blue = colorsys.hsv_to_rgb(hue, 0.85, 0.95)
+    return round(red * 255), round(green * 255), round(blue * 255)
+
+
+def text_colour(background: Colour) -> Colour:
+    """Black or white, whichever has more contrast on `background` (relative luminance of WCAG 2, section 1.4.3)."""
+    linear = [(value / 255 / 12.92 if value <= 10 else ((value / 255 + 0.055) / 1.055) ** 2.4) for value in background]
+    luminance = sum(weight * value for weight, value in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
+    return BLACK if (luminance + 0.05) / 0.05 > 1.05 / (luminance + 0.05) else WHITE
+
+
+def draw(pixels: NDArray[np.uint8], prediction: Prediction, name: Callable[[int], str]) -> Image.Image:
+    """A copy of (H, W, 3) RGB `pixels` with the objects drawn, the best on top; `name` says what a category is called.
+
+    Boxes are cut off at the picture's edges; those wholly outside and those that are not finite are left out. Labels
+    are moved inside, and made smaller where there is no room; one that would be unreadable is left out.
+    """
+    picture = Image.fromarray(pixels)
+    height, width = pixels.shape[:2]
+    size = math.sqrt(width * height)
+    line = max(1, round(size * LINE))
+    canvas = ImageDraw.Draw(picture)
+    objects = zip(prediction.boxes.tolist(), prediction.scores.tolist(), prediction.categories.tolist(), strict=True)
+    for box, score, category in reversed(list(objects)):
+        seen = _inside(box, width, height)
+        if seen is None:
+            continue
+        colour = category_colour(category)
+        canvas.rectangle(seen, outline=colour, width=line)
+        _label(canvas, f"{name(category)} {score:.2f}", seen, colour, (width, height), size * TEXT)
+    return picture
+
+
+def _inside(box: list[float], width: int, height: int) -> Box | None:
+    """The part of a box that is inside the picture, as its first and last pixels; None when there is none."""
+    xmin, ymin, xmax, ymax = box
+    if not all(map(math.isfinite, box)) or xmin >= width or ymin >= height or xmax <= 0 or ymax <= 0:
+        return None
+    xmin, ymin = max(xmin, 0), max(ymin, 0)
+    xmax, ymax = min(xmax, width - 1), min(ymax, height - 1)
+    return min(xmin, xmax), min(ymin, ymax), max(xmin, xmax), max(ymin, ymax)
+
+
+def _label(
+    canvas: ImageDraw.ImageDraw, text: str, box: Box, colour: Colour, size: tuple[int, int], wanted: float
+) -> None:
+    """Above the box where there is room, otherwise inside its top; never beyond the picture."""
+    for points in _text_sizes(wanted):
+        font: Font = ImageFont.load_default(points)
+        left, top, right, bottom = font.getbbox(text)
+        margin = max(1, points // 6)
+        width, height = math.ceil(right - left) + 2 * margin, math.ceil(bottom - top) + 2 * margin
+        if width <= size[0] and height <= size[1]:
+            break
+    else:
+        return
+    x = min(int(box[0]), size[0] - width)
+    above = int(box[1]) - height
+    y = above if above >= 0 else min(int(box[1]), size[1] - height)
+    canvas.rectangle((x, y, x + width - 1, y + height - 1), fill=colour)
+    canvas.text((x + margin - left, y + margin - top), text, font=font, fill=text_colour(colour))
+
+
+def _text_sizes(wanted: float) -> list[int]:
+    """Text heights to try, in pixels, from the wanted one down to the smallest that can be read."""
+    largest = min(max(SMALLEST_TEXT + 5, round(wanted)), LARGEST_TEXT)
+    sizes = []
+    while largest > SMALLEST_TEXT:
+        sizes.append(largest)
+        largest = largest * 3 // 4
+    return [*sizes, SMALLEST_TEXT]

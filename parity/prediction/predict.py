@@ -1,0 +1,161 @@
+"""`effconv predict` as one job: find the images, detect, draw, and write COCO's JSON."""
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ...convert.output import OutputError, replacing
+from ...effdet_torch.categories import category_name
+from ...effdet_torch.config import Config, get_config
+from ...effdet_torch.device import require_device
+from ...effdet_torch.engines.engines import Network, make_engine
+from ...effdet_torch.predict import Prediction, predict
+from ...effdet_torch.preprocessing.decode import read_encoded
+from ...errors import EffconvError, ImageError
+from ...loading import load
+from ..evaluation.coco import Rows
+from ..evaluation.evaluate import write_detections
+from ..evaluation.pipeline import Pipeline, Settings, build
+from .drawing import draw
+from .image_files import JPEG_ENDINGS, find_images, name_outputs, require_no_input_among
+
+DETECTIONS, IMAGES = "detections.json", "images.json"
+JPEG_QUALITY = 92
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """What to predict, and how, as it is asked for."""
+
+    images: Sequence[str]  # files, folders, globs
+    output: Path  # a folder
+    model: str | None = None
+    checkpoint: Path | None = None
+    weights: str | None = None
+    settings: Settings = field(default_factory=Settings)
+    min_score: float = 0.3  # objects below it are neither drawn nor written
+    device: str = "cpu"
+    engine: str = "eager"  # of `engines.ENGINES`
+    strict: bool = False  # stop at the first image that cannot be read
+    verify: bool = True
+
+
+class Predicted(NamedTuple):
+    """One image, and the objects found in it."""
+
+    id: int  # its place among all images given, from 1
+    image: Path
+    drawing: Path
+    height: int
+    width: int
+    prediction: Prediction
+
+
+def predict_images(
+    asked: Asked,
+    fetch: Callable[[str], Path],
+    report: Callable[[int, int | None], None],
+    tell: Callable[[Predicted, Config], None] = lambda predicted, config: None,
+) -> dict[str, Any]:
+    """Draw every image's objects into the output folder, write the two JSON files there, and return the record.
+
+    `detections.json` is a COCO results file; `images.json` a COCO dataset without annotations, which maps its image ids
+    to files and its category ids to names (`COCO("images.json").loadRes("detections.json")`). `tell` gets each image
+    when it is drawn. Raises EffconvError for bad input, and when not a single image can be read.
+    """
+    if asked.model is None and (asked.checkpoint is None or asked.checkpoint.suffix != ".safetensors"):
+        raise EffconvError("name the model to predict with (--model d0)")
+    images = find_images(asked.images)
+    drawings = name_outputs(images, asked.output)
+    require_no_input_among([*drawings, asked.output / DETECTIONS, asked.output / IMAGES], images)
+    if asked.output.exists() and not asked.output.is_dir():
+        raise OutputError(f"{asked.output}: is a file; name a folder for the output")
+    path = asked.checkpoint or fetch(get_config(asked.model or "").name)
+    model = load(path, model=asked.model, weights=asked.weights, verify=asked.verify).to(require_device(asked.device))
+    pipeline = build(model.config, asked.settings)
+    network = make_engine(asked.engine, model, pipeline.config.image_size)
+    skipped: dict[str, str] = {}
+    done: list[Predicted] = []
+    for place, predicted in enumerate(_predictions(network, pipeline, images, drawings, asked, skipped)):
+        report(place + 1, len(images))
+        if predicted:
+            done.append(predicted)
+            tell(predicted, model.config)
+    if not done:
+        raise ImageError(f"none of {len(images)} images could be read; the first: {next(iter(skipped.values()))}")
+    write_detections(np.concatenate([_rows(predicted) for predicted in done]), asked.output / DETECTIONS)
+    _write_images(done, model.config, asked.output / IMAGES)
+    return {
+        "model": model.config.name,
+        "checkpoint": path.name,
+        "conditions": {**pipeline.conditions(asked.weights or "ema", "float32"), "min_score": asked.min_score},
+        "output": str(asked.output),
+        "detections": str(asked.output / DETECTIONS),
+        "images": [{**_entry(predicted), "objects": len(predicted.prediction.scores)} for predicted in done],
+        "skipped": skipped,
+    }
+
+
+def _predictions(
+    model: Network,
+    pipeline: Pipeline,
+    images: Sequence[Path],
+    drawings: Sequence[Path],
+    asked: Asked,
+    skipped: dict[str, str],
+) -> Iterator[Predicted | None]:
+    """Each image drawn, or None and an entry of `skipped`. One image is in memory at a time."""
+    for place, (image, drawing) in enumerate(zip(images, drawings, strict=True)):
+        try:
+            encoded = read_encoded(image)
+            # The decoder's own pixels, not the picture as a viewer would turn it: those are what boxes refer to.
+            pixels = pipeline.preprocess.decode(encoded, name=str(image))
+            before, after = pipeline.preprocess, pipeline.postprocess
+            (prediction,) = predict(model, [image], preprocess=before, postprocess=after)
+        except ImageError as error:
+            if asked.strict:
+                raise
+            skipped[str(image)] = str(error)
+            yield None
+            continue
+        prediction = prediction.above(asked.min_score)
+        picture = draw(pixels, prediction, lambda category: category_name(category, model.config.num_classes))
+        with replacing(drawing) as (file,):
+            if drawing.suffix.lower() in JPEG_ENDINGS:
+                picture.save(file, "JPEG", quality=JPEG_QUALITY, subsampling=0)
+            else:
+                picture.save(file, "PNG")
+        height, width = pixels.shape[:2]
+        yield Predicted(place + 1, image, drawing, height, width, prediction)
+
+
+def _rows(predicted: Predicted) -> Rows:
+    """(N, 7) rows as the COCO metrics take them. Widths are subtracted in float32, as the official code does."""
+    boxes, scores, categories = (column.numpy() for column in predicted.prediction)
+    rows = np.empty((len(scores), 7))
+    rows[:, 0], rows[:, 1:3], rows[:, 3:5] = predicted.id, boxes[:, :2], boxes[:, 2:] - boxes[:, :2]
+    rows[:, 5], rows[:, 6] = scores, categories
+    return rows
+
+
+def _entry(predicted: Predicted) -> dict[str, Any]:
+    """An image as COCO's annotation files have it, with the picture that was drawn."""
+    size = {"height": predicted.height, "width": predicted.width}
+    return {"id": predicted.id, "file_name": str(predicted.image), **size, "drawing": predicted.drawing.name}
+
+
+def _write_images(done: Sequence[Predicted], config: Config, path: Path) -> None:
+    content = {
+        "images": [_entry(predicted) for predicted in done],
+        "annotations": [],
+        "categories": [
+            {"id": number, "name": category_name(number, config.num_classes)}
+            for number in range(1, config.num_classes + 1)
+        ],
+    }
+    with replacing(path) as (file,):
+        file.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")

@@ -1,0 +1,1 @@
+"""The official computation in TensorFlow: the only folder that imports it."""

@@ -1,0 +1,1 @@
+"""The training job: examples, batches, and the folder of a run."""

@@ -1,0 +1,67 @@
+"""Batches to train on: an order for each epoch, shared out among processes, prepared ahead by workers."""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from ...effdet_torch.training.targets import Targets, batch_targets
+from ...errors import EffconvError
+from .examples import TrainingSet
+
+
+def steps_per_epoch(images: int, batch_size: int) -> int:
+    """Whole batches in a dataset; the rest is left out. Raises EffconvError when there is none."""
+    if images < batch_size:
+        raise EffconvError(f"{images} images to train on, fewer than a batch of {batch_size}; give a smaller --batch")
+    return images // batch_size
+
+
+def training_batches(
+    examples: TrainingSet,
+    *,
+    batch_size: int,
+    epochs: range,
+    first_step: int = 0,
+    rank: int = 0,
+    processes: int = 1,
+    workers: int = 0,
+) -> Iterator[tuple[Tensor, Targets]]:
+    """(images (b, 3, H, W), targets (b, M)) of every step from `first_step` of the first of `epochs` on.
+
+    Each batch of `batch_size` images is shared out in equal parts, of which `rank` gets its own. The order is drawn
+    from the examples' seed and the epoch. `workers` processes prepare batches; there are the same without. Raises
+    EffconvError when a batch cannot be shared out equally.
+    """
+    if batch_size % processes:
+        raise EffconvError(f"a batch of {batch_size} images cannot be shared out among {processes} processes")
+    share = batch_size // processes
+    steps = steps_per_epoch(len(examples), batch_size)
+
+    def keys() -> Iterator[list[tuple[int, int]]]:
+        for epoch in epochs:
+            order = np.random.default_rng([examples.seed, epoch]).permutation(len(examples))
+            for step in range(first_step if epoch == epochs.start else 0, steps):
+                start = step * batch_size + rank * share
+                yield [(epoch, int(place)) for place in order[start : start + share]]
+
+    loader: DataLoader[tuple[Tensor, Targets]] = DataLoader(
+        examples,
+        batch_sampler=keys(),
+        num_workers=workers,
+        collate_fn=_together,
+        worker_init_fn=_one_thread,
+        prefetch_factor=4 if workers else None,
+    )
+    yield from loader
+
+
+def _together(examples: Sequence[tuple[Tensor, Targets]]) -> tuple[Tensor, Targets]:
+    images, targets = zip(*examples, strict=True)
+    return torch.stack(images), batch_targets(list(targets))
+
+
+def _one_thread(worker: int) -> None:
+    torch.set_num_threads(1)

@@ -1,0 +1,1 @@
+"""Whole claims: the demonstration, and verifying released checkpoints."""

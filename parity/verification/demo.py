@@ -1,0 +1,177 @@
+"""`effconv demo`: the whole way of the detector that ships with effconv, each step with its verdict and one page."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...convert.conversion import convert, write_weights
+from ...convert.output import replacing
+from ...convert.sources import open_checkpoint
+from ...effdet_torch.model import EfficientDet
+from ...effdet_torch.preprocessing.decode import decode, read_encoded
+from ...loading import load
+from ..comparison.end_to_end_job import compare_end_to_end
+from ..comparison.layerwise import Choice, compare_layerwise
+from ..comparison.matching import match
+from ..comparison.verdict import without_pictures
+from ..datasets.dataset import Dataset, read_dataset
+from ..embedded import (
+    CONFIG,
+    CURVE,
+    DETECTIONS,
+    FOLDER,
+    SCORES,
+    TRACE,
+    TRAINING,
+    embedded_config,
+    pixel_digest,
+    write_held_out,
+)
+from ..evaluation.coco import Rows, read_detections
+from ..evaluation.evaluate import Evaluation, evaluate_model
+from ..evaluation.records import VERDICT_LIMIT
+from ..prediction.drawing import draw
+from ..provenance import provenance, version
+from .demo_page import demo_page
+from .written_weights import compare_written
+
+DRAWN = 8  # pictures on the page
+SHOWN_SCORE = 0.4  # of objects in them
+LEAST_SCORE = 0.05
+LIVE = 8  # pictures through TensorFlow, where it is installed
+Report = Callable[[int, int], None]
+
+
+class Step(NamedTuple):
+    """One step's outcome; `holds` is None where nothing could be proven either way."""
+
+    name: str
+    holds: bool | None
+    verdict: str
+
+
+def run_demo(
+    output: Path, command: str, tell: Callable[[Step], None], report: Callable[[str], Report]
+) -> dict[str, Any]:
+    """The record of all steps; `tell(step)` is called as each is done, `report(what)` gives a progress report.
+
+    With TensorFlow the official side runs live, without it what it made is read from its recording. Everything is
+    written below `output`, the page to OUTPUT/index.html. Raises EffconvError when effconv is not complete.
+    """
+    config = embedded_config()
+    official = json.loads(SCORES.read_text(encoding="utf-8"))
+    steps: list[Step] = []
+
+    def done(name: str, holds: bool | None, verdict: str) -> None:
+        steps.append(Step(name, holds, verdict))
+        tell(steps[-1])
+
+    pictures = output / "pictures"
+    write_held_out(pictures, report("drawing"))
+    dataset = read_dataset(pictures)
+    # The metrics are of those pixels: annotations alone say nothing of how they were drawn.
+    same = (dataset.sha256, pixel_digest(dataset)) == (official["annotations_sha256"], official["pictures_sha256"])
+    done(
+        "pictures",
+        True if same else None,
+        f"{len(dataset.images)} drawn, {len(dataset.annotations)} objects" + _as(same),
+    )
+
+    weights = output / f"{config.name}.safetensors"
+    write_weights(convert(open_checkpoint(FOLDER), config), weights)
+    written = compare_written(FOLDER, config, weights)
+    done("conversion", written.holds, written.verdict)
+
+    live = version("tensorflow") is not None
+    reference = "tf" if live else str(TRACE)
+    choice = Choice(model=str(CONFIG), checkpoint=FOLDER, reference=reference, candidate=weights)
+    layers = compare_layerwise(choice, _no_download, command, explaining=False, backward=False)
+    done("layers", layers["ok"], layers["verdict"])
+
+    detections = output / "detections.json"
+    asked = Evaluation(coco=pictures, checkpoint=weights, detections=detections, batch=1, workers=0)
+    evaluation = evaluate_model(asked, _no_download, command, report("evaluating"))
+    assert evaluation is not None
+    if live:
+        compared = compare_end_to_end(choice, _no_download, command, pictures, LIVE)
+        done("from bytes to detections", compared["ok"], compared["verdict"])
+    else:
+        done("from bytes to detections", *_beside_recording(read_detections(detections), dataset))
+    metrics = [(name, value, official["metrics"][name]) for name, value in evaluation["metrics"].items()]
+    worst = max(abs(ours - theirs) for _, ours, theirs in metrics)
+    found = f"AP {evaluation['metrics']['AP']:.4f}, TensorFlow's {official['metrics']['AP']:.4f}; "
+    verdict = f"{found}the twelve metrics differ by {worst:.5f} at most, allowed {VERDICT_LIMIT}"
+    done("metrics", worst <= VERDICT_LIMIT if same else None, verdict)
+
+    drawings = _draw(load(weights), dataset, output / "drawings")
+    record = {
+        "what": "the way of the detector that ships with effconv",
+        "model": config.name,
+        "ok": all(step.holds is not False for step in steps),
+        "reference": "TensorFlow, run live" if live else "TensorFlow, recorded",
+        "steps": [step._asdict() for step in steps],
+        "metrics": [{"metric": name, "ours": ours, "official": theirs} for name, ours, theirs in metrics],
+        "per_category": evaluation["per_category"],
+        "layers": without_pictures(layers),
+        "provenance": {"command": command, **provenance()},
+    }
+    training = json.loads(TRAINING.read_text(encoding="utf-8"))
+    with replacing(output / "demo.json", output / "index.html") as (data, page):
+        data.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+        page.write_text(demo_page(record, training, CURVE, drawings), encoding="utf-8")
+    return record
+
+
+def _beside_recording(ours: Rows, dataset: Dataset) -> tuple[bool, str]:
+    """Our detections on the recorded pictures beside TensorFlow's: the same objects above LEAST_SCORE, one to one.
+
+    Below it hundreds of guesses compete for the last of 100 places, which rounding may give to another.
+    """
+    with np.load(DETECTIONS, allow_pickle=False) as file:
+        official = file["rows"]
+    numbers = np.unique(official[:, 0])
+    identical = matched = total = 0
+    for number in numbers:
+        found = match(*_columns(official, number), *_columns(ours, number))
+        identical += found.identical
+        matched += len(found.pairs)
+        total += len(found.pairs) + max(len(found.only_first), len(found.only_second))
+    verdict = (
+        f"{identical} of {len(numbers)} pictures have TensorFlow's list, {matched} of {total} objects are TensorFlow's"
+    )
+    return matched == total, verdict
+
+
+def _columns(rows: Rows, number: float) -> tuple[NDArray[np.float32], NDArray[Any], NDArray[Any]]:
+    """Boxes yxyx, scores and categories of one image's objects above LEAST_SCORE, scores as detections are written."""
+    scores = np.around(rows[:, 5].astype(np.float32), 3)
+    chosen = (rows[:, 0] == number) & (scores > LEAST_SCORE)
+    x, y, width, height = rows[chosen, 1:5].T
+    return np.stack([y, x, y + height, x + width], 1).astype(np.float32), scores[chosen], rows[chosen, 6]
+
+
+def _draw(model: EfficientDet, dataset: Dataset, folder: Path) -> list[Path]:
+    """The first pictures with what is found in them."""
+    drawings = []
+    for image in dataset.images[:DRAWN]:
+        encoded = read_encoded(image.path)
+        (prediction,) = model.predict([encoded])
+        picture = draw(decode(encoded), prediction.above(SHOWN_SCORE), lambda category: dataset.categories[category])
+        drawings.append(folder / f"{image.path.stem}.png")
+        with replacing(drawings[-1]) as (file,):
+            picture.save(file, "PNG")
+    return drawings
+
+
+def _as(same: bool) -> str:
+    if same:
+        return ", those the detector was recorded with"
+    return "; not those recorded (another version of Pillow?), so metrics prove nothing"
+
+
+def _no_download(model: str) -> Path:
+    raise AssertionError(f"{model}: the checkpoint is at hand")

@@ -1,0 +1,139 @@
+"""Benchmarks beside peers: their weights are ours, what is missing is said, and ratios are of medians."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from click.testing import CliRunner, Result
+
+from effconv.cli import main
+from effconv.effdet_torch.config import get_config
+from effconv.effdet_torch.engines.fast import fast
+from effconv.effdet_torch.model import EfficientDet
+from effconv.errors import EffconvError
+from effconv.parity.benchmarks import inference as inference_benchmark
+from effconv.parity.benchmarks import peers
+from effconv.parity.benchmarks import training as training_benchmark
+from effconv.parity.benchmarks.inference import parameters, symmetric, with_ratios
+from effconv.parity.benchmarks.peers import effdet, in_order, load_in_order
+from effconv.parity.comparison.engine import relative_error
+from tiny_models import load_tiny
+
+SWISH = Path(__file__).parents[2] / "golden" / "tiny-swish"
+
+
+def run(*words: object) -> Result:
+    return CliRunner().invoke(main, [str(word) for word in words])
+
+
+class Rearranged(torch.nn.Module):
+    """Tensors of given shapes, with the counters that batch norms of others have."""
+
+    def __init__(self, tensors: list[torch.Tensor]):
+        super().__init__()
+        for number, tensor in enumerate(tensors):
+            self.register_buffer(f"tensor_{number}", torch.zeros_like(tensor))
+            self.register_buffer(f"norm_{number}_num_batches_tracked", torch.zeros(()))
+
+
+def test_every_tensor_is_given_once_and_edges_are_vectors() -> None:
+    model = load_tiny(SWISH)
+    tensors = in_order(model)
+    assert sum(each.numel() for each in tensors) == sum(each.numel() for each in model.state_dict().values())
+    node = model.bifpn.cells[0].nodes[1]  # type: ignore[index, union-attr]
+    edges = torch.stack(list(node.fuse.edge_weights))  # type: ignore[union-attr, arg-type]
+    place = next(place for place, each in enumerate(tensors) if each.shape == edges.shape and torch.equal(each, edges))
+    following = node.resamples[0].conv.weight  # type: ignore[index, union-attr]
+    assert torch.equal(tensors[place + 1], following)
+    filled = Rearranged(tensors)
+    load_in_order(filled, tensors, "a peer")
+    for number, tensor in enumerate(tensors):
+        assert torch.equal(getattr(filled, f"tensor_{number}"), tensor)
+
+
+def test_a_peer_of_other_tensors_is_refused() -> None:
+    tensors = in_order(load_tiny(SWISH))
+    with pytest.raises(EffconvError, match="tensor_3 is"):
+        load_in_order(Rearranged([*tensors[:3], torch.zeros(7, 7), *tensors[4:]]), tensors, "a peer")
+    with pytest.raises(EffconvError, match="other tensors"):
+        load_in_order(Rearranged(tensors[:-1]), tensors, "a peer")
+
+
+def test_effdet_computes_the_same_with_our_weights() -> None:
+    try:
+        peers.import_effdet()
+    except EffconvError as error:
+        pytest.skip(str(error))
+    torch.manual_seed(0)
+    model = EfficientDet("d0").eval()
+    peer = effdet(model, (128, 128))
+    images = torch.randn(1, 3, 128, 128, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        ours, theirs = model(images), peer.network(images)
+    for one, other in zip([*ours[0], *ours[1]], [*theirs[0], *theirs[1]], strict=True):
+        assert relative_error(other, one) < 1e-4  # float32 noise of d0, which is 5e-5 (docs/precision.md)
+
+
+def test_parameters_are_split() -> None:
+    with torch.device("meta"):
+        counts = parameters(EfficientDet("d0"))
+    assert counts["encoder"] + counts["decoder"] == 3_880_067  # as the official code counts them
+    assert counts["encoder"] > 3_500_000
+
+
+def test_ratios_are_beside_effdet_at_the_same_batch() -> None:
+    rows = [
+        {"contestant": "fast", "batch": 1, "milliseconds_per_image": 50.0},
+        {"contestant": "effdet", "batch": 1, "milliseconds_per_image": 150.0},
+        {"contestant": "eager", "batch": 8, "milliseconds_per_image": 80.0},
+        {"contestant": "fast", "batch": 8, "milliseconds_per_image": 40.0},
+    ]
+    found = [(row["beside"], row["times_faster"]) for row in with_ratios(rows)]
+    assert found == [("effdet", 3.0), ("effdet", 1.0), ("eager", 1.0), ("eager", 2.0)]
+
+
+def test_symmetric_padding_has_the_same_shapes_and_other_values() -> None:
+    model, images = load_tiny(SWISH), torch.randn(1, 3, 128, 128)
+    with torch.inference_mode():
+        right, wrong = fast(model)(images), symmetric(model)(images)
+    assert [each.shape for each in right[0]] == [each.shape for each in wrong[0]]
+    assert relative_error(wrong[0][0], right[0][0]) > 0.01
+
+
+def test_bench_inference(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inference_benchmark, "use_threads", lambda threads: None)  # of the other tests
+    monkeypatch.setitem(__import__("sys").modules, "effdet", None)
+    record, config = tmp_path / "record.json", SWISH / "config.json"
+    words = ("bench", "inference", "--model", config, "--ckpt", SWISH, "--size", "64x64", "--threads", 1)
+    result = run(*words, "--rounds", 2, "--batch", 2, "--peers", "effdet", "--record", record)
+    assert result.exit_code == 0, result.output
+    found = json.loads(record.read_text())
+    assert [row["contestant"] for row in found["rows"]] == ["eager", "fast", "fast, symmetric padding"]
+    assert found["rows"][0]["error_beside_the_model"] == 0
+    assert found["rows"][1]["error_beside_the_model"] < 1e-4
+    assert found["rows"][2]["error_beside_the_model"] is None
+    assert all(row["peak_megabytes"] > 100 for row in found["rows"])
+    assert "left out: effdet: cannot be imported" in result.stdout
+    assert found["checkpoint"] == SWISH.name
+
+
+def test_bench_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(training_benchmark, "use_threads", lambda threads: None)
+    monkeypatch.setitem(__import__("sys").modules, "effdet", None)
+    record = tmp_path / "record.json"
+    words = ("bench", "training", "--model", SWISH / "config.json", "--size", "64x64", "--batch", 2, "--threads", 1)
+    result = run(*words, "--rounds", 2, "--peers", "effdet", "--record", record)
+    assert result.exit_code == 0, result.output
+    found = json.loads(record.read_text())
+    (row,) = found["rows"]
+    assert (row["contestant"], row["times_faster"]) == ("effconv", 1.0)
+    assert row["loss"] > 0
+    assert "effdet: cannot be imported" in result.stdout
+    assert get_config(str(SWISH / "config.json")).name == found["model"]
+
+
+def test_unknown_contestants() -> None:
+    words = ("--model", SWISH / "config.json", "--ckpt", SWISH, "--size", "64x64", "--rounds", 1, "--threads", 1)
+    result = run("bench", "inference", *words, "--engines", "turbo")
+    assert (result.exit_code, "no contestant is called 'turbo'" in result.stderr) == (2, True)

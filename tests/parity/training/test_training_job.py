@@ -1,0 +1,227 @@
+"""`effconv train`: what it leaves, killed and gone on with, shared out, and what it refuses."""
+
+import csv
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from click.testing import CliRunner, Result
+from safetensors.numpy import load_file
+
+import effconv
+import effconv.errors
+from effconv.cli import main
+from effconv.effdet_torch.training.start import CLASS_PREDICTIONS
+from effconv.parity.training.plot import plot_training
+from effconv.parity.training.run_folder import TrainingFolder
+from training_data import TINY
+
+SWISH = Path(__file__).parents[2] / "golden" / "tiny-swish"
+SIZE = 96
+EPOCHS, STEPS = 3, 4  # of each epoch
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Eight drawn pictures to train on, and four to evaluate on."""
+    folder = tmp_path_factory.mktemp("shapes")
+    for split, images in (("train2017", 8), ("val2017", 4)):
+        arguments = ["shapes", "-o", folder, "--images", images, "--split", split, "--size", f"{SIZE}x{SIZE}"]
+        assert CliRunner().invoke(main, [str(each) for each in arguments]).exit_code == 0
+    return folder
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny model for the pictures: a class for each of their ids, and a smaller input."""
+    path = tmp_path_factory.mktemp("model") / "config.json"
+    values = json.loads((SWISH / "config.json").read_text())
+    path.write_text(json.dumps({**values, "name": "small", "num_classes": 11, "image_size": [SIZE, SIZE]}))
+    return path
+
+
+def options(data: Path, model: Path, out: Path, *more: object) -> list[str]:
+    given = ["--data", data, "--model", model, "--out", out, "--epochs", EPOCHS, "--batch", 2, "--workers", 0]
+    return [str(each) for each in (*given, "--jitter", 0.5, 1.5, "--survival", 0.9, *more)]
+
+
+def train(data: Path, model: Path, out: Path, *more: object) -> Result:
+    return CliRunner().invoke(main, ["train", *options(data, model, out, *more)])
+
+
+@pytest.fixture(scope="module")
+def whole(data: Path, model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a training that was never stopped."""
+    out = tmp_path_factory.mktemp("whole") / "run"
+    result = train(data, model, out, "--record", out.with_name("record.json"))
+    assert result.exit_code == 0, result.output
+    return out
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_what_a_training_leaves(whole: Path) -> None:
+    record = json.loads(whole.with_name("record.json").read_text())
+    assert record["steps"] == EPOCHS * STEPS
+    assert record["images"] == 8
+    steps = rows(whole / "steps.csv")
+    assert [int(row["step"]) for row in steps] == list(range(EPOCHS * STEPS))
+    assert float(steps[-1]["total"]) == record["last_losses"]["total"]
+    evaluations = rows(whole / "evaluations.csv")
+    assert [int(row["steps"]) for row in evaluations] == [STEPS * (epoch + 1) for epoch in range(EPOCHS)]
+    assert [each["AP"] for each in record["evaluations"]] == [float(row["AP"]) for row in evaluations]
+    assert set(evaluations[0]) == {"steps", "AP", "AP50", "AP75", "APs", "APm", "APl"} | {
+        f"AR{kind}" for kind in ("1", "10", "100", "s", "m", "l")
+    }
+    assert (whole / "curve.png").read_bytes().startswith(b"\x89PNG")
+    assert record["parameters"] == sum(each.numel() for each in effconv.load(whole / "model.safetensors").parameters())
+    averaged, raw = (load_file(whole / name) for name in ("model.safetensors", "raw.safetensors"))
+    state = torch.load(whole / "state.pth", weights_only=True)
+    assert all((averaged[name] == value.numpy()).all() for name, value in state["average"].items())
+    assert all((raw[name] == value.numpy()).all() for name, value in state["model"].items())
+    assert (averaged["backbone.stem.conv.weight"] != raw["backbone.stem.conv.weight"]).any()
+
+
+def test_the_evaluation_is_that_of_effconv_eval(whole: Path, data: Path) -> None:
+    arguments = ["eval", "--coco", str(data), "--ckpt", str(whole / "model.safetensors"), "--batch", "2", "--json"]
+    result = CliRunner().invoke(main, arguments)
+    assert result.exit_code == 0, result.output
+    metrics = json.loads(result.stdout)["metrics"]
+    last = rows(whole / "evaluations.csv")[-1]
+    assert metrics == {name: float(last[name]) for name in metrics}
+
+
+def lines(path: Path) -> int:
+    return len(path.read_text().splitlines()) if path.exists() else 0
+
+
+@pytest.mark.slow
+def test_killed_at_random_points_and_gone_on_with(whole: Path, data: Path, model: Path, tmp_path: Path) -> None:
+    out, moments = tmp_path / "run", random.Random(5)
+    resume: list[str] = []
+    for _ in range(3):
+        after = moments.randrange(1, EPOCHS * STEPS - 1)
+        command = [sys.executable, "-m", "effconv.cli", "train", *options(data, model, out, "--keep-every", 3, *resume)]
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        with subprocess.Popen(
+            command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment
+        ) as process:
+            while process.poll() is None and (
+                not (out / "steps.csv").exists() or len((out / "steps.csv").read_text().splitlines()) <= after
+            ):
+                time.sleep(0.01)
+            process.send_signal(signal.SIGKILL)
+        resume = ["--resume"]
+    # A line cut short.
+    with (out / "steps.csv").open("a") as file:
+        file.write("11,0.3")
+    result = train(data, model, out, "--resume")
+    assert result.exit_code == 0, result.output
+    for name in ("steps.csv", "evaluations.csv", "model.safetensors", "raw.safetensors"):
+        assert (out / name).read_bytes() == (whole / name).read_bytes(), name
+
+
+def test_a_finished_training_gone_on_with_is_left_as_it_is(whole: Path, data: Path, model: Path) -> None:
+    before = (whole / "steps.csv").read_bytes()
+    result = train(data, model, whole, "--resume")
+    assert result.exit_code == 0, result.output
+    assert "going on after 12 of 12 steps" in result.stderr
+    assert (whole / "steps.csv").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ((), "a training is there; give another --out, or --resume"),
+        (("--resume", "--rate", 0.1), "is of another training: rate was 0.08, now 0.1"),
+        (("--resume", "--jitter", 0.1, 2), "is of another training: augmentation was"),
+    ],
+)
+def test_another_training_in_the_folder(
+    more: tuple[object, ...], message: str, whole: Path, data: Path, model: Path
+) -> None:
+    result = train(data, model, whole, *more)
+    assert result.exit_code == 2
+    assert message in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (("--resume",), "no training to go on with; leave out --resume"),
+        (("--split", "nothing"), "expected annotations/instances_nothing.json"),
+        (("--batch", 9), "8 images to train on, fewer than a batch of 9"),
+        (("--num-classes", 5), "but small has 5 classes"),
+        (("--survival", "much"), "--survival much: expected a number, official or none"),
+        (("--jitter", 2, 1), "jitter must be 0 < minimum <= maximum <= 10"),
+        (("--head-survival", 0.9), "small has no residual heads"),
+        (("--survival", 1.5), "survival 1.5 is out of range"),
+        (("--init", "nowhere.pth"), "nowhere.pth"),
+    ],
+)
+def test_bad_input(more: tuple[object, ...], message: str, data: Path, model: Path, tmp_path: Path) -> None:
+    result = train(data, model, tmp_path / "run", *more)
+    assert (result.exit_code, message in result.stderr) == (2, True), result.stderr
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 damaged", b"\x80\x04N."])
+def test_a_damaged_state(content: bytes, whole: Path, data: Path, model: Path, tmp_path: Path) -> None:
+    for name in ("run.json", "steps.csv"):
+        (tmp_path / name).write_bytes((whole / name).read_bytes())
+    (tmp_path / "state.pth").write_bytes(content)
+    result = train(data, model, tmp_path, "--resume")
+    assert result.exit_code == 2
+    assert "state.pth" in result.stderr
+    assert "start anew in another --out" in result.stderr
+
+
+def test_fine_tuning_with_another_number_of_classes(data: Path, tmp_path: Path) -> None:
+    """From the converted checkpoint: all is taken over but the class predictions, and that is said."""
+    more = ("--init", SWISH, "--num-classes", 11, "--epochs", 1, "--frozen-backbone", "--eval-split", "none")
+    result = train(data, SWISH / "config.json", tmp_path / "run", *more, "--json")
+    assert result.exit_code == 0, result.output
+    assert f"11 classes instead of 7; new, at random: {', '.join(CLASS_PREDICTIONS)}" in result.stderr
+    record = json.loads(result.stdout)
+    assert record["new_tensors"] == list(CLASS_PREDICTIONS)
+    assert record["evaluations"] == []
+    trained = load_file(tmp_path / "run" / "raw.safetensors")
+    before = effconv.load(SWISH, model=TINY).state_dict()
+    assert trained[CLASS_PREDICTIONS[0]].shape[0] == 11 * TINY.num_anchors
+    for name, value in before.items():
+        if name.startswith("backbone."):
+            assert (trained[name] == value.numpy()).all(), name
+    assert (trained["box_head.predict.pointwise.weight"] != before["box_head.predict.pointwise.weight"].numpy()).any()
+
+
+def test_the_log_without_matplotlib(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    assert not plot_training([], [], tmp_path / "curve.png", "model")
+    assert not (tmp_path / "curve.png").exists()
+
+
+def test_a_state_takes_the_place_of_the_last_whole_or_not_at_all(tmp_path: Path) -> None:
+    folder = TrainingFolder(tmp_path, {})
+    folder.begin()
+    folder.keep({"steps": 1})
+
+    class Unwritable:
+        def __reduce__(self) -> Any:
+            raise OSError("disk full")
+
+    with pytest.raises(effconv.errors.EffconvError, match=r"state\.pth: cannot be written"):
+        folder.keep({"steps": 2, "model": Unwritable()})
+    state = folder.resume()
+    assert state == {"steps": 1}
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["run.json", "state.pth", "steps.csv"]
