@@ -6,7 +6,6 @@ torch nor TensorFlow.
 
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
 __all__ = ["EffconvError", "__version__", "fast", "load", "preprocess"]
 
 if TYPE_CHECKING:
@@ -14,6 +13,7 @@ if TYPE_CHECKING:
     from .effdet_torch.preprocessing.preprocess import preprocess
     from .errors import EffconvError
     from .loading import load
+    from .version import __version__
 
 
 def __getattr__(name: str) -> Any:
@@ -33,6 +33,10 @@ def __getattr__(name: str) -> Any:
         from .errors import EffconvError
 
         return EffconvError
+    if name == "__version__":
+        from .version import __version__
+
+        return __version__
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

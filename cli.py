@@ -6,19 +6,27 @@ Exit status: 0 done, 1 a verification failed, 2 the input is bad. Heavy imports 
 
 import click
 
-from . import __version__
 from .commands.ablate import ablate_command
 from .commands.bench import bench
 from .commands.bench_networks import COMMANDS
-from .commands.convert import download_command, identify_command, inspect, models, tf2torch, torch2tf
-from .commands.evaluate import eval_command, results_command
+from .commands.demo import demo
+from .commands.download import download_command
+from .commands.evaluate import eval_command
 from .commands.export import export
+from .commands.identify import identify_command
+from .commands.inspect import inspect
+from .commands.models import models
 from .commands.options import CommandLine
-from .commands.parity import demo, parity, trace_command
+from .commands.parity import parity
 from .commands.predict import predict_command
+from .commands.results import results_command
 from .commands.shapes import shapes_command
+from .commands.tf2torch import tf2torch
+from .commands.torch2tf import torch2tf
+from .commands.trace import trace_command
 from .commands.train import train_command
 from .commands.verify import verify_command
+from .version import __version__
 
 
 @click.group(cls=CommandLine, context_settings={"help_option_names": ["-h", "--help"]})

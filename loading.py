@@ -11,6 +11,8 @@ from .convert.sources import open_checkpoint
 from .effdet_torch.config import Config, ConfigError, get_config
 from .errors import CheckpointError
 
+CHECKPOINT_ENDINGS = (".safetensors", ".pth", ".pt")  # PyTorch weights, which have no official fingerprint
+
 if TYPE_CHECKING:
     from .effdet_torch.model import EfficientDet
 

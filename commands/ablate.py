@@ -71,7 +71,7 @@ def ablate_command(
     from ..parity.ablation.page import write_ablation_page
     from ..parity.ablation.registry import ABLATIONS
     from ..parity.ablation.waterfall import waterfall_lines
-    from ..parity.comparison.report import write_record
+    from ..parity.rendering.record import write_record
 
     if listing:
         for each in ABLATIONS.values():

@@ -1,50 +1,16 @@
 """Commands that measure speed and memory."""
 
-import shlex
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import click
 
-from .options import PATH, json_option, model_option, print_json
+from .options import PATH, command_line, deliver, json_option, model_option, record_option, rounds_option
 
 
 @click.group("bench")
 def bench() -> None:
     """Measure speed and memory, ours beside others', in one interleaved run."""
-
-
-def record_option(command: Callable[..., Any]) -> Callable[..., Any]:
-    """`--record`, which every benchmark has."""
-    return click.option("--record", type=PATH, help="Write the record (JSON) here too.")(command)
-
-
-def rounds_option(default: int, text: str) -> Callable[..., Any]:
-    """`--rounds`, how often each contestant runs."""
-    return click.option("--rounds", type=click.IntRange(min=1), default=default, show_default=True, help=text)
-
-
-def deliver(result: dict[str, Any], record: Path | None, as_json: bool, text: Callable[[], str]) -> None:
-    """Write the record, and print it as JSON or as text."""
-    from ..parity.comparison.report import write_record
-
-    if record:
-        write_record(result, record)
-    if as_json:
-        print_json(result)
-    else:
-        click.echo(text())
-
-
-def command_line() -> str:
-    """The command line, without where its record goes."""
-    words = sys.argv[1:]
-    if "--record" in words:
-        place = words.index("--record")
-        words = words[:place] + words[place + 2 :]
-    return shlex.join(["effconv", *words])
 
 
 @bench.command("convert")

@@ -4,8 +4,7 @@ from pathlib import Path
 
 import click
 
-from .bench import command_line, deliver, record_option, rounds_option
-from .options import PATH, engine_option, json_option, model_option
+from .options import PATH, command_line, deliver, engine_option, json_option, model_option, record_option, rounds_option
 
 
 @click.command("ablation")
@@ -64,9 +63,7 @@ def bench_inference(
     """
     from ..parity.benchmarks.inference import SYMMETRIC, Contest, measure_inference
     from ..parity.benchmarks.tables import inference_table
-    from ..parity.comparison.layerwise import parse_size
-    from ..parity.evaluation.pipeline import available_processors
-    from .options import ENGINES
+    from .options import ENGINES, available_processors, parse_size
 
     ours = ENGINES if engines == "all" else [name for name in engines.split(",") if name]
     theirs = [name for name in peers.split(",") if name]
@@ -110,8 +107,7 @@ def bench_training(
 ) -> None:
     """Time and memory of a training step beside other implementations, with the same weights and labels."""
     from ..parity.benchmarks.training import OURS, TrainingContest, measure_training, training_table
-    from ..parity.comparison.layerwise import parse_size
-    from ..parity.evaluation.pipeline import available_processors
+    from .options import available_processors, parse_size
 
     names = [OURS, *(name for name in peers.split(",") if name)]
     threads = threads or available_processors()
@@ -145,7 +141,7 @@ def bench_predict(
 ) -> None:
     """Time from encoded image to boxes, beside other implementations with the same weights."""
     from ..parity.benchmarks.predict import measure_predict, predict_table
-    from ..parity.evaluation.pipeline import available_processors
+    from .options import available_processors
 
     ours, theirs = ([name for name in names.split(",") if name] for names in (engines, peers))
     threads = threads or available_processors()
@@ -172,8 +168,7 @@ def bench_roofline(
 ) -> None:
     """How much work a network is, what the machine allows at best, and where the rest of the time goes."""
     from ..parity.benchmarks.roofline import measure_roofline, roofline_lines
-    from ..parity.comparison.layerwise import parse_size
-    from ..parity.evaluation.pipeline import available_processors
+    from .options import available_processors, parse_size
 
     shape = parse_size(size) if size else None
     result = measure_roofline(model or "d0", shape, engine, threads or available_processors(), rounds, command_line())

@@ -55,9 +55,9 @@ def evaluation_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 def describe_evaluation(coco: Path, chosen: dict[str, Any]) -> "tuple[Evaluation, dict[str, Any]]":
     """The evaluation that options describe, and which settings were given. Raises EffconvError for a wrong size."""
-    from ..parity.comparison.layerwise import parse_size
     from ..parity.evaluation.evaluate import Evaluation
-    from ..parity.evaluation.pipeline import Settings, available_processors
+    from ..parity.evaluation.pipeline import Settings
+    from .options import available_processors, parse_size
 
     given = {NAMES.get(name, name): chosen.pop(name) for name in SETTINGS}
     stated = {name: value for name, value in given.items() if value is not None}

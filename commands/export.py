@@ -40,7 +40,7 @@ def onnx_command(
     from ..effdet_torch.config import ConfigError, get_config
     from ..effdet_torch.engines.onnx_export import OPSET, export_onnx, output_names
     from ..loading import load
-    from ..parity.comparison.layerwise import parse_size
+    from .options import parse_size
 
     if model is None and (ckpt is None or ckpt.suffix != ".safetensors"):
         raise ConfigError("name the model to export (--model d0)")

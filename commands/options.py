@@ -1,6 +1,10 @@
 """Options that several commands share, and how results and errors are printed."""
 
 import json
+import os
+import re
+import shlex
+import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -80,3 +84,47 @@ def fetch_release(model: str, generation: str | None, verify: bool) -> Path:
         found = download(release, verify=verify, report=report)
     click.echo(f"{found.path}: {found.verification}", err=True)
     return found.path
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """ "512x640" -> (512, 640), height first. Raises EffconvError."""
+    found = re.fullmatch(r"(\d{1,5})x(\d{1,5})", text.strip().lower())
+    if not found or not all(1 <= int(side) <= 65536 for side in found.groups()):
+        raise EffconvError(f"--size {text}: expected HEIGHTxWIDTH in pixels, such as 512x640")
+    return int(found[1]), int(found[2])
+
+
+def available_processors() -> int:
+    """Processors this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def record_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """`--record`, which every benchmark has."""
+    return click.option("--record", type=PATH, help="Write the record (JSON) here too.")(command)
+
+
+def rounds_option(default: int, text: str) -> Callable[..., Any]:
+    """`--rounds`, how often each contestant runs."""
+    return click.option("--rounds", type=click.IntRange(min=1), default=default, show_default=True, help=text)
+
+
+def deliver(result: dict[str, Any], record: Path | None, as_json: bool, text: Callable[[], str]) -> None:
+    """Write the record, and print it as JSON or as text."""
+    from ..parity.rendering.record import write_record
+
+    if record:
+        write_record(result, record)
+    if as_json:
+        print_json(result)
+    else:
+        click.echo(text())
+
+
+def command_line() -> str:
+    """The command line, without where its record goes."""
+    words = sys.argv[1:]
+    if "--record" in words:
+        place = words.index("--record")
+        words = words[:place] + words[place + 2 :]
+    return shlex.join(["effconv", *words])

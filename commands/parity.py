@@ -1,6 +1,5 @@
 """Commands that prove: layer by layer, and with the files that ship with effconv."""
 
-import contextlib
 import shlex
 import sys
 from pathlib import Path
@@ -11,38 +10,6 @@ import click
 from .evaluation_options import EVALUATION_NAMES, describe_evaluation, evaluation_options
 from .options import PATH, fetch_release, json_option, model_option, print_json, verify_option
 from .parity_modes import Mode, require_used
-
-
-@click.command("demo")
-@click.option("-o", "--output", type=PATH, default=Path("effconv-demo"), show_default=True, help="Folder to write to.")
-@json_option
-def demo(output: Path, as_json: bool) -> None:
-    """The whole way of a small detector that ships with effconv: pictures, conversion, layers, detections, metrics.
-
-    Beside TensorFlow where it is installed, otherwise beside what TensorFlow made of the detector, recorded.
-    """
-    from ..parity.verification.demo import Step, run_demo
-    from ..progress import IMAGES, progress
-
-    outcomes = {True: "holds", False: "DOES NOT HOLD", None: "not proven"}
-
-    def tell(step: Step) -> None:
-        if not as_json:
-            click.echo(f"{step.name:24} {outcomes[step.holds]:13} {step.verdict}")
-
-    with contextlib.ExitStack() as shown:
-        record = run_demo(
-            output,
-            shlex.join(["effconv", *sys.argv[1:]]),
-            tell,
-            lambda what: shown.enter_context(progress(what, IMAGES)),
-        )
-    if as_json:
-        print_json(record)
-    else:
-        click.echo("nothing changed on the way" if record["ok"] else "something changed on the way")
-        click.echo(f"-> {output / 'index.html'}")
-    sys.exit(0 if record["ok"] else 1)
 
 
 @click.command("parity")
@@ -98,9 +65,11 @@ def parity(
         _parity_with_published(coco, {**shared, "size": size, **evaluating}, generation, as_json)
     if mode is Mode.ENGINE:
         _parity_of_engine({**chosen, "size": size}, evaluating["engine"], generation, as_json)
-    from ..parity.comparison.layerwise import Choice, compare_layerwise, parse_size
+    from ..parity.comparison.layerwise import compare_layerwise
     from ..parity.comparison.report import print_comparison, require_report_kind, write_report
+    from ..parity.comparison.subject import Choice
     from ..parity.comparison.verdict import without_pictures
+    from .options import parse_size
 
     if report:
         require_report_kind(report)
@@ -127,8 +96,9 @@ def _parity_end_to_end(
     coco: Path | None, chosen: dict[str, Any], evaluating: dict[str, Any], generation: str | None, as_json: bool
 ) -> NoReturn:
     from ..parity.comparison.end_to_end_job import compare_end_to_end, end_to_end_lines
-    from ..parity.comparison.layerwise import Choice, parse_size
+    from ..parity.comparison.subject import Choice
     from ..progress import IMAGES, progress
+    from .options import parse_size
 
     size, checkpoint = chosen.pop("size"), chosen.pop("ckpt")
     choice = Choice(checkpoint=checkpoint, size=parse_size(size) if size else None, **chosen)
@@ -152,7 +122,8 @@ def _parity_end_to_end(
 
 def _parity_of_engine(chosen: dict[str, Any], engine: str, generation: str | None, as_json: bool) -> NoReturn:
     from ..parity.comparison.engine import compare_engine, engine_lines
-    from ..parity.comparison.layerwise import Choice, parse_size
+    from ..parity.comparison.subject import Choice
+    from .options import parse_size
 
     size, checkpoint = chosen.pop("size"), chosen.pop("ckpt")
     choice = Choice(checkpoint=checkpoint, size=parse_size(size) if size else None, **chosen)
@@ -187,41 +158,3 @@ def _parity_with_published(coco: Path, chosen: dict[str, Any], generation: str |
     else:
         print_published(record)
     sys.exit(0 if record["published"]["holds"] else 1)
-
-
-@click.command("trace")
-@model_option(required=False)
-@click.option("--ckpt", type=PATH, help="TensorFlow checkpoint; default: the released one, or what ships with effconv.")
-@click.option("--generation", help="Which released checkpoint to download: coco2 (default), coco, ...")
-@click.option("--weights", type=click.Choice(["ema", "raw"]), help="Default: the moving averages where there are any.")
-@click.option(
-    "--reference",
-    metavar="tf|torch|GOLDEN.npz|GRAPH.pb|SAVED_MODEL",
-    help="What to record: the official computation in TensorFlow (default), effconv's own run, or one of these files.",
-)
-@click.option("--image", type=PATH, help="A photograph to run on; default: noise.")
-@click.option("--noise", "noise_seed", type=click.IntRange(min=0, max=2**32 - 1), help="Seed of the noise; default: 0.")
-@click.option("--size", metavar="HxW", help="Image height and width in pixels; default: the model's.")
-@click.option("--float64", "with_float64", is_flag=True, help="Keep the float64 run too: three times the size.")
-@click.option("-o", "--output", type=PATH, required=True, help="The trace to write, e.g. d0.npz.")
-@verify_option
-@json_option
-def trace_command(
-    size: str | None, generation: str | None, with_float64: bool, output: Path, as_json: bool, **chosen: Any
-) -> None:
-    """Record every layer of the reference, so that a machine without TensorFlow can compare with it."""
-    from ..parity.comparison.layerwise import Choice, choose_subject, choose_trace, parse_size
-    from ..parity.traces.recording import record
-    from ..progress import LAYERS, progress
-
-    choice = Choice(checkpoint=chosen.pop("ckpt"), size=parse_size(size) if size else None, **chosen)
-    subject = choose_subject(choice, lambda model: fetch_release(model, generation, choice.verify))
-    trace = choose_trace(choice, subject)
-    with progress("recording", LAYERS) as report:
-        layers = record(trace, output, with_float64=with_float64, report=report)
-    size_in_bytes = output.stat().st_size
-    if as_json:
-        print_json({"output": str(output), "layers": layers, "bytes": size_in_bytes, "source": trace.source})
-        return
-    click.echo(f"{trace.source['label']}: {layers} layers, {'with' if with_float64 else 'without'} float64")
-    click.echo(f"-> {output} ({size_in_bytes / 1e6:.1f} MB)")

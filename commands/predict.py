@@ -48,10 +48,10 @@ def predict_command(
     IMAGE is a file, a folder or a glob such as 'photos/**/*.jpg'. Written into the output folder are a picture for
     each image, detections.json (COCO results) and images.json (which image and category each id is).
     """
-    from ..parity.comparison.layerwise import parse_size
     from ..parity.evaluation.pipeline import Settings
     from ..parity.prediction.predict import Asked, predict_images
     from ..progress import IMAGES, progress
+    from .options import parse_size
 
     settings = Settings(nms=nms, size=parse_size(size) if size else None)
     asked = Asked(images=images, checkpoint=ckpt, settings=settings, **chosen)

@@ -16,9 +16,9 @@ from .options import PATH, json_option, print_json
 @json_option
 def shapes_command(output: Path, images: int, seed: int, split: str, size: str, as_json: bool) -> None:
     """Draw a dataset in COCO's format: turned, overlapping shapes of eight categories on noisy backgrounds."""
-    from ..parity.comparison.layerwise import parse_size
-    from ..parity.datasets.shapes_dataset import write_shapes
+    from ..parity.datasets.shapes import write_shapes
     from ..progress import IMAGES, progress
+    from .options import parse_size
 
     with progress("drawing", IMAGES) as report:
         result = write_shapes(output, split, images, seed, parse_size(size), report)

@@ -86,7 +86,7 @@ def train_command(as_json: bool, threads: int | None, record: Path | None, **cho
     import torch
 
     from ..errors import EffconvError
-    from ..parity.comparison.report import write_record
+    from ..parity.rendering.record import write_record
     from ..parity.training.train import train
     from ..progress import IMAGES, progress
 

@@ -39,9 +39,9 @@ def verify_command(
     Cut off at any point, the same command goes on from there.
     """
     from ..effdet_torch.config import get_config
-    from ..parity.evaluation.pipeline import available_processors
     from ..parity.verification.verify import Step, Verification, verify
     from ..progress import BYTES, IMAGES, Report, progress
+    from .options import available_processors
 
     name = get_config(model).name
     asked = Verification(

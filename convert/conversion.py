@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .. import __version__
 from ..effdet_torch.config import Config, config_from_dict, config_to_dict
 from ..errors import CheckpointError
+from ..version import __version__
 from .apply import EMA_SUFFIX, Plan, apply, apply_inverse, plan, require_finite
 from .fingerprints import identify
 from .formats.bundle import shard_suffix, write_bundle

@@ -15,7 +15,7 @@ from ..effdet_torch.config import Config, get_config
 from ..effdet_torch.preprocessing.decode import decode, read_encoded
 from ..errors import EffconvError
 from .datasets.dataset import Dataset
-from .datasets.shapes_dataset import write_shapes
+from .datasets.shapes import write_shapes
 
 PACKAGE = Path(str(resources.files(__package__.partition(".")[0]))).resolve()
 FOLDER = PACKAGE / "examples" / "shapes"
@@ -38,7 +38,7 @@ def embedded_config() -> Config:
 
 
 def write_held_out(folder: Path, report: Callable[[int, int], None] | None = None) -> dict[str, Any]:
-    """Draw the pictures the detector was not trained on; see `shapes_dataset.write_shapes`."""
+    """Draw the pictures the detector was not trained on; see `shapes.write_shapes`."""
     return write_shapes(folder, SPLIT, HELD_OUT_IMAGES, HELD_OUT_SEED, HELD_OUT_SIZE, report)
 
 

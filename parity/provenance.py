@@ -7,7 +7,7 @@ from importlib import metadata, resources
 from pathlib import Path
 from typing import Any
 
-from .. import __version__
+from ..version import __version__
 
 
 def provenance() -> dict[str, Any]:

@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 from effconv.parity.ablation.bootstrap import RESAMPLES
 from effconv.parity.ablation.matches import match_detections
 from effconv.parity.ablation.significance import LEVEL, SWAPS, Interval, paired
-from effconv.parity.comparison.report import write_record
 from effconv.parity.datasets.dataset import Dataset, Image
 from effconv.parity.evaluation.coco import METRICS
 from effconv.parity.provenance import provenance
+from effconv.parity.rendering.record import write_record
 
 TRIALS = {2: 400, 5: 400, 10: 400, 20: 300, 50: 200, 100: 150}  # by the number of images
 SEED = 0

@@ -13,9 +13,9 @@ from typing import Any
 from subjects import MEASURED, subjects
 
 from effconv.parity.comparison.end_to_end_job import compare_end_to_end
-from effconv.parity.comparison.layerwise import Choice
-from effconv.parity.comparison.report import write_record
+from effconv.parity.comparison.subject import Choice
 from effconv.parity.provenance import provenance
+from effconv.parity.rendering.record import write_record
 
 MODELS = ("efficientdet-d0", "efficientdet-lite0")
 

@@ -20,10 +20,10 @@ from effconv.effdet_torch.model import EfficientDet
 from effconv.loading import load
 from effconv.parity.comparison.compare import compare, compare_in_turn, precisions
 from effconv.parity.comparison.explain import explain
-from effconv.parity.comparison.report import write_record
 from effconv.parity.comparison.rows import first_failure
 from effconv.parity.copying import copied
 from effconv.parity.provenance import provenance
+from effconv.parity.rendering.record import write_record
 from effconv.parity.traces.images import noise
 from effconv.parity.traces.official import OfficialTrace, official_variables
 from effconv.parity.traces.recording import RecordedTrace, record

@@ -19,9 +19,9 @@ from subjects import MEASURED, Subject, subjects
 
 from effconv.loading import load
 from effconv.parity.comparison.compare import compare, compare_traces
-from effconv.parity.comparison.report import write_record
 from effconv.parity.comparison.rows import Row
 from effconv.parity.provenance import provenance
+from effconv.parity.rendering.record import write_record
 from effconv.parity.traces.golden import Golden, GoldenTrace
 from effconv.parity.traces.images import noise
 from effconv.parity.traces.official import OfficialTrace, official_variables

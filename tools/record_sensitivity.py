@@ -17,9 +17,9 @@ from subjects import MEASURED, Subject, subjects
 from effconv.effdet_torch.model import EfficientDet
 from effconv.loading import load
 from effconv.parity.comparison.explain import first_difference
-from effconv.parity.comparison.report import write_record
 from effconv.parity.copying import copied
 from effconv.parity.provenance import provenance
+from effconv.parity.rendering.record import write_record
 from effconv.parity.traces.golden import Golden, GoldenTrace
 from effconv.parity.traces.images import noise
 from effconv.parity.traces.official import OfficialTrace, official_variables

@@ -15,13 +15,13 @@ import numpy as np
 
 from effconv.convert.output import replacing
 from effconv.effdet_torch.config import get_config
-from effconv.parity.comparison.report import write_record
 from effconv.parity.datasets.dataset import read_dataset
 from effconv.parity.embedded import CONFIG, DETECTIONS, FOLDER, SCORES, TRACE, pixel_digest, write_held_out
 from effconv.parity.evaluation.evaluate import Evaluation, evaluate_model
 from effconv.parity.evaluation.official import official_rows, official_scores
 from effconv.parity.evaluation.records import VERDICT_LIMIT
 from effconv.parity.provenance import provenance
+from effconv.parity.rendering.record import write_record
 from effconv.parity.traces.official import official_variables
 
 RECORDED = 20  # pictures whose detections are kept

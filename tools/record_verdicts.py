@@ -18,8 +18,8 @@ from typing import Any
 from plants import PLANTS
 from subjects import MEASURED, REPOSITORY
 
-from effconv.parity.comparison.report import write_record
 from effconv.parity.provenance import provenance
+from effconv.parity.rendering.record import write_record
 
 
 def test_file(name: str) -> str:

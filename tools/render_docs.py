@@ -17,21 +17,19 @@ from effconv.parity.ablation.chart import ablation_chart
 from effconv.parity.ablation.table import ablation_table, coverage_table
 from effconv.parity.benchmarks.ablation import ablation_cost
 from effconv.parity.benchmarks.layerwise import comparison_cost
-from effconv.parity.benchmarks.tables import (
+from effconv.parity.benchmarks.tables import contest_text, conversion_table, engine_table, inference_table
+from effconv.parity.benchmarks.training import training_table
+from effconv.parity.comparison.proof_tables import bounds_table, float32_summary, smallest_table, verdicts_table
+from effconv.parity.comparison.tables import (
     budget_table,
-    contest_text,
-    conversion_table,
-    engine_table,
+    end_to_end_table,
     estimate_table,
     fault_summary,
     fault_table,
-    inference_table,
     parity_table,
     sensitivity_table,
 )
-from effconv.parity.benchmarks.training import training_table
-from effconv.parity.comparison.proof_tables import bounds_table, float32_summary, smallest_table, verdicts_table
-from effconv.parity.comparison.tables import detector_table, end_to_end_table
+from effconv.parity.verification.tables import detector_table
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 MEASURED = REPOSITORY / "results" / "measured"

@@ -7,8 +7,8 @@ from typing import Any
 
 from ...convert.output import replacing
 from ...errors import EffconvError
-from ..comparison.page import asset, definitions, plotly_script
 from ..evaluation.coco import METRICS
+from ..rendering.html import asset, definitions, plotly_script
 from .significance import JUDGED
 
 COLOURS = {"worse": "#b3261e", "no effect": "#6b7280", "too few images": "#6b7280", "better": "#11734b"}

@@ -16,13 +16,13 @@ from ...convert.apply import plan
 from ...convert.sources import open_checkpoint
 from ...effdet_torch.postprocessing.detections import coco_rows, found
 from ...errors import EffconvError
-from ...loading import load
+from ...loading import CHECKPOINT_ENDINGS, load
 from ..datasets.dataset import Dataset, read_dataset
+from ..distributed import Group
 from ..evaluation.category_map import choose_categories
 from ..evaluation.coco import METRICS, Rows
 from ..evaluation.contents import digest
-from ..evaluation.detect import Group, Running, run_key
-from ..evaluation.evaluate import CHECKPOINT_ENDINGS
+from ..evaluation.detect import Running, run_key
 from ..evaluation.pipeline import Settings, build
 from ..mistakes.pipeline import Setup
 from ..provenance import provenance

@@ -11,11 +11,10 @@ import torch
 from ..ablation.output_cache import SELECTED, Selected
 from ..ablation.registry import ABLATIONS
 from ..ablation.run import Ablator, Cached, Study
-from ..evaluation.detect import Group
+from ..distributed import Group
 from ..provenance import provenance
 from .contest import probe, take_turns, use_one_thread
-from .conversion import run_process
-from .layerwise import MAKE_CHECKPOINT, SEED
+from .process import MAKE_CHECKPOINT, SEED, run_process
 
 ABLATION = "hard-nms-0.5"
 NETWORK_IMAGES = 4  # that the network runs on in a turn

@@ -11,7 +11,7 @@ import numpy as np
 
 from ..provenance import provenance, version
 from .contest import probe, use_one_thread
-from .conversion import MEGABYTE, Run, run_process
+from .process import MEGABYTE, Run, run_process
 from .synthetic_coco import synthetic, write_annotations
 
 DETECTIONS_PER_IMAGE = 100

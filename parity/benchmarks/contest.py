@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 
 from ...errors import EffconvError
 from ..provenance import provenance, version
@@ -99,3 +100,20 @@ def measure(
         "turns": {name: [turn._asdict() for turn in each] for name, each in turns.items()},
         "provenance": provenance(),
     }
+
+
+def use_threads(threads: int) -> None:
+    """So many for PyTorch, for numerical libraries, and for TensorFlow where it is not started yet."""
+    os.environ.update(dict.fromkeys(THREAD_VARIABLES, str(threads)))
+    os.environ["TF_ENABLE_ONEDNN_OPTS"] = "1"
+    torch.set_num_threads(threads)
+
+
+def over(images: Sequence[bytes], step: Callable[[bytes], object]) -> Callable[[], None]:
+    """One turn: the step on every image."""
+
+    def turn() -> None:
+        for image in images:
+            step(image)
+
+    return turn

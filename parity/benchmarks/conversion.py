@@ -1,17 +1,14 @@
 """Speed and memory of effconv beside others, interleaved in one run: ratios of medians of fresh processes."""
 
 import statistics
-import subprocess
-import sys
 import tempfile
-import time
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from ...effdet_torch.config import get_config
 from ...errors import EffconvError
 from ..provenance import provenance, version
+from .process import MEGABYTE, Run, run_process
 
 # The official variables of a model with random values, in a checkpoint of the released kind; and the reading
 # contestants. They are programs of their own, so that their memory does not count as ours.
@@ -39,23 +36,6 @@ print(time.perf_counter() - start)
 copies = {name: array.copy() for name, array in arrays.items()}
 print(time.perf_counter() - start)
 """
-# Runs a program (-c) or module (-m) and reports its own peak memory at the end. The system's figure for a finished
-# child would not do: on Linux it is never below what the parent had.
-REPORT_PEAK = """
-import atexit, runpy, sys
-path, kind, target, *rest = sys.argv[1:]
-def report():
-    with open("/proc/self/status") as status, open(path, "w") as output:
-        output.write(next(line for line in status if line.startswith("VmHWM:")).split()[1])
-atexit.register(report)
-sys.argv = [target, *rest]
-if kind == "-m":
-    runpy.run_module(target, run_name="__main__", alter_sys=True)
-else:
-    exec(compile(target, "<program>", "exec"), {"__name__": "__main__"})
-"""
-KIBIBYTE = 1024
-MEGABYTE = 1e6
 # What the ratio of a row must be, where something is promised of it.
 BARS = {
     ("efficientdet-d0", "whole command"): ">= 5",
@@ -63,33 +43,6 @@ BARS = {
     ("efficientdet-d0", "read all, verified"): ">= 2",
     ("efficientdet-d7x", "peak memory / weights kept"): "< 2.2",
 }
-
-
-class Run(NamedTuple):
-    """One finished process."""
-
-    seconds: float
-    peak_bytes: float
-    output: str
-
-
-def run_process(arguments: Sequence[str]) -> Run:
-    """Run a Python program (`-c code ...` or `-m module ...`) to its end in a fresh process.
-
-    Raises EffconvError with its last words when it fails, and on systems without /proc, which tells its peak memory.
-    """
-    if not Path("/proc/self/status").exists():
-        raise EffconvError("peak memory is read from /proc, which this system does not have; measure on Linux")
-    with tempfile.TemporaryDirectory() as folder:
-        peak = Path(folder) / "peak"
-        command = [sys.executable, "-c", REPORT_PEAK, str(peak), *arguments]
-        start = time.perf_counter()
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        seconds = time.perf_counter() - start
-        if done.returncode != 0:
-            last = done.stderr.strip().splitlines()[-1:] or ["no message"]
-            raise EffconvError(f"`python {' '.join(arguments[:3])}` failed with status {done.returncode}: {last[0]}")
-        return Run(seconds, int(peak.read_text()) * KIBIBYTE, done.stdout)
 
 
 def measure_conversion(model: str, rounds: int) -> dict[str, Any]:

@@ -20,12 +20,10 @@ from ..datasets.dataset import read_dataset
 from ..evaluation.pipeline import Settings, build
 from ..traces.official import official_variables
 from ..traces.trace import nhwc
-from .contest import measure, require_tensorflow, use_one_thread
-from .conversion import run_process
+from .contest import measure, over, require_tensorflow, use_one_thread
 from .equal_work import Detections, Lists, may_differ, require_detections, require_outputs, work_of
 from .inference import by_level
-from .input import over
-from .layerwise import MAKE_CHECKPOINT, SEED
+from .process import MAKE_CHECKPOINT, SEED, run_process
 
 OURS, OUR_NETWORK = "effconv", "effconv, network alone"
 

@@ -1,6 +1,5 @@
 """The network's speed and memory, ours beside the peers', in one interleaved run: `effconv bench inference`."""
 
-import os
 import statistics
 import sys
 import tempfile
@@ -23,11 +22,10 @@ from ..comparison.engine import relative_error
 from ..provenance import provenance, version
 from ..traces.official import official_variables
 from ..traces.trace import nhwc
-from .contest import THREAD_VARIABLES, probe, require_tensorflow, take_turns
-from .conversion import MEGABYTE, run_process
+from .contest import probe, require_tensorflow, take_turns, use_threads
 from .equal_work import other_work, require_outputs, work_of
-from .layerwise import MAKE_CHECKPOINT, SEED
 from .peers import PEERS
+from .process import MAKE_CHECKPOINT, MEGABYTE, SEED, run_process
 
 TENSORFLOW = "tensorflow"
 SYMMETRIC = "fast, symmetric padding"  # wrong on purpose: what SAME costs
@@ -37,7 +35,8 @@ RUN_ONE = """
 import sys, torch
 from pathlib import Path
 from effconv.loading import load
-from effconv.parity.benchmarks.inference import contestant, use_threads
+from effconv.parity.benchmarks.inference import contestant
+from effconv.parity.benchmarks.contest import use_threads
 name, model, checkpoint, height, width, batch, threads = sys.argv[1:]
 use_threads(int(threads))
 size = int(height), int(width)
@@ -67,13 +66,6 @@ class Contest(NamedTuple):
     names: Sequence[str]
     rounds: int
     threads: int
-
-
-def use_threads(threads: int) -> None:
-    """So many for PyTorch, for numerical libraries, and for TensorFlow where it is not started yet."""
-    os.environ.update(dict.fromkeys(THREAD_VARIABLES, str(threads)))
-    os.environ["TF_ENABLE_ONEDNN_OPTS"] = "1"
-    torch.set_num_threads(threads)
 
 
 def contestant(name: str, model: EfficientDet, checkpoint: Path, size: tuple[int, int]) -> Contestant:

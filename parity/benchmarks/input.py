@@ -14,7 +14,7 @@ from ..prediction.image_files import find_images
 from ..provenance import version
 from ..reference.graphs import compiled_decode, compiled_input
 from ..reference.network import import_tensorflow
-from .contest import measure, require_tensorflow, use_one_thread
+from .contest import measure, over, require_tensorflow, use_one_thread
 from .equal_work import require_equal, require_pixels
 
 OURS, OUR_DECODING = "effconv", "effconv, decoding alone"
@@ -63,16 +63,6 @@ def measure_input(folder: Path, model: str, rounds: int, limit: int | None, comm
         "decoder_versions": {name: version(name) for name in ("simplejpeg", "pillow")},
         **measured,
     }
-
-
-def over(images: Sequence[bytes], step: Callable[[bytes], object]) -> Callable[[], None]:
-    """One turn: the step on every image."""
-
-    def turn() -> None:
-        for image in images:
-            step(image)
-
-    return turn
 
 
 def _require_same(steps: dict[str, Callable[[bytes], Any]], images: Sequence[bytes]) -> int:

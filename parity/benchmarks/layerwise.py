@@ -7,30 +7,9 @@ from typing import Any
 from ...effdet_torch.config import get_config
 from ...errors import EffconvError
 from ..provenance import provenance, version
-from .conversion import MEGABYTE, run_process
+from .process import MAKE_CHECKPOINT, MEGABYTE, SEED, run_process
 
 PEAK_BYTES_PROMISED = {"efficientdet-d7x": 10e9}
-SEED = 0
-
-# A checkpoint of the released kind with random weights, scaled so that activations stay near one through any depth: a
-# figure of memory or time does not depend on the weights, but infinities would end the comparison early.
-MAKE_CHECKPOINT = """
-import sys
-from pathlib import Path
-import numpy as np
-from effconv.convert.conversion import write_checkpoint
-from effconv.convert.rules import rules
-from effconv.effdet_torch.config import get_config
-config, random = get_config(sys.argv[1]), np.random.default_rng(int(sys.argv[3]))
-def value(rule):
-    shape = rule.layout.torch_shape(rule.shape)
-    if rule.tf.endswith(("gamma", "moving_variance")):
-        return random.uniform(0.8, 1.2, shape).astype(np.float32)
-    spread = np.sqrt(np.prod(shape[1:])) if "kernel" in rule.tf else 10
-    return (random.standard_normal(shape) / spread).astype(np.float32)
-state = {rule.torch: value(rule) for rule in rules(config)}
-write_checkpoint(state, state, config, Path(sys.argv[2]), "random values")
-"""
 
 
 def measure_comparison(model: str) -> dict[str, Any]:

@@ -19,8 +19,7 @@ from ...errors import EffconvError
 from ...loading import load
 from ..prediction.image_files import find_images
 from ..reference.pipeline import DETECTIONS
-from .contest import measure
-from .conversion import run_process
+from .contest import measure, over, use_threads
 from .equal_work import (
     Detections,
     Lists,
@@ -30,10 +29,8 @@ from .equal_work import (
     require_outputs,
     work_of,
 )
-from .inference import use_threads
-from .input import over
-from .layerwise import MAKE_CHECKPOINT, SEED
 from .peers import effdet, import_effdet
+from .process import MAKE_CHECKPOINT, SEED, run_process
 
 EFFDET, EFFDET_SOFT = "effdet, hard NMS", "effdet, its soft-NMS"
 

@@ -10,8 +10,7 @@ from torch import Tensor, nn
 from ...effdet_torch.engines.engines import make_engine
 from ...effdet_torch.model import EfficientDet
 from ..provenance import provenance
-from .contest import probe
-from .inference import use_threads
+from .contest import probe, use_threads
 
 COPIED = 256 << 20  # bytes of the copy that measures memory: more than any cache
 TOP = 8  # operators named

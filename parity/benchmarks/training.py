@@ -20,11 +20,9 @@ from ...effdet_torch.training.trainer import Training, TrainingSettings
 from ...errors import EffconvError
 from ...loading import load
 from ..provenance import provenance
-from .contest import Turn, probe, take_turns
-from .conversion import MEGABYTE, run_process
-from .inference import use_threads
-from .layerwise import MAKE_CHECKPOINT, SEED
+from .contest import Turn, probe, take_turns, use_threads
 from .peers import effdet, import_effdet
+from .process import MAKE_CHECKPOINT, MEGABYTE, SEED, run_process
 
 OURS = "effconv"
 RATE = 1e-4  # so small that weights hardly move while time is taken

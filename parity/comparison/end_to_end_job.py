@@ -7,9 +7,9 @@ from typing import Any
 
 import torch
 
-from ... import __version__
 from ...effdet_torch.preprocessing.decode import read_encoded
 from ...loading import load
+from ...version import __version__
 from ..datasets.dataset import read_dataset
 from ..evaluation.pipeline import Settings, build
 from ..provenance import provenance
@@ -17,7 +17,7 @@ from ..reference.network import import_tensorflow
 from ..traces.images import drawn
 from ..traces.official import official_variables
 from .end_to_end import STAGES, BothSides, ImageResult, compare_images
-from .layerwise import Choice, choose_subject
+from .subject import Choice, choose_subject
 
 DRAWN = ((90, 120), (300, 200))  # (H, W) of the pictures compared where none is named
 

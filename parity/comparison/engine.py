@@ -28,8 +28,8 @@ from ..traces.candidate import Lockstep
 from ..traces.images import noise
 from .compare import precisions
 from .fast_soundness import sound_parts
-from .layerwise import Choice, choose_images, choose_subject
 from .soundness import Soundness, sound_layers
+from .subject import Choice, choose_images, choose_subject
 
 SMALLEST = 32  # pixels along an axis
 

@@ -1,16 +1,13 @@
 """The layer-by-layer comparison as one HTML file that needs no network: curves, a table, every layer's figures."""
 
-import json
 from html import escape
-from importlib import resources
 from pathlib import Path
 from string import Template
 from typing import Any
 
 from ...convert.output import replacing
-from ...errors import EffconvError
+from ..rendering.html import asset, definitions, plain, plotly_script, script_json
 
-ASSETS = resources.files(__package__.partition(".")[0]) / "parity" / "rendering" / "assets"
 # One script, in this order: the last file uses the functions of the others.
 SCRIPTS = ("table.js", "growth.js", "detail.js", "page.js")
 HEAT_DIGITS = 3  # of a cell's figure, as shown; a thousand cells a layer are most of the file
@@ -41,27 +38,6 @@ def render_page(record: dict[str, Any]) -> str:
         record=script_json(record | {"rows": [row | {"heat": shortened(row["heat"])} for row in record["rows"]]}),
         script="\n".join(asset(name) for name in SCRIPTS),
     )
-
-
-def asset(name: str) -> str:
-    """The text of one file that is part of the page."""
-    return (ASSETS / name).read_text(encoding="utf-8")
-
-
-def plotly_script() -> str:
-    """The plotting library's own source, to be part of the page."""
-    try:
-        from plotly.offline import get_plotlyjs
-    except ImportError as error:
-        raise EffconvError(
-            "an HTML page needs plotly, which is not installed: pip install 'effconv[report]'"
-        ) from error
-    return str(get_plotlyjs())
-
-
-def script_json(value: Any) -> str:
-    """JSON that is safe inside a <script>: no text in it can end the element or begin a comment."""
-    return json.dumps(value, allow_nan=False, separators=(",", ":")).replace("<", r"\u003c")
 
 
 def shortened(heat: dict[str, Any] | None) -> dict[str, Any] | None:
@@ -113,23 +89,3 @@ def weights(record: dict[str, Any]) -> str:
         '<section aria-labelledby="weights-title"><h2 id="weights-title">Weights by name</h2>\n'
         f'<div id="weights">{definitions(shown)}</div></section>'
     )
-
-
-def definitions(values: dict[str, Any]) -> str:
-    """Nested plain values as a list of names and what they are."""
-    items = (f"<dt>{escape(name)}</dt><dd>{nested(value)}</dd>" for name, value in values.items())
-    return f"<dl>{''.join(items)}</dl>"
-
-
-def nested(value: Any) -> str:
-    """One value of a definition: a list of its own, a line of plain values, or text."""
-    if isinstance(value, dict):
-        return definitions(value)
-    if isinstance(value, list) and any(isinstance(item, dict | list) for item in value):
-        return f"<ul>{''.join(f'<li>{nested(item)}</li>' for item in value)}</ul>"
-    return ", ".join(plain(item) for item in value) if isinstance(value, list) else plain(value)
-
-
-def plain(value: Any) -> str:
-    """A plain value as the record's JSON would have it, text without quotes."""
-    return escape(value if isinstance(value, str) else json.dumps(value))

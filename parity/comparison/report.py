@@ -11,6 +11,8 @@ from rich.table import Table
 
 from ...convert.output import replacing
 from ...errors import EffconvError
+from ..rendering.record import write_record
+from ..rendering.terminal import wide_console
 from .page import write_page
 
 # Parts of the network, by the beginning of our layers' names, in the order of computation.
@@ -24,19 +26,8 @@ PARTS = (
     ("box_head", "box head, hidden"),
 )
 CHECKS = ("float64 local", "float64 accumulated", "float32 local", "float32 accumulated")
-TABLE_WIDTH = 92
 GRADIENTS_SHOWN = 10  # on a terminal; one wrong layer changes nearly all gradients
 REPORT_KINDS = (".html", ".md", ".json")
-
-
-def wide_console() -> Console:
-    """The terminal; where that is none or narrow, wide enough that no figure is cut off."""
-    return Console(width=max(Console().width, TABLE_WIDTH))
-
-
-def print_line(console: Console, text: str) -> None:
-    """One line, however long."""
-    console.print(text, soft_wrap=True, highlight=False)
 
 
 def print_comparison(record: Mapping[str, Any], layerwise: bool, console: Console | None = None) -> None:
@@ -174,9 +165,3 @@ def weights_lines(tensors: Mapping[str, Any], unexercised: Sequence[Mapping[str,
         what = "; ".join(f"{name} {each[name]}" for name in ("weights", "of", "taps", "channels") if name in each)
         lines.append(f"- not reached by the images: `{each['module']}`: {what}")
     return lines
-
-
-def write_record(record: dict[str, Any], path: Path) -> None:
-    """Write a record of measurements as JSON. Raises OutputError when it cannot be written."""
-    with replacing(path) as (file,):
-        file.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")

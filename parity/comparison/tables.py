@@ -1,6 +1,6 @@
 """Records of evaluations as Markdown tables for the documentation."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 
@@ -22,18 +22,104 @@ def end_to_end_table(record: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def detector_table(training: Mapping[str, Any], official: Mapping[str, Any]) -> str:
-    """The embedded detector's metrics, by TensorFlow and by effconv, and what its training took."""
-    names = list(official["metrics"])
-    lines = [f"| | {' | '.join(names)} |", f"|---|{'---|' * len(names)}"]
-    for label, metrics in (("TensorFlow", official["metrics"]), ("effconv", official["effconv"])):
-        lines.append(
-            f"| {label} | {' | '.join('-' if metrics[name] < 0 else f'{metrics[name]:.3f}' for name in names)} |"
-        )
-    minutes = training["seconds_of_this_session"] / 60
-    lines += [
-        "",
-        f"{training['parameters']:,} parameters, {training['steps']:,} steps on {training['images']:,} pictures in "
-        f"{minutes:.0f} minutes; the two sides' metrics differ by {official['largest_difference']:.2g} at most.",
+def parity_table(record: Mapping[str, Any]) -> str:
+    """`tools/record_parity.py`: per model and size, the largest errors of every comparison, and what held."""
+    lines = [
+        "| model | input | layers that hold | float64 local | float64 accumulated | float32 local "
+        "| float32 accumulated (limit there) | reference beside recorded run | ours beside recorded run |",
+        "|---" * 9 + "|",
     ]
+    for row in record["rows"]:
+        comparisons = row["comparisons"]
+        main = comparisons["candidate beside reference"]
+        cells = [row["model"], row["size"], _held(main)]
+        cells += [_error(main["checks"][name]) for name in ("float64 local", "float64 accumulated", "float32 local")]
+        last = main["checks"]["float32 accumulated"]
+        cells.append(f"{_error(last)} ({last['limit_there']:.1e}) `{last['worst_layer']}`")
+        for name in ("reference beside recorded", "candidate beside recorded"):
+            recorded = comparisons.get(name)
+            cells.append(
+                f"{_error(recorded['checks']['float32 accumulated'])}, {_held(recorded)}" if recorded else "no record"
+            )
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _held(comparison: Mapping[str, Any]) -> str:
+    return f"{comparison['layers_that_hold']} of {comparison['layers']}"
+
+
+def _error(check: Mapping[str, Any]) -> str:
+    return f"{check['worst_error']:.1e}"
+
+
+def budget_table(record: Mapping[str, Any], model: str, size: str, stages: str) -> str:
+    """The error budget of one model: `stages` is "rounding_by_operation" or "rounding_along_the_network"."""
+    row = next(row for row in record["rows"] if (row["model"], row["size"]) == (model, size))
+    lines = [
+        "| stage | layers | PyTorch's float32 noise | TensorFlow's float32 noise | float32 difference "
+        "| float64 difference |",
+        "|---" * 6 + "|",
+    ]
+    for stage in row[stages]:
+        figures = ("candidate_noise", "reference_noise", "float32_error", "float64_error")
+        lines.append(
+            f"| {stage['stage']} | {stage['layers']} | {' | '.join(_magnitude(stage[name]) for name in figures)} |"
+        )
+    return "\n".join(lines)
+
+
+def _magnitude(value: float) -> str:
+    return f"{value:.1e}" if value else "0"
+
+
+def estimate_table(record: Mapping[str, Any]) -> str:
+    """How near the limits the official code's recorded runs come, where their noise can only be estimated."""
+    lines = ["| model | input | nearest to its limit: reference | nearest to its limit: effconv |", "|---" * 4 + "|"]
+    for row in record["rows"]:
+        pairs = [row["comparisons"].get(f"{side} beside recorded") for side in ("reference", "candidate")]
+        if all(pairs):
+            nearest = [pair["checks"]["float32 accumulated"]["largest_error_over_limit"] for pair in pairs]
+            lines.append(f"| {row['model']} | {row['size']} | {nearest[0]:.2f} | {nearest[1]:.2f} |")
+    return "\n".join(lines)
+
+
+def fault_table(record: Mapping[str, Any]) -> str:
+    """`tools/record_faults.py`: every planted fault, whether it was found, where, and what explains it."""
+    lines = ["| model | fault | detected | first layer named | planted there | explained as |", "|---" * 6 + "|"]
+    for row in record["rows"]:
+        explained = ", ".join(dict.fromkeys(row["explained_as"])) or "no known mistake"
+        detected, placed = ("yes" if held else "**no**" for held in (row["detected"], _is_placed(row)))
+        lines.append(f"| {row['model']} | {row['fault']} | {detected} | `{row['named']}` | {placed} | {explained} |")
+    return "\n".join(lines)
+
+
+def _is_placed(row: Mapping[str, Any]) -> bool:
+    return bool(row["named"] == row["planted_in"])
+
+
+def fault_summary(record: Mapping[str, Any]) -> str:
+    """The same in two sentences, with the clean runs."""
+    rows, runs = record["rows"], record["clean_runs"]
+    known = [row for row in rows if row["expected_explanation"]]
+    explained = sum(row["expected_explanation"] in row["explained_as"] for row in known)
+    placed = sum(_is_placed(row) for row in rows)
+    alarms = sum(run["false_alarm"] is not None for run in runs)
+    return (
+        f"{len(rows)} single faults planted in {len({row['model'] for row in rows})} models: "
+        f"{sum(row['detected'] for row in rows)} detected, {placed} with the faulty layer named first; "
+        f"of the {len(known)} that are known porting mistakes, {explained} explained as what they are. "
+        f"{len(runs)} clean runs of different seeds, sizes, thread counts and memory formats: {alarms} false alarms."
+    )
+
+
+def sensitivity_table(record: Mapping[str, Any]) -> str:
+    """`tools/record_sensitivity.py`: the smallest relative change of each kernel that is found."""
+    kernels: Sequence[str] = list(record["rows"][0]["smallest_found"])
+    heading = " | ".join(f"`{kernel.removesuffix('.weight')}`" for kernel in kernels)
+    lines = [f"| model | reference | {heading} |", "|---" * (2 + len(kernels)) + "|"]
+    for row in record["rows"]:
+        found = [row["smallest_found"][kernel] for kernel in kernels]
+        cells = " | ".join("not found" if value is None else f"{value:.1e}" for value in found)
+        lines.append(f"| {row['model']} {row['size']} | {row['reference']} | {cells} |")
     return "\n".join(lines)

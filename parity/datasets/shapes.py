@@ -4,11 +4,21 @@ Eight categories whose ids have gaps, as COCO's do; objects of 6 to 120 pixels, 
 textured backgrounds with noise; some pictures are empty, some hold a crowd that counts as one object.
 """
 
-from typing import NamedTuple
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter
+
+from ...convert.output import replacing
+from ...errors import EffconvError
+from .dataset import ANNOTATION_PREFIX
+
+JPEG_QUALITY = 90
+LEAST_SIDE = 32
 
 SMALLEST, LARGEST = 6, 120  # pixels, of an object's longer side, before it is turned
 FINENESS = 4  # pixels drawn per pixel kept, for smooth edges
@@ -154,3 +164,52 @@ def _paint(
         colour = random.uniform(0, 255, 3)
     shading = 1 + random.uniform(-0.15, 0.15) * np.linspace(-1, 1, pixels.shape[1])[None, :, None]
     return pixels * (1 - coverage[..., None]) + colour * shading * coverage[..., None]
+
+
+def write_shapes(
+    folder: Path,
+    split: str,
+    images: int,
+    seed: int,
+    size: tuple[int, int],
+    report: Callable[[int, int], None] | None = None,
+) -> dict[str, Any]:
+    """Write FOLDER/SPLIT/*.jpg and FOLDER/annotations/instances_SPLIT.json; returns counts.
+
+    The same arguments give the same files, and the first N pictures do not depend on how many follow. The annotations
+    come last, so that a dataset that has them is whole. Raises EffconvError for sizes too small to hold a shape.
+    """
+    if min(size) < LEAST_SIDE:
+        raise EffconvError(f"--size {size[0]}x{size[1]}: expected sides of at least {LEAST_SIDE} pixels")
+    entries: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
+    for number in range(images):
+        picture = draw_picture(seed, number, size)
+        name = f"{number + 1:06d}.jpg"
+        with replacing(folder / split / name) as (file,):
+            Image.fromarray(picture.pixels).save(file, "JPEG", quality=JPEG_QUALITY)
+        entries.append({"id": number + 1, "file_name": name, "height": size[0], "width": size[1]})
+        for drawn in picture.objects:
+            annotations.append(
+                {
+                    "id": len(annotations) + 1,
+                    "image_id": number + 1,
+                    "category_id": drawn.category,
+                    "bbox": drawn.box,
+                    "area": int(drawn.mask.sum()),
+                    "iscrowd": int(drawn.crowd),
+                }
+            )
+        if report:
+            report(number + 1, images)
+    categories = [{"id": number, "name": name} for number, name in CATEGORIES.items()]
+    data = {
+        "info": {"description": f"drawn shapes, seed {seed}, {size[0]}x{size[1]}"},
+        "images": entries,
+        "annotations": annotations,
+        "categories": categories,
+    }
+    path = folder / "annotations" / f"{ANNOTATION_PREFIX}{split}.json"
+    with replacing(path) as (file,):
+        file.write_text(json.dumps(data) + "\n", encoding="utf-8")
+    return {"annotations": str(path), "images": len(entries), "objects": len(annotations)}

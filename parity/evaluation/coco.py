@@ -16,8 +16,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from ...convert.output import replacing
 from ...errors import EffconvError
 from ..datasets.dataset import LARGEST, Dataset, Image
+from .finished import Finished
 
 METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
 ENGINES = {"ultrafast": "ultrafast_pycocotools", "pycocotools": "pycocotools"}
@@ -141,3 +143,28 @@ def _is_detection(each: Any) -> bool:
     return all(isinstance(number, int) and not isinstance(number, bool) for number in ids) and all(
         isinstance(number, int | float) and abs(number) < LARGEST for number in numbers
     )
+
+
+def rows_of(results: Sequence[Finished], categories: Mapping[int, int]) -> Rows:
+    """(N, 7) detections of all images, image by image, best first, in the dataset's categories."""
+    tables: list[NDArray[np.float64]] = [np.zeros((0, 7))]
+    for each in results:
+        table = np.empty((len(each.detections), 7))
+        table[:, 0], table[:, 1:] = each.image_id, each.detections
+        if categories:
+            table[:, 6] = [categories.get(int(number), int(number)) for number in table[:, 6]]
+        tables.append(table)
+    return np.concatenate(tables)
+
+
+def write_detections(rows: Rows, path: Path) -> None:
+    """COCO results: boxes to 2 decimals, scores to 3, as the official code writes them; a line each."""
+    boxes, scores = np.around(rows[:, 1:5], 2), np.around(rows[:, 5].astype(np.float32), 3)
+    lines = [
+        json.dumps(
+            {"image_id": int(row[0]), "category_id": int(row[6]), "bbox": box.tolist(), "score": float(str(score))}
+        )
+        for row, box, score in zip(rows, boxes, scores, strict=True)
+    ]
+    with replacing(path) as (file,):
+        file.write_text("[" + ",\n ".join(lines) + "]\n", encoding="utf-8")

@@ -20,6 +20,7 @@ COMPUTING = (
     "ablation/run",
     "ablation/significance",
     "copying",
+    "distributed",
     "datasets/dataset",
     "evaluation/category_map",
     "evaluation/coco",

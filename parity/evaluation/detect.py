@@ -5,9 +5,7 @@ with `torchrun --nproc-per-node N -m effconv.cli eval ...`.
 """
 
 import contextlib
-import datetime
 import hashlib
-import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,14 +15,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ... import __version__
 from ...effdet_torch.config import config_to_dict
-from ...effdet_torch.device import require_device
 from ...effdet_torch.engines.engines import Network, make_engine
 from ...effdet_torch.model import EfficientDet
 from ...effdet_torch.postprocessing.detections import Detections, coco_rows, found
 from ...errors import EffconvError, ImageError
+from ...version import __version__
 from ..datasets.dataset import Dataset, Image
+from ..distributed import Group
 from .contents import code_digest, content
 from .finished import COLUMNS, Finished, Parts, write_line
 from .image_stream import stream
@@ -45,50 +43,6 @@ class Running:
     strict: bool = False  # stop at the first image that cannot be read
     parts: Path | None = None  # where finished images are kept; None: nowhere
     resume: bool = False
-
-
-class Group:
-    """The processes of a run: this one's `rank` of `size`. Alone unless torchrun started it."""
-
-    def __init__(self) -> None:
-        self.size = int(os.environ.get("WORLD_SIZE", "1"))
-        self.rank = int(os.environ.get("RANK", "0")) if self.size > 1 else 0
-        self.local_rank = int(os.environ.get("LOCAL_RANK", "0")) if self.size > 1 else 0
-
-    @contextlib.contextmanager
-    def joined(self, device: str) -> Iterator[None]:
-        """Connected to the others while the block runs. Raises EffconvError for a device that cannot be used."""
-        if self.size > 1 and device.startswith("cuda"):
-            torch.cuda.set_device(self.local_rank)
-        require_device(device)
-        if self.size == 1:
-            yield
-            return
-        backend = "nccl" if device.startswith("cuda") else "gloo"
-        # One process may wait long for another's share; the default is ten minutes.
-        torch.distributed.init_process_group(backend, timeout=datetime.timedelta(days=7))
-        try:
-            yield
-        finally:
-            torch.distributed.destroy_process_group()
-
-    def share(self, value: Any) -> Any:
-        """What the first process has, on all of them. An EffconvError there is raised on all of them."""
-        if self.size > 1:
-            values = [value]
-            torch.distributed.broadcast_object_list(values, src=0)
-            value = values[0]
-        if isinstance(value, EffconvError):
-            raise value
-        return value
-
-    def gather(self, value: Any) -> list[Any]:
-        """What every process has, on all of them."""
-        if self.size == 1:
-            return [value]
-        values: list[Any] = [None] * self.size
-        torch.distributed.all_gather_object(values, value)
-        return values
 
 
 def detect(

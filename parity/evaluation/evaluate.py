@@ -1,31 +1,24 @@
 """`effconv eval` as one job: find model and dataset, detect, measure, record."""
 
-import json
 import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from ...convert.fingerprints import identify
-from ...convert.output import replacing
 from ...convert.sources import open_checkpoint
 from ...effdet_torch.config import get_config
 from ...errors import EffconvError
-from ...loading import load
+from ...loading import CHECKPOINT_ENDINGS, load
 from ..datasets.dataset import Dataset, read_dataset
+from ..distributed import Group
 from ..provenance import provenance
 from .category_map import choose_categories
-from .coco import DEFAULT_ENGINE, Rows, Scores, evaluate, read_detections
-from .detect import Group, Report, Running, detect
-from .finished import Finished
+from .coco import DEFAULT_ENGINE, Scores, evaluate, read_detections, rows_of, write_detections
+from .detect import Report, Running, detect
 from .pipeline import Settings, build
-
-CHECKPOINT_ENDINGS = (".safetensors", ".pth", ".pt")  # PyTorch weights, which have no official fingerprint
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -155,28 +148,3 @@ def fingerprint_of(path: Path, verify: bool) -> str | None:
         checkpoint.verify()
     released = identify(checkpoint).released
     return released.label if released else None
-
-
-def rows_of(results: Sequence[Finished], categories: Mapping[int, int]) -> Rows:
-    """(N, 7) detections of all images, image by image, best first, in the dataset's categories."""
-    tables: list[NDArray[np.float64]] = [np.zeros((0, 7))]
-    for each in results:
-        table = np.empty((len(each.detections), 7))
-        table[:, 0], table[:, 1:] = each.image_id, each.detections
-        if categories:
-            table[:, 6] = [categories.get(int(number), int(number)) for number in table[:, 6]]
-        tables.append(table)
-    return np.concatenate(tables)
-
-
-def write_detections(rows: Rows, path: Path) -> None:
-    """COCO results: boxes to 2 decimals, scores to 3, as the official code writes them; a line each."""
-    boxes, scores = np.around(rows[:, 1:5], 2), np.around(rows[:, 5].astype(np.float32), 3)
-    lines = [
-        json.dumps(
-            {"image_id": int(row[0]), "category_id": int(row[6]), "bbox": box.tolist(), "score": float(str(score))}
-        )
-        for row, box, score in zip(rows, boxes, scores, strict=True)
-    ]
-    with replacing(path) as (file,):
-        file.write_text("[" + ",\n ".join(lines) + "]\n", encoding="utf-8")

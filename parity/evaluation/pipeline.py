@@ -4,7 +4,6 @@ The defaults are the official evaluation. Each named choice is one step of the p
 """
 
 import dataclasses
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -79,8 +78,3 @@ def build(config: Config, settings: Settings) -> Pipeline:
             nms=PerClass(suppression, settings.max_detections),
         ),
     )
-
-
-def available_processors() -> int:
-    """Processors this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -7,7 +7,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from ..comparison.report import print_line, wide_console
+from ..rendering.terminal import print_line, wide_console
 from .coco import METRICS, UNDEFINED
 from .records import CONDITIONS, Record
 

@@ -17,8 +17,7 @@ from ...effdet_torch.predict import Prediction, predict
 from ...effdet_torch.preprocessing.decode import read_encoded
 from ...errors import EffconvError, ImageError
 from ...loading import load
-from ..evaluation.coco import Rows
-from ..evaluation.evaluate import write_detections
+from ..evaluation.coco import Rows, write_detections
 from ..evaluation.pipeline import Pipeline, Settings, build
 from .drawing import draw
 from .image_files import JPEG_ENDINGS, find_images, name_outputs, require_no_input_among

@@ -20,9 +20,9 @@ from ...effdet_torch.training.targets import Targets
 from ...effdet_torch.training.trainer import Training, TrainingError, TrainingSettings
 from ...loading import load
 from ..datasets.dataset import Dataset, read_dataset
-from ..evaluation.coco import evaluate
-from ..evaluation.detect import Group, Running, detect
-from ..evaluation.evaluate import rows_of
+from ..distributed import Group
+from ..evaluation.coco import evaluate, rows_of
+from ..evaluation.detect import Running, detect
 from ..evaluation.pipeline import Settings, build
 from ..provenance import provenance
 from .batches import steps_per_epoch, training_batches

@@ -15,8 +15,9 @@ from ...effdet_torch.model import EfficientDet
 from ...effdet_torch.preprocessing.decode import decode, read_encoded
 from ...loading import load
 from ..comparison.end_to_end_job import compare_end_to_end
-from ..comparison.layerwise import Choice, compare_layerwise
+from ..comparison.layerwise import compare_layerwise
 from ..comparison.matching import match
+from ..comparison.subject import Choice
 from ..comparison.verdict import without_pictures
 from ..datasets.dataset import Dataset, read_dataset
 from ..embedded import (

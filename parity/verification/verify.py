@@ -10,13 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ... import __version__
 from ...convert.conversion import convert, write_weights
 from ...convert.output import replacing
 from ...convert.sources import open_checkpoint
 from ...effdet_torch.config import Config, config_to_dict, get_config
 from ...errors import EffconvError
-from ..comparison.layerwise import Choice, compare_layerwise
+from ...version import __version__
+from ..comparison.layerwise import compare_layerwise
+from ..comparison.subject import Choice
 from ..comparison.verdict import without_pictures
 from ..datasets.coco_archives import Report, download_coco
 from ..datasets.dataset import Image, read_dataset

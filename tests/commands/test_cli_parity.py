@@ -67,9 +67,9 @@ def test_without_arguments_the_embedded_detector_is_proven_beside_tensorflow() -
 
 
 def test_without_tensorflow_its_recording_proves_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    from effconv.parity.comparison import layerwise
+    from effconv.parity.comparison import subject
 
-    monkeypatch.setattr(layerwise, "version", lambda name: None)
+    monkeypatch.setattr(subject, "version", lambda name: None)
     done = run("parity", "--json")
     assert done.exit_code == 0, done.output
     record = json.loads(done.stdout)
@@ -104,7 +104,7 @@ def test_raw_weights_are_explained(tmp_path: Path) -> None:
 def test_a_trace_of_another_port_is_explained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The reference pads its max-pools symmetrically: made to the candidate, that mistake removes every difference."""
     from effconv.effdet_torch.model import EfficientDet
-    from effconv.parity.comparison import layerwise
+    from effconv.parity.comparison import subject
     from effconv.parity.mistakes.network import CHANGES, changed
     from effconv.parity.traces.candidate_trace import CandidateTrace
 
@@ -113,7 +113,7 @@ def test_a_trace_of_another_port_is_explained(tmp_path: Path, monkeypatch: pytes
 
     trace = tmp_path / "port.npz"
     with monkeypatch.context() as patch:
-        patch.setattr(layerwise, "CandidateTrace", other_port)
+        patch.setattr(subject, "CandidateTrace", other_port)
         assert run("trace", *OF_TINY, "--reference", "torch", "--float64", "-o", trace).exit_code == 0
     done = run("parity", *OF_TINY, "--reference", trace, "--explain")
     assert done.exit_code == 1

@@ -7,7 +7,7 @@ import torch
 
 from effconv.effdet_torch.device import require_device
 from effconv.errors import EffconvError
-from effconv.parity.evaluation.detect import Group
+from effconv.parity.distributed import Group
 
 
 @pytest.fixture

@@ -127,7 +127,7 @@ def test_a_failure_is_status_1(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("fault", ["zeros from all depthwise kernels", "TF32 inputs of an expansion"])
 def test_a_fault_of_the_model_s_float32_is_named(fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its own noise once was the limit of the engine's."""
-    from effconv.parity.comparison.layerwise import Subject
+    from effconv.parity.comparison.subject import Subject
 
     model = load_tiny(SWISH)
     where = plant(model, fault)

@@ -17,8 +17,8 @@ from effconv.parity.ablation import output_cache
 from effconv.parity.ablation.registry import ABLATIONS, STAGES, Ablation, fitting
 from effconv.parity.ablation.run import Ablator, Study
 from effconv.parity.ablation.table import ablation_line, ablation_table
+from effconv.parity.distributed import Group
 from effconv.parity.evaluation.coco import METRICS, evaluate
-from effconv.parity.evaluation.detect import Group
 from effconv.parity.evaluation.pipeline import Settings, build
 from effconv.parity.mistakes.network import CHANGES
 from effconv.parity.mistakes.pipeline import Setup

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from effconv.errors import EffconvError
-from effconv.parity.benchmarks.conversion import MAKE_CHECKPOINT, run_process
+from effconv.parity.benchmarks.conversion import MAKE_CHECKPOINT
+from effconv.parity.benchmarks.process import run_process
 from effconv.parity.benchmarks.tables import conversion_table
 
 

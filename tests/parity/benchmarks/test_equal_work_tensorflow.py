@@ -15,7 +15,7 @@ from torch import Tensor
 from effconv.parity.benchmarks import evaluation as evaluation_benchmark
 from effconv.parity.benchmarks import input as input_benchmark
 from effconv.parity.benchmarks import nms as nms_benchmark
-from effconv.parity.benchmarks.input import over
+from effconv.parity.benchmarks.contest import over
 from effconv.parity.reference import graphs as official_graphs
 from small_images import write_pictures
 

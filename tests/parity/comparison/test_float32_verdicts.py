@@ -14,7 +14,7 @@ from effconv.cli import main
 from effconv.effdet_torch.config import get_config
 from effconv.effdet_torch.ops import SameConv2d
 from effconv.parity import embedded
-from effconv.parity.comparison.layerwise import Choice
+from effconv.parity.comparison.subject import Choice
 from effconv.parity.datasets.dataset import Image
 from effconv.parity.traces.images import drawn
 from effconv.parity.verification import demo

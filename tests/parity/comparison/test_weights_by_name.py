@@ -12,7 +12,8 @@ from torch import Tensor
 
 from effconv.convert.conversion import convert, write_weights
 from effconv.convert.sources import open_checkpoint
-from effconv.parity.comparison.layerwise import Choice, compare_layerwise
+from effconv.parity.comparison.layerwise import compare_layerwise
+from effconv.parity.comparison.subject import Choice
 from effconv.parity.comparison.weights_by_name import compare_by_name
 from effconv.parity.reference.reading import BY_TENSORFLOW, NOT_COVERED
 from effconv.parity.traces.candidate_trace import CandidateTrace

@@ -11,7 +11,7 @@ from effconv.effdet_torch.categories import COCO_CATEGORIES, category_name
 from effconv.effdet_torch.config import get_config
 from effconv.parity.datasets.dataset import Dataset, DatasetError
 from effconv.parity.evaluation.category_map import choose_categories
-from effconv.parity.evaluation.evaluate import rows_of
+from effconv.parity.evaluation.coco import rows_of
 from effconv.parity.evaluation.finished import Finished
 from tensors import config_of
 

@@ -16,9 +16,10 @@ from PIL import Image as Picture
 from effconv.errors import EffconvError
 from effconv.parity.ablation.run import Ablator, Study, run_study
 from effconv.parity.datasets.dataset import read_dataset
+from effconv.parity.distributed import Group
 from effconv.parity.evaluation import contents
 from effconv.parity.evaluation.contents import COMPUTING, PACKAGE, code_digest, code_files
-from effconv.parity.evaluation.detect import Group, Running, detect
+from effconv.parity.evaluation.detect import Running, detect
 from effconv.parity.evaluation.pipeline import Settings, build
 from evaluation_runs import SWISH
 from small_images import write_pictures

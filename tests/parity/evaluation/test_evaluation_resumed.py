@@ -14,7 +14,8 @@ import pytest
 from effconv.effdet_torch.preprocessing.preprocess import Preprocessor
 from effconv.errors import EffconvError
 from effconv.parity.datasets.dataset import read_dataset
-from effconv.parity.evaluation.detect import Group, Running, detect
+from effconv.parity.distributed import Group
+from effconv.parity.evaluation.detect import Running, detect
 from effconv.parity.evaluation.finished import Finished, Parts, write_line
 from effconv.parity.evaluation.pipeline import Settings, build
 from evaluation_runs import SWISH, run, start

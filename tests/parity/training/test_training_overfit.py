@@ -15,9 +15,9 @@ from effconv.effdet_torch.training.start import random_model
 from effconv.effdet_torch.training.trainer import Training, TrainingSettings
 from effconv.parity.datasets.dataset import Dataset, read_dataset
 from effconv.parity.datasets.shapes import CATEGORIES, Picture, draw_picture
-from effconv.parity.evaluation.coco import evaluate
-from effconv.parity.evaluation.detect import Group, Running, detect
-from effconv.parity.evaluation.evaluate import rows_of
+from effconv.parity.distributed import Group
+from effconv.parity.evaluation.coco import evaluate, rows_of
+from effconv.parity.evaluation.detect import Running, detect
 from effconv.parity.evaluation.pipeline import Settings, build
 from effconv.parity.training.batches import training_batches
 from effconv.parity.training.examples import TrainingSet

@@ -1,0 +1,42 @@
+"""The command that proves effconv on the detector that ships with it."""
+
+import contextlib
+import shlex
+import sys
+from pathlib import Path
+
+import click
+
+from .options import PATH, json_option, print_json
+
+
+@click.command("demo")
+@click.option("-o", "--output", type=PATH, default=Path("effconv-demo"), show_default=True, help="Folder to write to.")
+@json_option
+def demo(output: Path, as_json: bool) -> None:
+    """The whole way of a small detector that ships with effconv: pictures, conversion, layers, detections, metrics.
+
+    Beside TensorFlow where it is installed, otherwise beside what TensorFlow made of the detector, recorded.
+    """
+    from ..parity.verification.demo import Step, run_demo
+    from ..progress import IMAGES, progress
+
+    outcomes = {True: "holds", False: "DOES NOT HOLD", None: "not proven"}
+
+    def tell(step: Step) -> None:
+        if not as_json:
+            click.echo(f"{step.name:24} {outcomes[step.holds]:13} {step.verdict}")
+
+    with contextlib.ExitStack() as shown:
+        record = run_demo(
+            output,
+            shlex.join(["effconv", *sys.argv[1:]]),
+            tell,
+            lambda what: shown.enter_context(progress(what, IMAGES)),
+        )
+    if as_json:
+        print_json(record)
+    else:
+        click.echo("nothing changed on the way" if record["ok"] else "something changed on the way")
+        click.echo(f"-> {output / 'index.html'}")
+    sys.exit(0 if record["ok"] else 1)

@@ -1,0 +1,19 @@
+"""The command that downloads a released checkpoint."""
+
+import click
+
+from .options import fetch_release, json_option, model_option, print_json, verify_option
+
+
+@click.command("download")
+@model_option(required=True)
+@click.option("--generation", help="coco2 (default), coco, ... (see `effconv models`).")
+@verify_option
+@json_option
+def download_command(model: str, generation: str | None, verify: bool, as_json: bool) -> None:
+    """Download a released checkpoint into the cache, verified; print its path."""
+    path = fetch_release(model, generation, verify)
+    if as_json:
+        print_json({"path": str(path)})
+    else:
+        click.echo(str(path))

@@ -1,0 +1,29 @@
+"""The command that says what a checkpoint holds."""
+
+from pathlib import Path
+
+import click
+
+from .options import PATH, json_option, print_json, verify_option
+
+
+@click.command("inspect")
+@click.argument("ckpt", type=PATH)
+@click.option("--tensors", is_flag=True, help="List every tensor.")
+@verify_option
+@json_option
+def inspect(ckpt: Path, tensors: bool, verify: bool, as_json: bool) -> None:
+    """Say what a checkpoint holds: container, tensors, moving averages, and which model it fits."""
+    from ..convert.inspection import inspect_checkpoint
+    from ..convert.sources import open_checkpoint
+
+    found = inspect_checkpoint(open_checkpoint(ckpt, verify=verify))
+    if as_json:
+        print_json(found if tensors else {key: value for key, value in found.items() if key != "tensors"})
+        return
+    for key, value in found.items():
+        if key != "tensors":
+            click.echo(f"{key.replace('_', ' '):18} {', '.join(value) if isinstance(value, list) else value}")
+    if tensors:
+        for row in found["tensors"]:
+            click.echo(f"{row['crc32c']}  {row['dtype']:8} {row['shape']!s:20} {row['name']}")

@@ -1,0 +1,31 @@
+"""The command that lists what is published about the models."""
+
+import click
+
+from .options import json_option, print_json
+
+
+@click.command("results")
+@click.option("--model", help="Only of this model.")
+@click.option("--system", help="Only of systems whose name contains this, e.g. effdet.")
+@click.option("--split", help="Only on these images, e.g. val2017.")
+@click.option("--speed", is_flag=True, help="Published speeds instead of metrics.")
+@json_option
+def results_command(model: str | None, system: str | None, split: str | None, speed: bool, as_json: bool) -> None:
+    """What is published about these models, each number with what it was measured under."""
+    from ..effdet_torch.config import ConfigError, get_config
+    from ..errors import EffconvError
+    from ..parity.evaluation.records import find_records
+    from ..parity.evaluation.report import print_records
+
+    try:
+        name = get_config(model).name if model else None
+    except ConfigError:
+        name = model  # records have models of their own, such as efficientdet_q1
+    found = find_records(name, system, split, speed)
+    if not found:
+        raise EffconvError("no published result is like that; `effconv results` lists all")
+    if as_json:
+        print_json([record._asdict() for record in found])
+    else:
+        print_records(found)

@@ -1,0 +1,59 @@
+"""The command that converts a TensorFlow checkpoint."""
+
+from pathlib import Path
+
+import click
+
+from .options import PATH, fetch_release, json_option, model_option, nonfinite_option, print_json, verify_option
+
+
+@click.command("tf2torch")
+@model_option(required=True)
+@click.option("--ckpt", type=PATH, help="Directory, prefix, .index, .tar.gz or .h5; default: the released checkpoint.")
+@click.option("--generation", help="Which released checkpoint to download: coco2 (default), coco, ...")
+@click.option("--weights", type=click.Choice(["ema", "raw"]), help="Default: the moving averages where there are any.")
+@click.option("-o", "--output", type=PATH, help="Default: MODEL.safetensors in this directory.")
+@nonfinite_option
+@verify_option
+@json_option
+def tf2torch(
+    model: str,
+    ckpt: Path | None,
+    generation: str | None,
+    weights: str | None,
+    output: Path | None,
+    allow_nonfinite: bool,
+    verify: bool,
+    as_json: bool,
+) -> None:
+    """Convert a TensorFlow checkpoint to PyTorch weights (.safetensors, with a manifest beside it)."""
+    from ..convert.conversion import convert, write_weights
+    from ..convert.sources import open_checkpoint
+    from ..effdet_torch.config import get_config
+    from ..progress import BYTES, progress
+
+    config = get_config(model)
+    path = ckpt or fetch_release(model, generation, verify)
+    with progress(f"checking {path.name}", BYTES) as report:
+        conversion = convert(
+            open_checkpoint(path, verify=verify),
+            config,
+            weights,
+            verify=verify,
+            allow_nonfinite=allow_nonfinite,
+            report=report,
+        )
+    output = output or Path(f"{config.name}.safetensors")
+    manifest = write_weights(conversion, output)
+    if as_json:
+        print_json({"output": str(output), "manifest": str(manifest), **conversion.manifest})
+        return
+    source = conversion.manifest["source"]
+    click.echo(f"{path} ({source['container']}, {source['released_checkpoint'] or 'not a known release'})")
+    used = {"ema": "moving averages", "raw": "raw weights", "only": "weights"}[conversion.plan.weights]
+    click.echo(
+        f"  {len(conversion.plan.rows)} {used} converted, {len(conversion.plan.dropped)} other variables accounted for"
+    )
+    if conversion.plan.notice:
+        click.echo(f"  note: {conversion.plan.notice}")
+    click.echo(f"-> {output}, {manifest}")
