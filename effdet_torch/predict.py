@@ -2,18 +2,16 @@
 
 import os
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from .network import Network
 from .postprocessing.detections import Detections, found
 from .postprocessing.postprocess import Postprocessor, per_class
 from .preprocessing.decode import read_encoded
 from .preprocessing.preprocess import Preprocessor
-
-if TYPE_CHECKING:
-    from .engines.engines import Network
 
 Source = bytes | str | os.PathLike[str]  # an encoded image, or the path of one
 
@@ -32,7 +30,7 @@ class Prediction(NamedTuple):
 
 
 def predict(
-    model: "Network",
+    model: Network,
     sources: Sequence[Source],
     *,
     preprocess: Preprocessor | None = None,

@@ -1,6 +1,8 @@
 """What each part of the package may import: checked in fresh interpreters and in the source."""
 
 import ast
+import configparser
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -107,3 +109,24 @@ def test_tensorflow_is_imported_in_one_file(repository: Path) -> None:
         or (isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "tensorflow")
     }
     assert importing == {"parity/reference/network.py"}
+
+
+SHARED_BY_ALL_ROOMS = 12  # modules at the root of parity, at most: what only some share belongs in a folder
+
+
+def test_every_folder_of_code_is_a_package_that_is_installed_and_typed(repository: Path) -> None:
+    settings = configparser.ConfigParser()
+    settings.read(repository / "setup.cfg")
+    listed = set(settings["options"]["packages"].split())
+    folders = {folder for part in RANKS for folder in (repository / part).rglob("*") if any(folder.glob("*.py"))}
+    folders |= {repository / part for part in RANKS if (repository / part).is_dir()}
+    names = {".".join(("effconv", *folder.relative_to(repository).parts)) for folder in folders}
+    assert listed == names | {"effconv"}
+    assert all((folder / "__init__.py").is_file() for folder in folders)
+    typed = set(re.findall(r"-[pm] (effconv\.\w+)", (repository / "Makefile").read_text()))
+    assert typed >= {f"effconv.{part}" for part in RANKS}
+
+
+def test_parity_is_no_flat_drawer(repository: Path) -> None:
+    modules = [path.name for path in (repository / "parity").glob("*.py") if path.name != "__init__.py"]
+    assert 0 < len(modules) <= SHARED_BY_ALL_ROOMS, modules

@@ -22,7 +22,9 @@ PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": t
 ENGINES = ("eager", "fast", "compile", "onnxruntime", "openvino")
 
 
-def make_engine(name: str, model: EfficientDet, size: tuple[int, int], precision: str = "float32") -> "Network":
+def make_engine(
+    name: str, model: EfficientDet, size: tuple[int, int], precision: str = "float32"
+) -> "EfficientDet | Called":
     """The engine `name` of a model in eval mode, for inputs (B, 3, *size); the first two take any size.
 
     In another precision than float32, one of PRECISIONS, weights and arithmetic are of that type, norms having been
@@ -67,9 +69,6 @@ class Called(nn.Module):
     def forward(self, images: Tensor) -> tuple[list[Tensor], list[Tensor]]:
         logits, codes = self.function(images)
         return list(logits), list(codes)
-
-
-Network = EfficientDet | Called
 
 
 def _onnxruntime(path: Path, model: EfficientDet) -> Any:

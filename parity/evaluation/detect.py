@@ -16,8 +16,9 @@ import torch
 from numpy.typing import NDArray
 
 from ...effdet_torch.config import config_to_dict
-from ...effdet_torch.engines.engines import Network, make_engine
+from ...effdet_torch.engines.engines import make_engine
 from ...effdet_torch.model import EfficientDet
+from ...effdet_torch.network import Network
 from ...effdet_torch.postprocessing.detections import Detections, coco_rows, found
 from ...errors import EffconvError, ImageError
 from ...version import __version__

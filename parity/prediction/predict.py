@@ -12,7 +12,8 @@ from ...convert.output import OutputError, replacing
 from ...effdet_torch.categories import category_name
 from ...effdet_torch.config import Config, get_config
 from ...effdet_torch.device import require_device
-from ...effdet_torch.engines.engines import Network, make_engine
+from ...effdet_torch.engines.engines import make_engine
+from ...effdet_torch.network import Network
 from ...effdet_torch.predict import Prediction, predict
 from ...effdet_torch.preprocessing.decode import read_encoded
 from ...errors import EffconvError, ImageError
