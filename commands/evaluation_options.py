@@ -14,11 +14,19 @@ if TYPE_CHECKING:
 # How detections are made. What is not given is the official evaluation's, or, beside a record, the record's.
 PIPELINE = (
     click.option("--nms", type=click.Choice(["soft", "hard"]), help="Non-maximum suppression; default: soft."),
-    click.option("--decoder", type=click.Choice(["topk", "argmax"]), help="Top 5000 pairs (default), or best classes."),
+    click.option(
+        "--candidates",
+        type=click.Choice(["topk", "argmax"]),
+        help="What enters suppression: the 5000 best (anchor, class) pairs (default), or each anchor's best class.",
+    ),
     click.option("--anchors", type=click.Choice(["official", "legacy"]), help="legacy: those of before 2020-09-10."),
     click.option("--min-score", type=click.FloatRange(0, 1), help="Drop detections up to this score; default: none."),
     click.option("--max-detections", type=click.IntRange(min=1), help="Per image; default: 100."),
-    click.option("--decode", type=click.Choice(["tensorflow", "pillow"]), help="Who decodes; default: as TensorFlow."),
+    click.option(
+        "--image-decoder",
+        type=click.Choice(["tensorflow", "pillow"]),
+        help="Who turns files into pixels; default: as TensorFlow.",
+    ),
     click.option("--resize", type=click.Choice(["tensorflow", "antialiased"]), help="How; default: as TensorFlow."),
 )
 RUN = (
@@ -39,11 +47,11 @@ RUN = (
 )
 NAMES = {"min_score": "score_threshold"}  # options whose setting has another name
 EVALUATION_NAMES = (
-    *("nms", "decoder", "anchors", "min_score", "max_detections", "decode", "resize"),
+    *("nms", "candidates", "anchors", "min_score", "max_detections", "image_decoder", "resize"),
     *("split", "limit", "batch", "workers", "device", "detections", "resume", "strict", "category_map"),
     *("engine", "precision", "metrics_engine"),
 )
-SETTINGS = ("nms", "decoder", "anchors", "min_score", "max_detections", "decode", "resize", "size")
+SETTINGS = ("nms", "candidates", "anchors", "min_score", "max_detections", "image_decoder", "resize", "size")
 
 
 def evaluation_options(command: Callable[..., Any]) -> Callable[..., Any]:

@@ -21,9 +21,9 @@ from ...effdet_torch.preprocessing.preprocess import Decode, Preprocessor, Resiz
 from ...effdet_torch.preprocessing.resize import resize_antialiased, resize_bilinear
 
 ANCHORS: Mapping[str, Callable[[Config], Tensor]] = {"official": official_anchors, "legacy": legacy_anchors}
-DECODERS: Mapping[str, Callable[[Tensor], Selection]] = {"topk": TopPairs(5000), "argmax": best_class}
+CANDIDATES: Mapping[str, Callable[[Tensor], Selection]] = {"topk": TopPairs(5000), "argmax": best_class}
 NMS: Mapping[str, Suppression] = {"soft": Gaussian(), "hard": Hard()}
-DECODES: Mapping[str, Decode] = {"tensorflow": decode, "pillow": decode_with_pillow}
+IMAGE_DECODERS: Mapping[str, Decode] = {"tensorflow": decode, "pillow": decode_with_pillow}
 RESIZES: Mapping[str, Resize] = {"tensorflow": resize_bilinear, "antialiased": resize_antialiased}
 
 
@@ -32,11 +32,11 @@ class Settings:
     """What may be chosen, by name; the defaults are the official evaluation's. See `records.CONDITIONS`."""
 
     anchors: str = "official"
-    decoder: str = "topk"
+    candidates: str = "topk"
     nms: str = "soft"
     score_threshold: float = 0.0  # 0: as the official code, which drops nothing that soft-NMS leaves above 0.001
     max_detections: int = 100
-    decode: str = "tensorflow"
+    image_decoder: str = "tensorflow"
     resize: str = "tensorflow"
     size: tuple[int, int] | None = None  # (height, width) of the input; None: the model's
 
@@ -70,11 +70,11 @@ def build(config: Config, settings: Settings) -> Pipeline:
     return Pipeline(
         config,
         settings,
-        Preprocessor(config, decode=DECODES[settings.decode], resize=RESIZES[settings.resize]),
+        Preprocessor(config, decode=IMAGE_DECODERS[settings.image_decoder], resize=RESIZES[settings.resize]),
         Postprocessor(
             config=config,
             anchors=ANCHORS[settings.anchors],
-            candidates=DECODERS[settings.decoder],
+            candidates=CANDIDATES[settings.candidates],
             nms=PerClass(suppression, settings.max_detections),
         ),
     )

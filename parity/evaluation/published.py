@@ -13,7 +13,7 @@ from .evaluate import Evaluation, evaluate_model, fingerprint_of
 from .records import IMAGES, OFFICIAL_ANNOTATIONS, Record, best_record, compare_with_record, find_records
 
 # Settings that a record states and a run can follow.
-FOLLOWED = ("anchors", "decoder", "nms", "score_threshold", "max_detections")
+FOLLOWED = ("anchors", "candidates", "nms", "score_threshold", "max_detections")
 
 
 def compare_with_published(
@@ -59,7 +59,11 @@ def _record(config: Config, fingerprint: str | None, asked: Evaluation, stated: 
     split = asked.split or DEFAULT_SPLIT
     known |= {"split": split, "images": IMAGES.get(split), "annotations": OFFICIAL_ANNOTATIONS.get(split)}
     known |= {"weights": asked.weights or "ema"}
-    known |= {"decode": asked.settings.decode, "resize": asked.settings.resize, "precision": asked.precision}
+    known |= {
+        "image_decoder": asked.settings.image_decoder,
+        "resize": asked.settings.resize,
+        "precision": asked.precision,
+    }
     found = best_record(config.name, fingerprint, known)
     if found is None:
         raise EffconvError(f"no COCO AP is published for {config.name}; `effconv results` lists what is")

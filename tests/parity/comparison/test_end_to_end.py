@@ -72,10 +72,10 @@ def test_anchors_are_made_twice_and_equal(name: str) -> None:
 @pytest.mark.parametrize(
     ("settings", "stage"),
     [
-        (Settings(decode="pillow"), "input"),
+        (Settings(image_decoder="pillow"), "input"),
         (Settings(resize="antialiased"), "input"),
         (Settings(anchors="legacy"), "decoded boxes"),
-        (Settings(decoder="argmax"), "decoded boxes"),
+        (Settings(candidates="argmax"), "decoded boxes"),
         (Settings(nms="hard"), "detections"),
         (Settings(max_detections=50), "detections"),
         (Settings(score_threshold=0.5), "detections"),
@@ -251,7 +251,7 @@ def test_the_command(tmp_path: Path) -> None:
     assert (found["images"], found["ok"]) == (2, True)
     one = run("--image", str(folder / "val2017" / "001.jpg"), "--size", "256x128")
     assert one.stdout.startswith("tiny-swish: nothing changed on the way: 1 images, ")
-    wrong = run("--decode", "pillow")
+    wrong = run("--image-decoder", "pillow")
     assert wrong.exit_code == 1
     assert wrong.stdout.startswith("tiny-swish: 2 of 2 images differ, first input of drawn 0: ")
     assert "drawn 0: unexplained: input: " in wrong.stdout

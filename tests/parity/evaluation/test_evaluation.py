@@ -66,11 +66,11 @@ def test_detections_of_a_file_are_evaluated(
 
 SETTINGS = {
     "--nms hard": {"nms": "hard"},
-    "--decoder argmax": {"decoder": "argmax"},
+    "--candidates argmax": {"candidates": "argmax"},
     "--anchors legacy": {"anchors": "legacy"},
     "--min-score 0.6": {"score_threshold": 0.6},
     "--max-detections 10": {"max_detections": 10},
-    "--decode pillow": {"decode": "pillow"},
+    "--image-decoder pillow": {"image_decoder": "pillow"},
     "--resize antialiased": {"resize": "antialiased"},
     "--size 256x128": {"image_size": "256x128"},
     "--weights raw": {"weights": "raw"},

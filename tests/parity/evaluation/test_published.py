@@ -17,8 +17,14 @@ from effconv.parity.evaluation.records import Record
 from small_images import write_pictures
 
 SWISH = Path(__file__).parents[2] / "golden" / "tiny-swish"
-SHARED = {"split": "small", "weights": "ema", "image_size": "128x160", "decode": "tensorflow", "resize": "tensorflow"}
-SETTINGS = {"anchors": "legacy", "decoder": "topk", "nms": "hard", "max_detections": 100}
+SHARED = {
+    "split": "small",
+    "weights": "ema",
+    "image_size": "128x160",
+    "image_decoder": "tensorflow",
+    "resize": "tensorflow",
+}
+SETTINGS = {"anchors": "legacy", "candidates": "topk", "nms": "hard", "max_detections": 100}
 
 
 def run(folder: Path, command: str, *options: str) -> Result:

@@ -35,10 +35,10 @@ RUN: dict[str, Any] = {
     "annotations": OFFICIAL_ANNOTATIONS["val2017"],
     "weights": "ema",
     "image_size": 512,
-    "decode": "tensorflow",
+    "image_decoder": "tensorflow",
     "resize": "tensorflow",
     "anchors": "legacy",
-    "decoder": "topk",
+    "candidates": "topk",
     "nms": "soft",
     "score_threshold": 0.0,
     "max_detections": 100,
@@ -188,7 +188,13 @@ def test_what_a_record_does_not_state_is_official() -> None:
     silent = own_record()._replace(conditions={"split": "val2017", "image_size": 512})
     official = {**RUN, "anchors": "official"}
     assert compare_with_record(silent, silent.metrics, official).holds is True
-    other = {"weights": "raw", "decode": "pillow", "resize": "antialiased", "anchors": "legacy", "decoder": "argmax"}
+    other = {
+        "weights": "raw",
+        "image_decoder": "pillow",
+        "resize": "antialiased",
+        "anchors": "legacy",
+        "candidates": "argmax",
+    }
     other |= {"nms": "hard", "score_threshold": 0.4, "max_detections": 99, "precision": "bfloat16", "images": 4999}
     for name, value in other.items():
         comparison = compare_with_record(silent, silent.metrics, {**official, name: value})
