@@ -130,3 +130,37 @@ def test_every_folder_of_code_is_a_package_that_is_installed_and_typed(repositor
 def test_parity_is_no_flat_drawer(repository: Path) -> None:
     modules = [path.name for path in (repository / "parity").glob("*.py") if path.name != "__init__.py"]
     assert 0 < len(modules) <= SHARED_BY_ALL_ROOMS, modules
+
+
+def imported_files(path: Path, repository: Path) -> set[Path]:
+    """The files of effconv that a file imports, at its top or within a function."""
+    imported = set()
+    folder = path.relative_to(repository).parts[:-1]
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.level:
+            base = repository.joinpath(*folder[: len(folder) - node.level + 1], *(node.module or "").split("."))
+            files = [base.with_suffix(".py"), *(base / f"{alias.name}.py" for alias in node.names)]
+            imported |= {file for file in files if file.is_file()}
+    return imported
+
+
+def test_the_ways_through_the_code_are_those_of_the_imports(repository: Path) -> None:
+    text = (repository / "CONTRIBUTING.md").read_text().partition("## Where to begin")[2].partition("\n## ")[0]
+    assert len(re.findall(r"^\d+\. `", text, re.MULTILINE)) == 10
+    ways = [re.findall(r"`([\w/]+\.py)`", way) for way in text.partition("The way of")[2].split("\n- ")[1:]]
+    assert len(ways) == 5
+    for way in ways:
+        reached: set[Path] = set()
+        new = {repository / way[0]}
+        while new:
+            reached |= new
+            new = set().union(*(imported_files(file, repository) for file in new)) - reached
+        assert [file for file in way if repository / file not in reached] == []
+    assert [file for file in re.findall(r"`([\w/]+\.py)`", text) if not (repository / file).is_file()] == []
+
+
+def test_every_folder_has_a_line_in_contributing(repository: Path) -> None:
+    tree = (repository / "CONTRIBUTING.md").read_text().partition("## The tree")[2].partition("\n## ")[0]
+    for part in ("commands", "convert", "effdet_torch", "parity"):
+        for folder in (repository / part, *(each.parent for each in (repository / part).glob("*/__init__.py"))):
+            assert f"`{folder.name}/`" in tree, folder

@@ -23,7 +23,7 @@ from .compare import compare
 from .exercise import unexercised
 from .explain import explain
 from .rows import first_failure
-from .subject import Choice, Fetch, Subject, _checkpoint, choose_subject, choose_trace
+from .subject import Choice, Fetch, Subject, checkpoint_record, choose_subject, choose_trace
 from .verdict import comparison_record
 from .weights_by_name import WeightsByName, compare_by_name
 
@@ -79,7 +79,7 @@ def _compare_tensors(subject: Subject, candidate: EfficientDet, trace: Trace) ->
         )
         reading = source["reading"]
     compared, faults = compare_by_name(candidate.state_dict(), variables, subject.config)
-    return WeightsByName(compared, faults, reading, _checkpoint(subject))
+    return WeightsByName(compared, faults, reading, checkpoint_record(subject))
 
 
 def _identity(path: Path) -> dict[str, str]:

@@ -83,7 +83,7 @@ def choose_trace(choice: Choice, subject: Subject) -> Trace:
         return OfficialTrace(config, variables, images, {**source, "images": label})
     if reference == "torch":
         images, label = choose_images(choice, config)
-        return CandidateTrace(subject.load(), images, {**_checkpoint(subject), "images": label})
+        return CandidateTrace(subject.load(), images, {**checkpoint_record(subject), "images": label})
     path = Path(reference)
     if path.suffix == ".npz":
         if _asks_for_images(choice):
@@ -115,6 +115,6 @@ def choose_images(choice: Choice, config: Config) -> tuple[NDArray[np.float32], 
     return noise(seed, size), f"noise, seed {seed}"
 
 
-def _checkpoint(subject: Subject) -> dict[str, str]:
+def checkpoint_record(subject: Subject) -> dict[str, str]:
     fingerprint = open_checkpoint(subject.checkpoint, verify=False).fingerprint()
     return {"checkpoint": subject.checkpoint.name, "checkpoint_fingerprint": fingerprint}
