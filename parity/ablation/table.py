@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..evaluation.records import find_records
+from ..rendering.markdown import markdown_table
 
 SHOWN = ("AP", "AP50", "AP75", "APs", "APm", "ARs")
 SOURCE = "pytorch-tools"
@@ -22,11 +23,11 @@ def ablation_line(row: Mapping[str, Any]) -> str:
 
 def ablation_table(record: Mapping[str, Any]) -> str:
     """A row per ablation, the costliest first within its stage, published rows beside those they can be told by."""
-    lines = [
-        f"| change | stage | {' | '.join(SHOWN)} | difference of AP | 95 % interval | verdict | images/s, network | "
-        "published |",
-        f"|---|---|{'---|' * len(SHOWN)}---|---|---|---|---|",
-    ]
+    heading = (
+        *("change", "stage", *SHOWN, "difference of AP", "95 % interval", "verdict"),
+        *("images/s, network", "published"),
+    )
+    rows = []
     baseline = [row for row in record["rows"] if row["stage"] is None]
     changed = sorted(
         (row for row in record["rows"] if row["stage"] is not None),
@@ -34,34 +35,33 @@ def ablation_table(record: Mapping[str, Any]) -> str:
     )
     for row in [*baseline, *changed]:
         change = row["differences"]["AP"]
-        figures = " | ".join(_figure(row["metrics"][name]) for name in SHOWN)
-        compared = (
-            f"{change['difference']:+.4f} | {change['low']:+.4f} to {change['high']:+.4f} | {row['verdict']}"
-            if row["stage"]
-            else "- | - | -"
-        )
-        speed = 1 / row["network_seconds_per_image"]
+        figures = [_figure(row["metrics"][name]) for name in SHOWN]
+        compared = ["-", "-", "-"]
+        if row["stage"]:
+            interval = f"{change['low']:+.4f} to {change['high']:+.4f}"
+            compared = [f"{change['difference']:+.4f}", interval, row["verdict"]]
+        speed = f"{1 / row['network_seconds_per_image']:.0f}"
         published = "; ".join(_published(variant) for variant in row["published"]) or "-"
-        lines.append(f"| {row['name']} | {row['stage'] or '-'} | {figures} | {compared} | {speed:.0f} | {published} |")
-    return "\n".join(lines)
+        rows.append([row["name"], row["stage"] or "-", *figures, *compared, speed, published])
+    return markdown_table(heading, rows)
 
 
 def coverage_table(record: Mapping[str, Any]) -> str:
     """A row per number of images: how often two detectors that differ by chance alone are told apart, in percent."""
     names = ("AP", "AP50", "APs")
-    lines = [
-        f"| images | trials | {' | '.join(f'{name}: interval excludes 0' for name in names)} | any metric, at most | "
-        f"{' | '.join(f'{name}: verdict' for name in names)} | any metric, at most |",
-        f"|---|---|{'---|' * (2 * len(names) + 2)}",
-    ]
+    heading = (
+        *("images", "trials", *(f"{name}: interval excludes 0" for name in names), "any metric, at most"),
+        *(*(f"{name}: verdict" for name in names), "any metric, at most"),
+    )
+    rows = []
     for row in record["rows"]:
         cells = [
             f"{value:.1%}"
             for kind in ("interval", "verdict")
             for value in (*(row[kind][name] for name in names), max(row[kind].values()))
         ]
-        lines.append(f"| {row['images']} | {row['trials']} | {' | '.join(cells)} |")
-    return "\n".join(lines)
+        rows.append([row["images"], row["trials"], *cells])
+    return markdown_table(heading, rows)
 
 
 def _figure(value: float) -> str:

@@ -3,14 +3,16 @@
 from collections.abc import Mapping
 from typing import Any
 
+from ..rendering.markdown import markdown_table
+
 
 def conversion_table(record: dict[str, Any]) -> str:
     """A conversion benchmark (`effconv bench convert`) as a Markdown table: ratios first, then the medians."""
-    lines = [f"| {record['model']} | effconv | TensorFlow | ratio | promised |", "|---|---|---|---|---|"]
+    rows = []
     for row in record["rows"]:
-        ours, theirs = (f"{_figure(row[side])} {row['unit']}" for side in ("effconv", "tensorflow"))
-        lines.append(f"| {row['what']} | {ours} | {theirs} | {row['ratio']:.2f} | {row['bar']} |")
-    return "\n".join(lines)
+        sides = (f"{_figure(row[side])} {row['unit']}" for side in ("effconv", "tensorflow"))
+        rows.append([row["what"], *sides, f"{row['ratio']:.2f}", row["bar"]])
+    return markdown_table((record["model"], "effconv", "TensorFlow", "ratio", "promised"), rows)
 
 
 def _figure(value: float) -> str:
@@ -20,26 +22,31 @@ def _figure(value: float) -> str:
 
 def contest_table(record: Mapping[str, Any], item: str) -> str:
     """A benchmark of contestants taking turns: the median per `item`, and how many times that of ours beside it."""
-    lines = [f"| contestant | ms per {item} | {item}s per second | time, as a multiple of ours |", "|---" * 4 + "|"]
+    rows = []
     for row in record["rows"]:
         seconds = row["seconds_per_item"]
         multiple = "1" if row["contestant"] == row["beside"] else f"{row['ratio']:.2f} of *{row['beside']}*"
-        lines.append(f"| {row['contestant']} | {_figure(seconds * 1e3)} | {_figure(1 / seconds)} | {multiple} |")
-    return "\n".join([*lines, *(f"\nLeft out: {name}: {why}." for name, why in record.get("left_out", {}).items())])
+        rows.append([row["contestant"], _figure(seconds * 1e3), _figure(1 / seconds), multiple])
+    heading = ("contestant", f"ms per {item}", f"{item}s per second", "time, as a multiple of ours")
+    return "\n".join(
+        [
+            markdown_table(heading, rows),
+            *(f"\nLeft out: {name}: {why}." for name, why in record.get("left_out", {}).items()),
+        ]
+    )
 
 
 def engine_table(record: Mapping[str, Any]) -> str:
     """`effconv bench coco`: each engine's time and memory, and whether all arrays are the same."""
-    lines = ["| engine | rounds | seconds | times faster | peak memory | times smaller |", "|---" * 6 + "|"]
+    heading = ("engine", "rounds", "seconds", "times faster", "peak memory", "times smaller")
+    rows = []
     for row in record["rows"]:
-        lines.append(
-            f"| {row['engine']} | {row['rounds']} | {_figure(row['seconds'])} | {_figure(row['times_faster'])} "
-            f"| {_figure(row['peak_megabytes'])} MB | {_figure(row['times_smaller'])} |"
-        )
+        seconds, faster, smaller = (_figure(row[name]) for name in ("seconds", "times_faster", "times_smaller"))
+        rows.append([row["engine"], row["rounds"], seconds, faster, f"{_figure(row['peak_megabytes'])} MB", smaller])
     differing = [name for name, same in record["identical"].items() if not same]
     verdict = f"**different**: {', '.join(differing)}" if differing else "identical bit for bit in every round"
     counts = ", ".join(f"{record[name]:,} {name}" for name in ("images", "boxes", "crowds", "detections"))
-    return "\n".join([*lines, "", f"{counts}; {', '.join(record['identical'])}: {verdict}."])
+    return "\n".join([markdown_table(heading, rows), "", f"{counts}; {', '.join(record['identical'])}: {verdict}."])
 
 
 def contest_conditions(record: Mapping[str, Any]) -> str:
@@ -72,22 +79,22 @@ def contest_text(record: Mapping[str, Any], item: str) -> str:
 
 def inference_table(record: Mapping[str, Any]) -> str:
     """`effconv bench inference`: a row per batch and contestant, and under which conditions."""
-    lines = [
-        "| batch | contestant | ms per image (quartiles) | images/s | times faster | peak memory | error | scope |",
-        "|---" * 8 + "|",
-    ]
+    heading = (
+        *("batch", "contestant", "ms per image (quartiles)", "images/s", "times faster"),
+        *("peak memory", "error", "scope"),
+    )
+    rows = []
     for row in record["rows"]:
         low, high = row["quartiles"]
         error = row["error_beside_the_model"]
-        lines.append(
-            f"| {row['batch']} | {row['contestant']} | {row['milliseconds_per_image']:.1f} ({low:.1f} to {high:.1f}) | "
-            f"{row['images_per_second']:.1f} | {row['times_faster']:.2f} | {row['peak_megabytes']:.0f} MB | "
-            f"{'-' if error is None else f'{error:.1e}'} | {row['scope']} |"
-        )
+        cells = [row["batch"], row["contestant"], f"{row['milliseconds_per_image']:.1f} ({low:.1f} to {high:.1f})"]
+        cells += [f"{row['images_per_second']:.1f}", f"{row['times_faster']:.2f}", f"{row['peak_megabytes']:.0f} MB"]
+        rows.append([*cells, "-" if error is None else f"{error:.1e}", row["scope"]])
     size, counts, probe = record["image_size"], record["parameters"], record["probe_gflops"]
     notes = [f"{name}: {each['version']}{', ' if each['note'] else ''}{each['note']}" for name, each in _noted(record)]
     notes += [f"left out: {reason}" for reason in record["left_out"].values()]
-    lines += [
+    lines = [
+        markdown_table(heading, rows),
         "",
         f"{record['model']} at {size[0]}x{size[1]}, {counts['encoder'] / 1e6:.2f} M parameters in the encoder and "
         f"{counts['decoder'] / 1e6:.2f} M in the decoder, {record['threads']} threads, medians of {record['rounds']} "

@@ -1,25 +1,25 @@
 """Records of what verdicts allow and refuse, as Markdown tables for the documentation."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
+
+from ..rendering.markdown import markdown_table
 
 
 def bounds_table(record: Mapping[str, Any]) -> str:
     """Per kind of layer: the largest share of its bound that clean layers use, and by how much faults exceed it."""
-    lines = [
-        "| kind of layer | clean layers compared | PyTorch, largest share of the bound | TensorFlow, largest share "
-        "| faults planted | least of them, times the bound |",
-        "|---" * 6 + "|",
-    ]
+    heading = (
+        *("kind of layer", "clean layers compared", "PyTorch, largest share of the bound"),
+        *("TensorFlow, largest share", "faults planted", "least of them, times the bound"),
+    )
+    rows = []
     for kind in dict.fromkeys(row["kind"] for row in record["clean"]):
         clean = [row for row in record["clean"] if row["kind"] == kind]
         faults = [row for row in record["faults"] if row["kind"] == kind and row["times_bound"] is not None]
         least = f"{min(row['times_bound'] for row in faults):.3g}" if faults else "-"
         shares = [f"{max(row[side] for row in clean):.2f}" for side in ("candidate", "reference")]
-        lines.append(
-            f"| {kind} | {sum(row['layers'] for row in clean)} | {' | '.join(shares)} | {len(faults)} | {least} |"
-        )
-    return "\n".join(lines)
+        rows.append([kind, sum(row["layers"] for row in clean), *shares, len(faults), least])
+    return markdown_table(heading, rows)
 
 
 def float32_summary(record: Mapping[str, Any]) -> str:
@@ -38,19 +38,18 @@ def float32_summary(record: Mapping[str, Any]) -> str:
 
 def smallest_table(record: Mapping[str, Any]) -> str:
     """The smallest relative error of one layer's float32 output that is found without any reference."""
-    lines = ["| layer | smallest error found |", "|---|---|"]
-    rows: Sequence[Mapping[str, Any]] = record["sensitivity"]
-    for row in rows:
-        found = "not found" if row["smallest_found"] is None else f"{row['smallest_found']:.1e}"
-        lines.append(f"| {row['kind']} | {found} |")
-    return "\n".join(lines)
+    rows = [
+        (row["kind"], "not found" if row["smallest_found"] is None else f"{row['smallest_found']:.1e}")
+        for row in record["sensitivity"]
+    ]
+    return markdown_table(("layer", "smallest error found"), rows)
 
 
 def verdicts_table(record: Mapping[str, Any]) -> str:
     """`tools/record_verdicts.py`: every verdict, the wrong results planted against it, and how many were refused."""
-    lines = ["| verdict | wrong result planted | planted | refused | test |", "|---" * 5 + "|"]
+    rows = []
     for row in record["rows"]:
         refused = row["refused"] if row["refused"] == row["planted"] else f"**{row['refused']}**"
         test = f"`{row['test'].removeprefix('tests/')}`"
-        lines.append(f"| `{row['verdict']}` | {row['wrong_result']} | {row['planted']} | {refused} | {test} |")
-    return "\n".join(lines)
+        rows.append([f"`{row['verdict']}`", row["wrong_result"], row["planted"], refused, test])
+    return markdown_table(("verdict", "wrong result planted", "planted", "refused", "test"), rows)

@@ -11,6 +11,7 @@ from rich.table import Table
 
 from ...convert.output import replacing
 from ...errors import EffconvError
+from ..rendering.markdown import markdown_table
 from ..rendering.record import write_record
 from ..rendering.terminal import wide_console
 from .page import write_page
@@ -132,13 +133,12 @@ def comparison_markdown(record: Mapping[str, Any]) -> str:
     """The comparison as Markdown: verdict, sides, every layer, explanations, gradients, provenance."""
 
     def table(rows: Sequence[Mapping[str, Any]], name: str, checks: Sequence[str]) -> list[str]:
-        heading = f"| {name} | official name | {' | '.join(checks)} | |"
-        lines = ["", heading, "|---" * (len(checks) + 3) + "|"]
+        cells = []
         for row in rows:
-            figures = " | ".join(figure(row["checks"].get(check)) for check in checks)
+            figures = (figure(row["checks"].get(check)) for check in checks)
             outcome = "ok" if row["ok"] else f"**differs** {row['fault']}".strip()
-            lines.append(f"| `{row[name]}` | `{row['official']}` | {figures} | {outcome} |")
-        return lines
+            cells.append([f"`{row[name]}`", f"`{row['official']}`", *figures, outcome])
+        return ["", markdown_table([name, "official name", *checks, ""], cells)]
 
     lines = [f"# {record['model']}: {record['verdict']}", ""]
     lines += [f"- {side}: {record[side]['label']}" for side in ("reference", "candidate", "images")]

@@ -3,32 +3,32 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ..rendering.markdown import markdown_table
+
 
 def end_to_end_table(record: Mapping[str, Any]) -> str:
     """A row per model: how many images hold at each stage, and how the final lists compare."""
-    lines = [
-        "| model | images | input identical | same candidates of the same outputs | same detections of the "
-        "same outputs | same objects in the same order, from the bytes on | explained | unexplained | detections "
-        "matched one to one |",
-        "|---|---|---|---|---|---|---|---|---|",
-    ]
+    heading = (
+        *("model", "images", "input identical", "same candidates of the same outputs"),
+        *("same detections of the same outputs", "same objects in the same order, from the bytes on"),
+        *("explained", "unexplained", "detections matched one to one"),
+    )
+    rows = []
     for row in record["rows"]:
         stages, lists = {name: outcome["held"] for name, outcome in row["stages"].items()}, row["lists"]
-        lines.append(
-            f"| {row['model']} | {row['images']} | {stages['input']} | {stages['decoded boxes']} | "
-            f"{stages['detections']} | {lists['identical']} | {lists['explained']} | {lists['unexplained']} | "
-            f"{row['matched']} of {row['detections']} |"
-        )
-    return "\n".join(lines)
+        cells = [row["model"], row["images"], stages["input"], stages["decoded boxes"], stages["detections"]]
+        cells += [lists[name] for name in ("identical", "explained", "unexplained")]
+        rows.append([*cells, f"{row['matched']} of {row['detections']}"])
+    return markdown_table(heading, rows)
 
 
 def parity_table(record: Mapping[str, Any]) -> str:
     """`tools/record_parity.py`: per model and size, the largest errors of every comparison, and what held."""
-    lines = [
-        "| model | input | layers that hold | float64 local | float64 accumulated | float32 local "
-        "| float32 accumulated (limit there) | reference beside recorded run | ours beside recorded run |",
-        "|---" * 9 + "|",
-    ]
+    heading = (
+        *("model", "input", "layers that hold", "float64 local", "float64 accumulated", "float32 local"),
+        *("float32 accumulated (limit there)", "reference beside recorded run", "ours beside recorded run"),
+    )
+    rows = []
     for row in record["rows"]:
         comparisons = row["comparisons"]
         main = comparisons["candidate beside reference"]
@@ -41,8 +41,8 @@ def parity_table(record: Mapping[str, Any]) -> str:
             cells.append(
                 f"{_error(recorded['checks']['float32 accumulated'])}, {_held(recorded)}" if recorded else "no record"
             )
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
+        rows.append(cells)
+    return markdown_table(heading, rows)
 
 
 def _held(comparison: Mapping[str, Any]) -> str:
@@ -56,17 +56,13 @@ def _error(check: Mapping[str, Any]) -> str:
 def budget_table(record: Mapping[str, Any], model: str, size: str, stages: str) -> str:
     """The error budget of one model: `stages` is "rounding_by_operation" or "rounding_along_the_network"."""
     row = next(row for row in record["rows"] if (row["model"], row["size"]) == (model, size))
-    lines = [
-        "| stage | layers | PyTorch's float32 noise | TensorFlow's float32 noise | float32 difference "
-        "| float64 difference |",
-        "|---" * 6 + "|",
-    ]
-    for stage in row[stages]:
-        figures = ("candidate_noise", "reference_noise", "float32_error", "float64_error")
-        lines.append(
-            f"| {stage['stage']} | {stage['layers']} | {' | '.join(_magnitude(stage[name]) for name in figures)} |"
-        )
-    return "\n".join(lines)
+    heading = (
+        *("stage", "layers", "PyTorch's float32 noise", "TensorFlow's float32 noise"),
+        *("float32 difference", "float64 difference"),
+    )
+    figures = ("candidate_noise", "reference_noise", "float32_error", "float64_error")
+    rows = [[stage["stage"], stage["layers"], *(_magnitude(stage[name]) for name in figures)] for stage in row[stages]]
+    return markdown_table(heading, rows)
 
 
 def _magnitude(value: float) -> str:
@@ -75,23 +71,26 @@ def _magnitude(value: float) -> str:
 
 def estimate_table(record: Mapping[str, Any]) -> str:
     """How near the limits the official code's recorded runs come, where their noise can only be estimated."""
-    lines = ["| model | input | nearest to its limit: reference | nearest to its limit: effconv |", "|---" * 4 + "|"]
+    rows = []
     for row in record["rows"]:
         pairs = [row["comparisons"].get(f"{side} beside recorded") for side in ("reference", "candidate")]
         if all(pairs):
             nearest = [pair["checks"]["float32 accumulated"]["largest_error_over_limit"] for pair in pairs]
-            lines.append(f"| {row['model']} | {row['size']} | {nearest[0]:.2f} | {nearest[1]:.2f} |")
-    return "\n".join(lines)
+            rows.append([row["model"], row["size"], *(f"{share:.2f}" for share in nearest)])
+    return markdown_table(("model", "input", "nearest to its limit: reference", "nearest to its limit: effconv"), rows)
 
 
 def fault_table(record: Mapping[str, Any]) -> str:
     """`tools/record_faults.py`: every planted fault, whether it was found, where, and what explains it."""
-    lines = ["| model | fault | detected | first layer named | planted there | explained as |", "|---" * 6 + "|"]
+    rows = []
     for row in record["rows"]:
         explained = ", ".join(dict.fromkeys(row["explained_as"])) or "no known mistake"
         detected, placed = ("yes" if held else "**no**" for held in (row["detected"], _is_placed(row)))
-        lines.append(f"| {row['model']} | {row['fault']} | {detected} | `{row['named']}` | {placed} | {explained} |")
-    return "\n".join(lines)
+        rows.append([row["model"], row["fault"], detected, f"`{row['named']}`", placed, explained])
+    return markdown_table(
+        ("model", "fault", "detected", "first layer named", "planted there", "explained as"),
+        rows,
+    )
 
 
 def _is_placed(row: Mapping[str, Any]) -> bool:
@@ -116,10 +115,10 @@ def fault_summary(record: Mapping[str, Any]) -> str:
 def sensitivity_table(record: Mapping[str, Any]) -> str:
     """`tools/record_sensitivity.py`: the smallest relative change of each kernel that is found."""
     kernels: Sequence[str] = list(record["rows"][0]["smallest_found"])
-    heading = " | ".join(f"`{kernel.removesuffix('.weight')}`" for kernel in kernels)
-    lines = [f"| model | reference | {heading} |", "|---" * (2 + len(kernels)) + "|"]
+    heading = ["model", "reference", *(f"`{kernel.removesuffix('.weight')}`" for kernel in kernels)]
+    rows = []
     for row in record["rows"]:
-        found = [row["smallest_found"][kernel] for kernel in kernels]
-        cells = " | ".join("not found" if value is None else f"{value:.1e}" for value in found)
-        lines.append(f"| {row['model']} {row['size']} | {row['reference']} | {cells} |")
-    return "\n".join(lines)
+        smallest = [row["smallest_found"][kernel] for kernel in kernels]
+        cells = ["not found" if value is None else f"{value:.1e}" for value in smallest]
+        rows.append([f"{row['model']} {row['size']}", row["reference"], *cells])
+    return markdown_table(heading, rows)
