@@ -8,7 +8,16 @@ from typing import Any
 import click
 
 from .evaluation_options import describe_evaluation, evaluation_options
-from .options import PATH, fetch_release, json_option, model_option, print_json, verify_option
+from .options import (
+    PATH,
+    fetch_release,
+    json_option,
+    model_option,
+    print_json,
+    skip_option,
+    unreadable_status,
+    verify_option,
+)
 
 
 @click.command("eval")
@@ -20,11 +29,15 @@ from .options import PATH, fetch_release, json_option, model_option, print_json,
 @click.option("--weights", type=click.Choice(["ema", "raw"]), help="Default: the moving averages where there are any.")
 @click.option("--size", metavar="HxW", help="Input height and width in pixels; default: the model's.")
 @evaluation_options
+@skip_option
 @verify_option
 @json_option
-def eval_command(coco: Path, results: Path | None, generation: str | None, as_json: bool, **chosen: Any) -> None:
+def eval_command(
+    coco: Path, results: Path | None, generation: str | None, skip_unreadable: bool, as_json: bool, **chosen: Any
+) -> None:
     """COCO's twelve metrics of a model, evaluated as the official code does.
 
+    Exits with status 1 where images could not be read, unless --skip-unreadable is given, and refuses to evaluate none.
     Under `torchrun --nproc-per-node N -m effconv.cli eval ...` N processes share the images.
     """
     from ..parity.evaluation.evaluate import evaluate_detections, evaluate_model
@@ -50,3 +63,4 @@ def eval_command(coco: Path, results: Path | None, generation: str | None, as_js
         print_json(record)
     else:
         print_scores(record)
+    sys.exit(unreadable_status(len(record["skipped"]), 0, skip_unreadable))

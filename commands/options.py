@@ -66,6 +66,16 @@ precision_option = click.option(
 )
 nonfinite_option = click.option("--allow-nonfinite", is_flag=True, help="Take NaN and infinite weights as they are.")
 verify_option = click.option("--verify/--no-verify", default=True, help="Check every checksum (default), or none.")
+skip_option = click.option(
+    "--skip-unreadable", is_flag=True, help="Exit with status 0 although images that were found cannot be read."
+)
+
+
+def unreadable_status(skipped: int, named: int, skipping: bool) -> int:
+    """The exit status of a run that left out `skipped` images, `named` of which the user had named one by one."""
+    if named:
+        return 2
+    return int(skipped > 0 and not skipping)
 
 
 def print_json(value: Any) -> None:

@@ -1,12 +1,23 @@
 """The command that uses a model: pictures with what is in them."""
 
+import sys
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from .options import PATH, engine_option, fetch_release, json_option, model_option, print_json, verify_option
+from .options import (
+    PATH,
+    engine_option,
+    fetch_release,
+    json_option,
+    model_option,
+    print_json,
+    skip_option,
+    unreadable_status,
+    verify_option,
+)
 
 if TYPE_CHECKING:
     from ..effdet_torch.config import Config
@@ -32,6 +43,7 @@ if TYPE_CHECKING:
 @click.option("--device", default="cpu", show_default=True, help="cpu, cuda, ...")
 @engine_option
 @click.option("--strict", is_flag=True, help="Stop at the first image that cannot be read.")
+@skip_option
 @verify_option
 @json_option
 def predict_command(
@@ -40,13 +52,15 @@ def predict_command(
     ckpt: Path | None,
     size: str | None,
     nms: str,
+    skip_unreadable: bool,
     as_json: bool,
     **chosen: Any,
 ) -> None:
     """Find objects in images: pictures with boxes, names and scores, and COCO JSON.
 
     IMAGE is a file, a folder or a glob such as 'photos/**/*.jpg'. Written into the output folder are a picture for
-    each image, detections.json (COCO results) and images.json (which image and category each id is).
+    each image, detections.json (COCO results) and images.json (which image and category each id is). Exits with
+    status 2 where a file named here cannot be read, and 1 where one of a folder or glob cannot; all others are done.
     """
     from ..parity.evaluation.pipeline import Settings
     from ..parity.prediction.predict import Asked, predict_images
@@ -63,13 +77,14 @@ def predict_command(
         record = predict_images(asked, fetch, report, (lambda *_: None) if as_json else _tell)
     if as_json:
         print_json(record)
-        return
+        sys.exit(unreadable_status(len(record["skipped"]), len(record["named"]), skip_unreadable))
     for reason in record["skipped"].values():
         click.echo(f"skipped: {reason}")
     objects = sum(image["objects"] for image in record["images"])
     click.echo(f"-> {asked.output}: {len(record['images'])} pictures, {objects} objects in detections.json")
     if record["skipped"]:
         click.echo(f"{len(record['skipped'])} of {len(record['images']) + len(record['skipped'])} images skipped")
+    sys.exit(unreadable_status(len(record["skipped"]), len(record["named"]), skip_unreadable))
 
 
 def _tell(predicted: "Predicted", config: "Config") -> None:

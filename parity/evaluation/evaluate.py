@@ -10,7 +10,7 @@ from typing import Any
 from ...convert.fingerprints import identify
 from ...convert.sources import open_checkpoint
 from ...effdet_torch.config import get_config
-from ...errors import EffconvError
+from ...errors import EffconvError, ImageError
 from ...loading import CHECKPOINT_ENDINGS, load
 from ..datasets.dataset import Dataset, read_dataset
 from ..distributed import Group
@@ -80,6 +80,12 @@ def evaluate_model(
         seconds = time.monotonic() - started
     if group.rank > 0:
         return None
+    failures = [each.failure for each in results if each.failure]
+    if len(failures) == len(results):
+        first = f"; the first: {failures[0]}" if failures else ""
+        raise ImageError(
+            f"{dataset.path.name}: none of {len(results)} images could be read, so nothing is scored{first}"
+        )
     found = rows_of(results, categories)
     scores = evaluate(dataset, found, images, asked.metrics_engine)
     if asked.detections:

@@ -26,19 +26,24 @@ def find_images(arguments: Sequence[str]) -> list[Path]:
     return list(found.values())
 
 
+def is_named(argument: str) -> bool:
+    """Whether an argument names one file itself, as a folder and a glob do not."""
+    return not Path(argument).is_dir() and (not glob.has_magic(argument) or os.path.lexists(argument))
+
+
 def _expanded(argument: str) -> Iterator[Path]:
     path = Path(argument)
-    if path.is_dir():
+    if is_named(argument):
+        yield path
+    elif path.is_dir():
         yield from _folder(path)
-    elif glob.has_magic(argument) and not os.path.lexists(argument):
+    else:
         matches = sorted(glob.glob(argument, recursive=True))
         if not matches:
             raise EffconvError(f"{argument}: no file matches; check the pattern and the folder it starts from")
         for match in map(Path, matches):
             if not match.is_dir():
                 yield match
-    else:
-        yield path
 
 
 def _folder(folder: Path) -> list[Path]:

@@ -21,7 +21,7 @@ from ...loading import load
 from ..evaluation.coco import Rows, write_detections
 from ..evaluation.pipeline import Pipeline, Settings, build
 from .drawing import draw
-from .image_files import JPEG_ENDINGS, find_images, name_outputs, require_no_input_among
+from .image_files import JPEG_ENDINGS, find_images, is_named, name_outputs, require_no_input_among
 
 DETECTIONS, IMAGES = "detections.json", "images.json"
 JPEG_QUALITY = 92
@@ -97,6 +97,8 @@ def predict_images(
         "detections": str(asked.output / DETECTIONS),
         "images": [{**_entry(predicted), "objects": len(predicted.prediction.scores)} for predicted in done],
         "skipped": skipped,
+        # Of those, the files that were asked for by name.
+        "named": [name for name in skipped if name in {str(Path(each)) for each in asked.images if is_named(each)}],
     }
 
 

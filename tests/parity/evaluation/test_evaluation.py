@@ -102,7 +102,8 @@ def test_unreadable_images_are_named_and_counted(pictures: Path, tmp_path: Path)
     files[1].write_bytes(files[1].read_bytes()[:200])
     files[2].write_text("no picture")
     result = run(folder)
-    assert result.exit_code == 0
+    assert result.exit_code == 1
+    assert run(folder, "--skip-unreadable").exit_code == 0
     last = result.stdout.splitlines()[-4:]
     assert last[-1] == f"3 of {len(SIZES)} images skipped; they count as images without detections"
     for line, file in zip(last[:3], files[:3], strict=True):
@@ -113,6 +114,17 @@ def test_unreadable_images_are_named_and_counted(pictures: Path, tmp_path: Path)
     strict = run(folder, "--strict")
     assert strict.exit_code == 2
     assert str(files[0]) in strict.stderr
+
+
+def test_an_evaluation_of_no_image_is_refused(tmp_path: Path) -> None:
+    folder = write_pictures(tmp_path / "damaged", 2)
+    files = sorted((folder / "val2017").iterdir())
+    for file in files:
+        file.unlink()
+    for options in ((), ("--skip-unreadable",)):
+        result = run(folder, *options)
+        assert (result.exit_code, result.stdout) == (2, "")
+        assert f"none of 2 images could be read, so nothing is scored; the first: {files[0]}" in result.stderr
 
 
 @pytest.mark.parametrize(

@@ -157,7 +157,7 @@ def test_unreadable_images_are_named_and_counted(folder: Path, tmp_path: Path) -
     # So narrow that the network's input would have no column left of it.
     Image.new("RGB", (10000, 40)).save(damaged / "wide.png")
     result = run(tmp_path / "out", good, damaged, tmp_path / "absent.jpg")
-    assert result.exit_code == 0, result.stderr
+    assert result.exit_code == 2, result.stderr  # one was asked for by name
     lines = result.stdout.splitlines()
     assert lines[-1] == "4 of 5 images skipped"
     skipped = [line for line in lines if line.startswith("skipped: ")]
@@ -171,6 +171,23 @@ def test_unreadable_images_are_named_and_counted(folder: Path, tmp_path: Path) -
     none = run(tmp_path / "none", damaged)
     assert none.exit_code == 2
     assert f"none of 3 images could be read; the first: {damaged / 'cut.jpg'}" in none.stderr
+
+
+def test_the_exit_status_tells_of_images_that_were_left_out(folder: Path, tmp_path: Path) -> None:
+    good, damaged = folder / "001.jpg", tmp_path / "damaged"
+    damaged.mkdir()
+    (damaged / "cut.jpg").write_bytes(good.read_bytes()[:200])
+    absent = tmp_path / "absent.jpg"
+    for given, status, skipping in (
+        ((good,), 0, 0),
+        ((good, damaged), 1, 0),
+        ((good, damaged / "*.jpg"), 1, 0),
+        ((good, damaged / "cut.jpg"), 2, 2),  # a file that was asked for is not to be skipped
+        ((absent, good), 2, 2),
+        ((good, damaged, absent), 2, 2),
+    ):
+        assert run(tmp_path / "out", *given).exit_code == status, given
+        assert run(tmp_path / "out", *given, "--skip-unreadable", "--json").exit_code == skipping, given
 
 
 def test_pictures_of_one_name_do_not_overwrite_each_other(folder: Path, tmp_path: Path) -> None:
