@@ -7,26 +7,29 @@ from ..effdet_torch.config import VARIANTS, get_config
 from .apply import EMA_SUFFIX, average_name, averages_are_initial, examine_averages, looks_like
 from .fingerprints import identify
 from .rules import Rule, rules
-from .sources import Checkpoint
+from .sources import Checkpoint, Container
 from .zoo import RELEASES
 
 
-def inspect_checkpoint(checkpoint: Checkpoint) -> dict[str, Any]:
+def inspect_checkpoint(checkpoint: Checkpoint, *, checked: bool) -> dict[str, Any]:
     """Container, counts, moving averages, the architectures it fits and the release it is, and every tensor.
 
-    Reads the index alone, except for `.h5`.
+    Reads the index alone, except for `.h5`. `checked` says whether the data was verified before, which is reported.
     """
     checksums = checkpoint.checksums()
     fits = looks_like(checkpoint.variables, checkpoint.container)
     table = rules(get_config(fits[0])) if fits else ()
     released = identify(checkpoint).released
+    by = "" if checked else ", by its index"
+    data = "every checksum holds" if checked else "not checked"
     return {
         "path": str(checkpoint.path),
         "container": checkpoint.container.value,
+        "data": "no checksums in it" if checkpoint.container is Container.H5 else data,
         "variables": len(checkpoint.variables),
         "moving_averages": _averages(checkpoint, table),
         "fits": [f"{name} ({parameter_count(name):,} parameters)" for name in fits] or ["no official model"],
-        "release": f"{released.label}, by its index" if released else "none that is known",
+        "release": f"{released.label}{by}" if released else "none that is known",
         "fingerprint": checkpoint.fingerprint(),
         "tensors": [
             {"name": name, "dtype": dtype, "shape": list(shape), "crc32c": f"{checksums[name]:08x}"}

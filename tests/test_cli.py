@@ -143,7 +143,21 @@ def test_inspect(tiny: Path) -> None:
     assert found["variables"] == len(found["tensors"]) == len(checkpoint.variables)
     assert found["fits"] == ["no official model"]
     assert found["fingerprint"] == checkpoint.fingerprint()
+    assert found["data"] == "every checksum holds"
     assert "tensors" not in json.loads(run("inspect", tiny / "keras", "--json").stdout)
+
+
+def test_inspect_refuses_half_of_the_data_and_none(tiny: Path, tmp_path: Path) -> None:
+    (tmp_path / "model.index").write_bytes((tiny / "model.index").read_bytes())
+    data = tmp_path / "model.data-00000-of-00001"
+    content = (tiny / data.name).read_bytes()
+    data.write_bytes(content[: len(content) // 2])
+    assert "the data file is cut off or of another checkpoint" in refuse("inspect", tmp_path)
+    data.unlink()
+    assert data.name in refuse("inspect", tmp_path)
+    assert json.loads(run("inspect", tmp_path, "--no-verify", "--json").stdout)["data"] == "not checked"
+    # An index by itself is what was asked for here.
+    assert json.loads(run("inspect", tmp_path / "model.index", "--json").stdout)["data"] == "not checked"
 
 
 @pytest.mark.shared

@@ -83,7 +83,12 @@ def test_a_bit_of_one_tensor(suffix: str, released: Callable[[Path], None], tmp_
     (folder / f"model{DATA}").write_bytes(data)
     refused(folder, f"variable {name}: checksum", tmp_path)
     # The index is still that of the release, and no more than that is said of it.
-    assert "by its index" in run("inspect", folder).stdout
+    result = run("inspect", folder)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert f"variable {name}: checksum" in result.stderr
+    unchecked = run("inspect", folder, "--no-verify").stdout
+    assert "by its index" in unchecked
+    assert "not checked" in unchecked
     by_index = run("identify", folder, "--no-verify")
     assert (by_index.exit_code, by_index.stdout.splitlines()[1]) == (0, "  by the index alone: no data was checked")
 
