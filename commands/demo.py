@@ -7,11 +7,18 @@ from pathlib import Path
 
 import click
 
-from .options import PATH, json_option, print_json
+from .options import Output, json_option, print_json
 
 
 @click.command("demo")
-@click.option("-o", "--output", type=PATH, default=Path("effconv-demo"), show_default=True, help="Folder to write to.")
+@click.option(
+    "-o",
+    "--output",
+    type=Output(folder=True),
+    default=Path("effconv-demo"),
+    show_default=True,
+    help="Folder to write to.",
+)
 @json_option
 def demo(output: Path, as_json: bool) -> None:
     """The whole way of a small detector that ships with effconv: pictures, conversion, layers, detections, metrics.

@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from .options import PATH, fetch_release, json_option, model_option, print_json, verify_option
+from .options import PATH, Output, fetch_release, json_option, model_option, print_json, verify_option
 
 
 @click.group("export")
@@ -19,7 +19,7 @@ def export() -> None:
 @click.option("--generation", help="Which released checkpoint to download: coco2 (default), coco, ...")
 @click.option("--weights", type=click.Choice(["ema", "raw"]), help="Default: moving averages if there are any.")
 @click.option("--size", metavar="HxW", help="Input height and width in pixels; default: the model's.")
-@click.option("-o", "--output", type=PATH, help="Default: MODEL.onnx in this folder.")
+@click.option("-o", "--output", type=Output(), help="Default: MODEL.onnx in this folder.")
 @verify_option
 @json_option
 def onnx_command(

@@ -18,6 +18,29 @@ PATH = click.Path(path_type=Path)
 ENGINES = ("eager", "fast", "compile", "onnxruntime", "openvino")  # those of `engines.py`, which imports torch
 
 
+class Output(click.Path):
+    """A file to be written, with one of `endings` if there are any, or a folder: refused before any work is done."""
+
+    def __init__(self, *endings: str, folder: bool = False):
+        super().__init__(path_type=Path)
+        self.endings, self.folder = endings, folder
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The path. Raises EffconvError for an ending that is none of ours, and where nothing can be written."""
+        from ..convert.output import require_place
+
+        path = Path(os.fsdecode(super().convert(value, param, ctx)))
+        if self.endings and path.suffix.lower() not in self.endings:
+            name = param.opts[-1] if param else "the output"
+            raise EffconvError(f"{name} {path}: expected a file ending in {', '.join(self.endings)}")
+        require_place(path, folder=self.folder)
+        if path.suffix.lower() in (".html", ".htm"):
+            from ..parity.rendering.html import require_plotly
+
+            require_plotly()
+        return path
+
+
 class CommandLine(click.Group):
     """A group that prints our own errors and warnings as a line or two on stderr, without a traceback or a place."""
 
@@ -111,7 +134,7 @@ def available_processors() -> int:
 
 def record_option(command: Callable[..., Any]) -> Callable[..., Any]:
     """`--record`, which every benchmark has."""
-    return click.option("--record", type=PATH, help="Write the record (JSON) here too.")(command)
+    return click.option("--record", type=Output(), help="Write the record (JSON) here too.")(command)
 
 
 def rounds_option(default: int, text: str) -> Callable[..., Any]:

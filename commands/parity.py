@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 import click
 
 from .evaluation_options import EVALUATION_NAMES, describe_evaluation, evaluation_options
-from .options import PATH, fetch_release, json_option, model_option, print_json, verify_option
+from .options import PATH, Output, fetch_release, json_option, model_option, print_json, verify_option
 from .parity_modes import Mode, require_used
 
 
@@ -30,7 +30,11 @@ from .parity_modes import Mode, require_used
 @click.option("--size", metavar="HxW", help="Image height and width in pixels; default: the model's.")
 @click.option("--backward", is_flag=True, help="Compare the gradients of every variable too.")
 @click.option("--explain", is_flag=True, help="Where layers differ, try the known porting mistakes one by one.")
-@click.option("--report", type=PATH, help="Write the whole comparison to this .html, .md or .json file.")
+@click.option(
+    "--report",
+    type=Output(".html", ".md", ".json"),
+    help="Write the whole comparison to this .html, .md or .json file.",
+)
 @click.option("--end-to-end", is_flag=True, help="Compare every stage from an image's bytes to its detections.")
 @click.option("--coco", type=PATH, help="Dataset folder: compare COCO metrics with the published ones, on its images.")
 @evaluation_options
@@ -66,13 +70,11 @@ def parity(
     if mode is Mode.ENGINE:
         _parity_of_engine({**chosen, "size": size}, evaluating["engine"], generation, as_json)
     from ..parity.comparison.layerwise import compare_layerwise
-    from ..parity.comparison.report import print_comparison, require_report_kind, write_report
+    from ..parity.comparison.report import print_comparison, write_report
     from ..parity.comparison.subject import Choice
     from ..parity.comparison.verdict import without_pictures
     from .options import parse_size
 
-    if report:
-        require_report_kind(report)
     choice = Choice(checkpoint=chosen.pop("ckpt"), size=parse_size(size) if size else None, **chosen)
     record = compare_layerwise(
         choice,

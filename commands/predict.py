@@ -9,6 +9,7 @@ import click
 
 from .options import (
     PATH,
+    Output,
     engine_option,
     fetch_release,
     json_option,
@@ -26,7 +27,9 @@ if TYPE_CHECKING:
 
 @click.command("predict")
 @click.argument("images", metavar="IMAGE...", nargs=-1, required=True)
-@click.option("-o", "--output", type=PATH, required=True, help="Folder for the pictures and the JSON files.")
+@click.option(
+    "-o", "--output", type=Output(folder=True), required=True, help="Folder for the pictures and the JSON files."
+)
 @model_option(required=False)
 @click.option("--ckpt", type=PATH, help="Checkpoint or converted weights; default: the released one.")
 @click.option("--generation", help="Which released checkpoint to download: coco2 (default), coco, ...")

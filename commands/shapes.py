@@ -4,11 +4,11 @@ from pathlib import Path
 
 import click
 
-from .options import PATH, json_option, print_json
+from .options import Output, json_option, print_json
 
 
 @click.command("shapes")
-@click.option("-o", "--output", type=PATH, required=True, help="Folder of the dataset; COCO's layout.")
+@click.option("-o", "--output", type=Output(folder=True), required=True, help="Folder of the dataset; COCO's layout.")
 @click.option("--images", type=click.IntRange(min=1), default=500, show_default=True, help="How many.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Another seed, other pictures.")
 @click.option("--split", default="val2017", show_default=True, help="Name of the split.")

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from .options import PATH, fetch_release, json_option, model_option, nonfinite_option, print_json, verify_option
+from .options import PATH, Output, fetch_release, json_option, model_option, nonfinite_option, print_json, verify_option
 
 
 @click.command("tf2torch")
@@ -12,7 +12,7 @@ from .options import PATH, fetch_release, json_option, model_option, nonfinite_o
 @click.option("--ckpt", type=PATH, help="Directory, prefix, .index, .tar.gz or .h5; default: the released checkpoint.")
 @click.option("--generation", help="Which released checkpoint to download: coco2 (default), coco, ...")
 @click.option("--weights", type=click.Choice(["ema", "raw"]), help="Default: the moving averages where there are any.")
-@click.option("-o", "--output", type=PATH, help="Default: MODEL.safetensors in this directory.")
+@click.option("-o", "--output", type=Output(".safetensors"), help="Default: MODEL.safetensors in this directory.")
 @nonfinite_option
 @verify_option
 @json_option

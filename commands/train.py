@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from .options import PATH, json_option, print_json
+from .options import PATH, Output, json_option, print_json
 
 PRECISIONS = "float32", "bfloat16"
 # Options that are fields of `TrainingSettings` and of `Job` under their own names.
@@ -24,7 +24,7 @@ JOB = (
 @click.command("train")
 @click.option("--data", type=PATH, required=True, help="Folder as COCO 2017 unpacks, or any dataset in its format.")
 @click.option("--model", required=True, help="d0..d7x, lite0..lite4, ... or a .json configuration.")
-@click.option("--out", type=PATH, required=True, help="Folder for weights, state, logs and curves.")
+@click.option("--out", type=Output(folder=True), required=True, help="Folder for weights, state, logs and curves.")
 @click.option("--init", default="none", show_default=True, help="Weights to start from: a checkpoint, or none.")
 @click.option("--num-classes", type=click.IntRange(min=1), help="Default: the initial weights', or the model's.")
 @click.option("--split", default="train2017", show_default=True, help="Images to train on.")
@@ -76,7 +76,7 @@ JOB = (
 @click.option("--device", default="cpu", show_default=True, help="cpu or cuda.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of all that is drawn.")
 @click.option("--resume", is_flag=True, help="Go on with the training in --out.")
-@click.option("--record", type=PATH, help="Write the record (JSON) here too.")
+@click.option("--record", type=Output(), help="Write the record (JSON) here too.")
 @json_option
 def train_command(as_json: bool, threads: int | None, record: Path | None, **chosen: Any) -> None:
     """Train a detector as the official code does, from nothing or from converted weights.

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from .options import PATH, fetch_release, json_option, print_json
+from .options import PATH, Output, fetch_release, json_option, print_json
 
 
 @click.command("verify")
@@ -20,7 +20,9 @@ from .options import PATH, fetch_release, json_option, print_json
 @click.option("--batch", type=click.IntRange(min=1), default=1, show_default=True, help="Images at once.")
 @click.option("--workers", type=click.IntRange(min=0), help="Processes that read images.")
 @click.option("--device", default="cpu", show_default=True, help="cpu, cuda, ...")
-@click.option("-o", "--output", type=PATH, help="Folder for weights and records; default: verified-MODEL.")
+@click.option(
+    "-o", "--output", type=Output(folder=True), help="Folder for weights and records; default: verified-MODEL."
+)
 @json_option
 def verify_command(
     model: str,

@@ -13,6 +13,21 @@ class OutputError(EffconvError):
     """An output that cannot be written."""
 
 
+def require_place(path: Path, *, folder: bool = False) -> None:
+    """Raises OutputError when a file, or a folder, cannot be written to `path`, as far as can be told before."""
+    if path.exists() and path.is_dir() is not folder:
+        reason = f"it is a {'file' if folder else 'directory'}"
+    else:
+        above = next((each for each in path.absolute().parents if each.exists()), Path("/"))
+        if not above.is_dir():
+            reason = f"{above} is a file"
+        elif not os.access(above, os.W_OK | os.X_OK):
+            reason = f"no permission to write in {above}"
+        else:
+            return
+    raise OutputError(f"{path}: cannot be written ({reason}); choose another output")
+
+
 @contextlib.contextmanager
 def replacing(*paths: Path) -> Iterator[list[Path]]:
     """Temporary files beside `paths` to write into; they take the paths' places when all are complete.

@@ -215,7 +215,7 @@ def test_bad_input_of_tf2torch(tiny: Path, tmp_path: Path) -> None:
 
     assert "no such checkpoint (absent.index is missing)" in tf2torch(tmp_path / "absent")
     assert "unknown model 'd9'" in tf2torch(tiny, model="d9")
-    assert "converted weights are .safetensors" in tf2torch(tiny, o=tmp_path / "x.bin")
+    assert "x.bin: expected a file ending in .safetensors" in tf2torch(tiny, o=tmp_path / "x.bin")
     assert "not a TensorFlow checkpoint" in tf2torch(model)
 
     broken = copy_of(tiny, tmp_path / "no_shard")

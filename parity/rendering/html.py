@@ -3,11 +3,14 @@
 import json
 from html import escape
 from importlib import resources
+from importlib.util import find_spec
 from typing import Any
 
 from ...errors import EffconvError
 
 ASSETS = resources.files(__package__.partition(".")[0]) / "parity" / "rendering" / "assets"
+
+NO_PLOTLY = "an HTML page needs plotly, which is not installed: pip install 'effconv[report]'"
 
 
 def asset(name: str) -> str:
@@ -15,14 +18,18 @@ def asset(name: str) -> str:
     return (ASSETS / name).read_text(encoding="utf-8")
 
 
+def require_plotly() -> None:
+    """Raises EffconvError when the plotting library is not there, which every page has."""
+    if find_spec("plotly") is None:
+        raise EffconvError(NO_PLOTLY)
+
+
 def plotly_script() -> str:
     """The plotting library's own source, to be part of the page."""
     try:
         from plotly.offline import get_plotlyjs
     except ImportError as error:
-        raise EffconvError(
-            "an HTML page needs plotly, which is not installed: pip install 'effconv[report]'"
-        ) from error
+        raise EffconvError(NO_PLOTLY) from error
     return str(get_plotlyjs())
 
 
