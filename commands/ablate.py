@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .options import PATH, Output, json_option, model_option, print_json
+from .options import PATH, Number, Output, json_option, model_option, print_json
 
 if TYPE_CHECKING:
     from ..parity.ablation.registry import Ablation
@@ -35,9 +35,7 @@ class AblateCommand(click.Command):
 @model_option(required=False)
 @click.option("--ckpt", type=PATH, help="Checkpoint or converted weights; default: the embedded detector.")
 @click.option("--coco", type=PATH, help="Dataset folder; default: the embedded detector's held-out pictures.")
-@click.option(
-    "--min-score", type=click.FloatRange(0, 1), multiple=True, help="Ablate: drop detections up to this score."
-)
+@click.option("--min-score", type=Number(0, 1), multiple=True, help="Ablate: drop detections up to this score.")
 @click.option("--anchors", multiple=True, help="Ablate: official, legacy, or a JSON file of anchors.")
 @click.option("--split", help="Default: val2017, or the only one there is.")
 @click.option("--limit", type=click.IntRange(min=2), help="Only the first N images.")

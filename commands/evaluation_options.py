@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .options import PATH, Output, engine_option, precision_option
+from .options import PATH, Number, Output, engine_option, precision_option
 
 if TYPE_CHECKING:
     from ..parity.evaluation.evaluate import Evaluation
@@ -20,7 +20,7 @@ PIPELINE = (
         help="What enters suppression: the 5000 best (anchor, class) pairs (default), or each anchor's best class.",
     ),
     click.option("--anchors", type=click.Choice(["official", "legacy"]), help="legacy: those of before 2020-09-10."),
-    click.option("--min-score", type=click.FloatRange(0, 1), help="Drop detections up to this score; default: none."),
+    click.option("--min-score", type=Number(0, 1), help="Drop detections up to this score; default: none."),
     click.option("--max-detections", type=click.IntRange(min=1), help="Per image; default: 100."),
     click.option(
         "--image-decoder",

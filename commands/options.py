@@ -1,6 +1,7 @@
 """Options that several commands share, and how results and errors are printed."""
 
 import json
+import math
 import os
 import re
 import shlex
@@ -15,7 +16,19 @@ import click
 from ..errors import EffconvError
 
 PATH = click.Path(path_type=Path)
+LARGEST_SIDE = 65536  # of an input; a picture that large fits no memory
 ENGINES = ("eager", "fast", "compile", "onnxruntime", "openvino")  # those of `engines.py`, which imports torch
+
+
+class Number(click.FloatRange):
+    """A number of a range; unlike click's, which lets it pass, not a number is refused."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The number."""
+        number = super().convert(value, param, ctx)
+        if math.isnan(number):
+            self.fail(f"{value} is not a number", param, ctx)
+        return number
 
 
 class Output(click.Path):
@@ -121,10 +134,12 @@ def fetch_release(model: str, generation: str | None, verify: bool) -> Path:
 
 def parse_size(text: str) -> tuple[int, int]:
     """ "512x640" -> (512, 640), height first. Raises EffconvError."""
-    found = re.fullmatch(r"(\d{1,5})x(\d{1,5})", text.strip().lower())
-    if not found or not all(1 <= int(side) <= 65536 for side in found.groups()):
+    match = re.fullmatch(r"([1-9]\d*)x([1-9]\d*)", text.strip().lower())
+    if not match:
         raise EffconvError(f"--size {text}: expected HEIGHTxWIDTH in pixels, such as 512x640")
-    return int(found[1]), int(found[2])
+    if any(len(side) > 5 or int(side) > LARGEST_SIDE for side in match.groups()):
+        raise EffconvError(f"--size {text}: too large; at most {LARGEST_SIDE} pixels a side")
+    return int(match[1]), int(match[2])
 
 
 def available_processors() -> int:

@@ -9,6 +9,7 @@ import click
 
 from .options import (
     PATH,
+    Number,
     Output,
     engine_option,
     fetch_release,
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 @click.option("--weights", type=click.Choice(["ema", "raw"]), help="Default: moving averages if there are any.")
 @click.option(
     "--min-score",
-    type=click.FloatRange(0, 1),
+    type=Number(0, 1),
     default=0.3,
     show_default=True,
     help="Objects below it are neither drawn nor written.",

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from .options import PATH, Output, json_option, print_json
+from .options import PATH, Number, Output, json_option, print_json
 
 PRECISIONS = "float32", "bfloat16"
 # Options that are fields of `TrainingSettings` and of `Job` under their own names.
@@ -36,12 +36,12 @@ JOB = (
 )
 @click.option(
     "--rate",
-    type=click.FloatRange(0, min_open=True),
+    type=Number(0, min_open=True),
     default=0.08,
     show_default=True,
     help="For a batch of 64.",
 )
-@click.option("--warmup-epochs", type=click.FloatRange(0), default=1.0, show_default=True, help="Until it is reached.")
+@click.option("--warmup-epochs", type=Number(0), default=1.0, show_default=True, help="Until it is reached.")
 @click.option(
     "--schedule",
     type=click.Choice(["cosine", "stepwise", "polynomial", "constant"]),
@@ -49,15 +49,24 @@ JOB = (
     show_default=True,
     help="How it falls.",
 )
-@click.option("--weight-decay", type=float, default=4e-5, show_default=True, help="Of kernels.")
-@click.option("--clip-norm", type=float, default=10.0, show_default=True, help="Largest norm of the gradient.")
-@click.option("--average-decay", type=float, default=0.9998, show_default=True, help="Of the moving averages.")
+@click.option("--weight-decay", type=Number(0), default=4e-5, show_default=True, help="Of kernels.")
+@click.option(
+    "--clip-norm", type=Number(0, min_open=True), default=10.0, show_default=True, help="Largest norm of the gradient."
+)
+@click.option("--average-decay", type=Number(0, 1), default=0.9998, show_default=True, help="Of the moving averages.")
 @click.option(
     "--survival", default="official", show_default=True, help="Of the last backbone block: a probability, or none."
 )
-@click.option("--head-survival", type=float, help="Of the heads' repeats, for a model with residual heads.")
 @click.option(
-    "--jitter", metavar="MIN MAX", type=(float, float), default=(0.1, 2.0), show_default=True, help="Of scale."
+    "--head-survival", type=Number(0, 1, min_open=True), help="Of the heads' repeats, for a model with residual heads."
+)
+@click.option(
+    "--jitter",
+    metavar="MIN MAX",
+    type=(Number(0, min_open=True),) * 2,
+    default=(0.1, 2.0),
+    show_default=True,
+    help="Of scale.",
 )
 @click.option("--flip/--no-flip", default=True, show_default=True, help="Mirror every other image.")
 @click.option("--iou-loss", type=click.Choice(["iou", "giou", "diou", "ciou"]), help="Added to the Huber loss.")
