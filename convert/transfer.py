@@ -1,7 +1,7 @@
 """One file on its way over HTTP: into `<destination>.part`, resumed by ranges, over as many requests as it takes.
 
-Written by hand because pooch and requests do not go on from a part of a file, and checkpoints have up to 0.6 GB, COCO's
-pictures 18. A sidecar keeps what the server called the file; bytes are joined only to bytes of the very same file.
+Written by hand because pooch starts over after a cut, requests leaves ranges to its caller, and files reach 0.8 GB.
+A sidecar keeps what the server called the file: bytes are joined only to bytes of the very same file.
 """
 
 import http.client
