@@ -2,16 +2,11 @@
 
 import hashlib
 import os
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 from ..errors import EffconvError
 from .transfer import DownloadError, Progress, Transfer, beside, on_disk, require_http
-
-if sys.platform != "win32":
-    import fcntl
 
 __all__ = ["DownloadError", "Progress", "fetch"]
 
@@ -34,7 +29,7 @@ def fetch(
     failures in a row that brought nothing new end the download; `timeout` (seconds) bounds each wait for the server.
 
     Bytes received are kept in `<destination>.part` and a later call goes on from them. A second caller for the same
-    destination waits for the first and takes over its file if that is the right one.
+    destination waits for the first (at `<destination>.lock`, which stays) and takes its file if that is the right one.
 
     Raises DownloadError, or what `check` raised; `destination` is then as it was before.
     """
@@ -44,8 +39,13 @@ def fetch(
         if destination.is_dir():
             raise DownloadError(f"{destination}: is a folder, expected a file name; choose another destination")
         before = _identity(destination)
-    with _exclusive(beside(destination, ".lock")) as waited:
-        if waited and _identity(destination) not in (None, before):
+
+    from filelock import FileLock  # 0.1 s, for those alone who download
+
+    with on_disk(destination):
+        lock = FileLock(beside(destination, ".lock")).acquire()
+    with lock:
+        if _identity(destination) not in (None, before):
             try:
                 return _verified(url, destination, size, sha256, check)
             except EffconvError:
@@ -85,38 +85,9 @@ def _unheard(done_bytes: int, total_bytes: int | None) -> None:
     """The Progress of a caller that asked for none."""
 
 
-def _identity(file: Path | int) -> tuple[int, int] | None:
+def _identity(file: Path) -> tuple[int, int] | None:
     try:
         found = os.stat(file)
     except FileNotFoundError:
         return None
     return found.st_ino, found.st_mtime_ns
-
-
-@contextmanager
-def _exclusive(path: Path) -> Iterator[bool]:
-    """Hold `path` as a lock between processes and threads; gives whether another holder had to be waited for."""
-    if sys.platform == "win32":
-        yield False
-        return
-    waited = False
-    while True:
-        with on_disk(path):
-            lock = open(path, "wb")  # noqa: SIM115  (held until the caller is done)
-        with lock:
-            with on_disk(path):
-                try:
-                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except BlockingIOError:
-                    waited = True
-                    fcntl.flock(lock, fcntl.LOCK_EX)
-                # The holder before us removes the file: a lock on a removed file excludes nobody.
-                if _identity(lock.fileno()) != _identity(path):
-                    waited = True
-                    continue
-            try:
-                yield waited
-            finally:
-                with on_disk(path):
-                    path.unlink(missing_ok=True)
-            return

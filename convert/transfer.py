@@ -1,9 +1,12 @@
-"""One file on its way over HTTP: into `<destination>.part`, resumed by ranges, over as many requests as it takes."""
+"""One file on its way over HTTP: into `<destination>.part`, resumed by ranges, over as many requests as it takes.
+
+Written by hand because pooch starts over after a cut, requests leaves ranges to its caller, and files reach 0.8 GB.
+A sidecar keeps what the server called the file: bytes are joined only to bytes of the very same file.
+"""
 
 import http.client
 import json
 import re
-import ssl
 import time
 import urllib.error
 import urllib.request
@@ -11,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from email.message import Message
 from pathlib import Path
-from typing import IO, NamedTuple, Protocol, TypeGuard
+from typing import NamedTuple, NoReturn, Protocol
 from urllib.parse import urlsplit
 
 from ..errors import EffconvError
@@ -19,9 +22,8 @@ from ..errors import EffconvError
 CHUNK = 256 << 10
 BACKOFF_SECONDS = 0.5  # doubled after every failure in a row
 MAX_BACKOFF_SECONDS = 8.0
-TRANSIENT_4XX = (408, 429)  # Request Timeout, Too Many Requests
-CONTENT_RANGE = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18})")
-UNSATISFIED_RANGE = re.compile(r"bytes \*/(\d{1,18})")
+# What may pass: Request Timeout, Range Not Satisfiable (the part is thrown away first), Too Many Requests.
+TRANSIENT_4XX = (408, 416, 429)
 
 
 class DownloadError(EffconvError):
@@ -34,46 +36,22 @@ class Progress(Protocol):
     def __call__(self, done_bytes: int, total_bytes: int | None, /) -> None: ...
 
 
-class _CutError(Exception):
-    """A transfer that ended early for a reason that may pass."""
+class _Kept(NamedTuple):
+    """What is there of a file: so many bytes of `total`, of the file that the server calls `validator`."""
 
-
-class _Record(NamedTuple):
-    """What the sidecar says about the bytes in the part file."""
-
-    url: str
+    bytes: int
+    total: int
     validator: str
-    total: int | None
 
 
-class _Redirects(urllib.request.HTTPRedirectHandler):
-    def redirect_request(
-        self,
-        req: urllib.request.Request,
-        fp: IO[bytes],
-        code: int,
-        msg: str,
-        headers: http.client.HTTPMessage,
-        newurl: str,
-    ) -> urllib.request.Request | None:
-        require_http(newurl)
-        return super().redirect_request(req, fp, code, msg, headers, newurl)
+NOTHING = _Kept(0, 0, "")
 
 
-def _web_opener() -> urllib.request.OpenerDirector:
-    # Not build_opener(): that one also opens file:, ftp: and data: addresses.
-    opener = urllib.request.OpenerDirector()
-    for handler in (
-        urllib.request.ProxyHandler(),
-        urllib.request.UnknownHandler(),
-        urllib.request.HTTPHandler(),
-        urllib.request.HTTPSHandler(),
-        urllib.request.HTTPDefaultErrorHandler(),
-        urllib.request.HTTPErrorProcessor(),
-        _Redirects(),
-    ):
-        opener.add_handler(handler)
-    return opener
+class _NoFtp(urllib.request.FTPHandler):
+    """The one redirection out of the web that urllib would follow."""
+
+    def ftp_open(self, req: urllib.request.Request) -> NoReturn:
+        raise DownloadError(f"{req.full_url}: expected an http or https URL, and was sent there; check the URL")
 
 
 class Transfer:
@@ -86,26 +64,32 @@ class Transfer:
         self.size = size
         self.report = report
         self.timeout = timeout
-        self.opener = _web_opener()
-        self.restarted = False
 
     def run(self, attempts: int) -> None:
         """Receive the rest of the file. Raises DownloadError after `attempts` failures in a row without new bytes."""
-        failures = 0
-        furthest = self._kept() if self._record() else 0
+        failures, furthest = 0, self._kept().bytes
         while True:
             try:
-                self._receive()
-                done = self._kept()
-                self.report(done, done)
-                return
-            except _CutError as cut:
-                kept = self._kept()
+                return self._receive()
+            except (http.client.HTTPException, OSError) as error:  # trouble with the disk is a DownloadError by now
+                if isinstance(error, urllib.error.HTTPError):
+                    error.close()
+                    if error.code < 500 and error.code not in TRANSIENT_4XX:
+                        refused = f"{self.url}: the server answers {error}; check the URL and access"
+                        raise DownloadError(refused) from error
+                    if error.code == 416:
+                        self.discard()
+                with on_disk(self.part):
+                    received = self.part.stat().st_size if self.part.exists() else 0
                 # New bytes only: a server that cannot resume and cuts every time must not loop forever.
-                failures = 0 if kept > furthest else failures + 1
-                furthest = max(kept, furthest)
+                failures = 0 if received > furthest else failures + 1
+                furthest = max(received, furthest)
                 if failures >= attempts:
-                    raise DownloadError(f"{self.url}: {cut}\n{self._next_step()}") from cut
+                    kept = self._kept().bytes / 1e6
+                    raise DownloadError(
+                        f"{self.url}: no answer, or not a whole one ({error})\n"
+                        f"Run the command again; it goes on after the {kept:.1f} MB that {self.part} keeps"
+                    ) from error
                 time.sleep(min(BACKOFF_SECONDS * 2 ** max(failures - 1, 0), MAX_BACKOFF_SECONDS))
 
     def discard(self) -> None:
@@ -116,155 +100,82 @@ class Transfer:
             self.sidecar.unlink(missing_ok=True)
 
     def _receive(self) -> None:
-        record = self._record()
-        offset = self._kept() if record else 0
+        done, known, validator = self._kept()
+        total: int | None = known
+        if validator and done == known:
+            return self.report(done, known)
         headers = {"User-Agent": "effconv"}  # urllib itself asks for Accept-Encoding: identity
-        if record and offset:
-            headers |= {"Range": f"bytes={offset}-", "If-Range": record.validator}
+        if done:
+            headers |= {"Range": f"bytes={done}-", "If-Range": validator}
+        request = urllib.request.Request(self.url, headers=headers)
         try:
-            response: http.client.HTTPResponse = self.opener.open(
-                urllib.request.Request(self.url, headers=headers), timeout=self.timeout
-            )
-        except urllib.error.HTTPError as error:
-            with error:
-                if error.code == 416 and record and offset:
-                    return self._at_the_end(error.headers, offset, record)
-                raise self._refused(error) from error
+            answer = urllib.request.build_opener(_NoFtp).open(request, timeout=self.timeout)
         except (http.client.InvalidURL, ValueError) as error:
             raise DownloadError(f"{self.url!r} is not a usable URL ({error}); correct it") from error
-        except (http.client.HTTPException, OSError) as error:
-            reason = getattr(error, "reason", error)
-            if isinstance(reason, ssl.SSLCertVerificationError):
-                raise DownloadError(f"{self.url}: certificate refused ({reason}); check clock and proxy") from error
-            raise _CutError(f"no answer ({reason})") from error
-        with response:
-            total = response.length
+        with answer as response:
             encoding = response.headers.get("Content-Encoding", "identity").strip().lower()
             if encoding != "identity":
                 raise DownloadError(f"{self.url}: sent as {encoding!r}, expected the plain file; use another mirror")
-            if response.status == 206:
-                problem = self._range_problem(response, offset, record)
-                if problem:
-                    return self._restart(problem)
-                total = int(response.headers["Content-Range"].rpartition("/")[2])
+            if response.status == 206 and done:
+                wanted = f"bytes {done}-{known - 1}/{known}", known - done, validator
+                names = _validator(response.headers) or validator
+                found = response.headers.get("Content-Range"), response.length or known - done, names
+                if found != wanted:
+                    self.discard()
+                    raise ConnectionError(f"asked for {wanted}, got {found}")
             elif response.status == 200:
-                offset = 0
+                done, total = 0, self.size if response.length is None else response.length
+                self._begin(response.headers, total)
             else:
                 raise DownloadError(f"{self.url}: status {response.status}, expected 200 or 206; check the URL")
-            if self.size is not None and total not in (None, self.size):
-                raise DownloadError(
-                    f"{self.url}: the server announces {total} bytes, expected {self.size}; "
-                    "the file there is another one: check the URL"
-                )
-            if not offset:
-                self._begin(response.headers, total)
-            self._append(response, offset, total if self.size is None else self.size)
+            self._append(response, done, total)
         return None
+
+    def _begin(self, headers: Message, total: int | None) -> None:
+        if self.size not in (None, total):
+            raise DownloadError(
+                f"{self.url}: the server announces {total} bytes, expected {self.size}; "
+                "the file there is another one: check the URL"
+            )
+        validator = _validator(headers)
+        self.discard()
+        with on_disk(self.part):
+            self.part.touch()
+            if validator and total is not None:
+                self.sidecar.write_text(json.dumps([self.url, total, validator]), encoding="utf-8")
 
     def _append(self, response: http.client.HTTPResponse, done: int, total: int | None) -> None:
         self.report(done, total)
-        with on_disk(self.part):
-            file = open(self.part, "ab")  # noqa: SIM115  (opening and closing fail as the disk does, reading does not)
-        try:
-            for chunk in _chunks(response):
-                if total is not None and done + len(chunk) > total:
-                    self.discard()
-                    raise DownloadError(
-                        f"{self.url}: more bytes came than the {total} expected; check the URL, then run again"
-                    )
-                with on_disk(self.part):
-                    file.write(chunk)
-                done += len(chunk)
-                self.report(done, total)
-        finally:
-            with on_disk(self.part):
-                file.close()
-        if total is not None and done < total:
-            raise _CutError(f"the connection ended at {done} of {total} bytes")
-
-    def _begin(self, headers: Message, total: int | None) -> None:
-        validator = _validator(headers)
-        self.discard()
-        if validator is not None:
-            record = _Record(self.url, validator, total)
-            with on_disk(self.sidecar):
-                self.sidecar.write_text(json.dumps(record._asdict()), encoding="utf-8")
-
-    def _range_problem(self, response: http.client.HTTPResponse, offset: int, record: _Record | None) -> str | None:
-        """What is wrong with a 206 answer, or None: bytes may be appended only where they belong."""
-        header = response.headers.get("Content-Range", "")
-        match = CONTENT_RANGE.fullmatch(header.strip())
-        if record is None or match is None or not offset:
-            return f"unusable partial answer, Content-Range {header!r}"
-        start, end, total = (int(number) for number in match.groups())
-        if start != offset or end + 1 != total or record.total not in (None, total):
-            return f"asked for bytes {offset}- of {record.total}, got Content-Range {header!r}"
-        if response.length not in (None, total - start):
-            return f"Content-Range {header!r} with a Content-Length of {response.length}"
-        if _validator(response.headers) not in (None, record.validator):
-            return "the file changed, yet the server sent the rest of the new one"
-        return None
-
-    def _at_the_end(self, headers: Message, offset: int, record: _Record) -> None:
-        match = UNSATISFIED_RANGE.fullmatch(headers.get("Content-Range", "").strip())
-        totals = {total for total in (record.total, int(match[1]) if match else None) if total is not None}
-        if totals != {offset}:
-            self._restart(f"no bytes from {offset} on, though {record.total} were announced")
-
-    def _restart(self, problem: str) -> None:
-        self.discard()
-        if self.restarted:
-            raise DownloadError(f"{self.url}: {problem}\nThis was the second time; try another network or mirror")
-        self.restarted = True
-        self._receive()
-
-    def _refused(self, error: urllib.error.HTTPError) -> Exception:
-        if error.code >= 500 or error.code in TRANSIENT_4XX:
-            return _CutError(f"the server answers {error.code} {error.reason}")
-        return DownloadError(f"{self.url}: the server answers {error.code} {error.reason}; check the URL and access")
-
-    def _kept(self) -> int:
-        with on_disk(self.part):
-            try:
-                return self.part.stat().st_size
-            except FileNotFoundError:
-                return 0
-
-    def _record(self) -> _Record | None:
-        """The sidecar, if it explains the part file; anything else means starting from zero, which is always right."""
-        with on_disk(self.sidecar):
-            text = self.sidecar.read_bytes() if self.sidecar.exists() else b""
-        try:
-            record = _Record(**json.loads(text))
-        except (ValueError, TypeError):
-            return None
-        if record.url != self.url or not _is_strong(record.validator) or not isinstance(record.total, int | None):
-            return None
-        return record if record.total is None or self._kept() <= record.total else None
-
-    def _next_step(self) -> str:
-        kept, record = self._kept(), self._record()
-        if not kept or record is None:
-            return "Run the command again; it starts from the beginning"
-        total = self.size if record.total is None else record.total
-        of_total = "" if total is None else f" of {total / 1e6:.1f}"
-        return f"Run the command again to resume: {kept / 1e6:.1f}{of_total} MB are kept in {self.part}"
-
-
-def _chunks(response: http.client.HTTPResponse) -> Iterator[bytes]:
-    try:
         # read1, not read: when the connection breaks, read would lose what it had gathered for a full chunk.
         while chunk := response.read1(CHUNK):
-            yield chunk
-    except (http.client.HTTPException, OSError) as error:
-        raise _CutError(f"the connection broke ({error!r})") from error
+            done += len(chunk)
+            if total is not None and done > total:
+                self.discard()
+                raise DownloadError(f"{self.url}: more bytes came than the {total} expected; check the URL")
+            with on_disk(self.part), open(self.part, "ab") as file:
+                file.write(chunk)
+            self.report(done, total)
+        if total is not None and done < total:
+            raise ConnectionError(f"the connection ended at {done} of {total} bytes")
+        self.report(done, done)
+
+    def _kept(self) -> _Kept:
+        """What the sidecar explains; anything else means starting from zero, which is always right."""
+        with on_disk(self.sidecar):
+            try:
+                url, total, validator = json.loads(self.sidecar.read_bytes())
+                done = self.part.stat().st_size
+            except (FileNotFoundError, ValueError, TypeError):
+                return NOTHING
+        sound = url == self.url and isinstance(total, int) and done <= total and _is_strong(validator)
+        return _Kept(done, total, validator) if sound else NOTHING
 
 
 def _validator(headers: Message) -> str | None:
     return next((value for name in ("ETag", "Last-Modified") if _is_strong(value := headers.get(name))), None)
 
 
-def _is_strong(validator: object) -> TypeGuard[str]:
+def _is_strong(validator: object) -> bool:
     # A weak ETag promises the same meaning, not the same bytes, so pieces of two such files must not be joined.
     return isinstance(validator, str) and re.fullmatch(r"(?!W/)[ -~]+", validator) is not None
 

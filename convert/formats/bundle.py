@@ -3,6 +3,9 @@
 Format: TensorFlow `core/util/tensor_bundle/` and `core/protobuf/tensor_bundle.proto`. `PREFIX.index` is a sorted table
 whose empty key holds a BundleHeaderProto and whose other keys are tensor names, each with a BundleEntryProto;
 `PREFIX.data-SSSSS-of-NNNNN` are the tensors' little-endian bytes, one after another.
+
+Written by hand because TensorFlow alone has a reader, and converting must not need it: the whole command takes 0.38 s
+and 73 MB for efficientdet-d0, with TensorFlow's reader 6.1 s and 821 MB (`results/measured/convert-d0.json`).
 """
 
 import contextlib

@@ -2,6 +2,7 @@
 
 Format: Keras `saving/legacy/hdf5_format.py: save_weights_to_hdf5_group`. Each top layer is a group; its attribute
 `weight_names`, or `weight_names0`, `weight_names1`, ... where one attribute cannot hold them all, lists its datasets.
+h5py reads the container; only Keras's way of naming what is in it is written by hand.
 """
 
 from pathlib import Path

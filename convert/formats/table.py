@@ -4,6 +4,8 @@ Format: LevelDB `doc/table_format.md`; TensorFlow's copy is `tsl/lib/io/table*.c
 prefix-compressed entries, each followed by a compression type and a masked crc32c; then a meta-index block, an index
 block of block handles, and a 48-byte footer. Every byte belongs to one of these, which is checked, so no byte can
 change unseen.
+
+Written by hand because libraries for LevelDB (plyvel) open a whole database, its log and manifest, not one table.
 """
 
 from collections.abc import Iterable, Iterator

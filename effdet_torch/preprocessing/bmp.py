@@ -1,5 +1,7 @@
 """BMP bytes -> RGB pixels, as TensorFlow reads them: the header's first fields, and no palette.
 
+Pillow's raw decoder unpacks the rows. Its BMP reader is not asked: it obeys fields that TensorFlow passes over
+(palette, compression, masks), and fills in a file that TensorFlow refuses as too short.
 Source: TensorFlow `core/kernels/image/decode_image_op.cc: DecodeBmpV2`.
 """
 
@@ -11,6 +13,7 @@ from numpy.typing import NDArray
 from .image_size import damaged, require_size, undecodable
 
 LEAST = 32  # bytes TensorFlow asks for before it reads a header
+STORED = {1: "L", 3: "BGR", 4: "BGRX"}  # bytes a pixel: what they are to TensorFlow, in Pillow's names
 
 
 def decode_bmp(encoded: bytes, name: str) -> NDArray[np.uint8]:
@@ -23,14 +26,15 @@ def decode_bmp(encoded: bytes, name: str) -> NDArray[np.uint8]:
     (start,) = struct.unpack_from("<i", encoded, 10)
     width, height, _, depth = struct.unpack_from("<iihh", encoded, 18)
     channels = int(depth / 8)
-    if channels not in (1, 3, 4):
+    if channels not in STORED:
         raise undecodable(name, f"a BMP of {depth} bits a pixel")
     require_size(width, abs(height), name)
     row = (channels * width + 3) // 4 * 4
     if start < 0 or len(encoded) != start + row * abs(height):
         raise damaged(name, f"a BMP whose {len(encoded)} bytes are not its header and {abs(height)} rows of {row}")
-    rows = np.frombuffer(encoded, np.uint8, row * abs(height), start).reshape(abs(height), row)
-    pixels = rows[:: 1 if height < 0 else -1, : width * channels].reshape(abs(height), width, channels)
-    # Blue comes first; a fourth byte is alpha, and dropped.
-    rgb = np.repeat(pixels, 3, axis=2) if channels == 1 else pixels[:, :, 2::-1]
-    return np.ascontiguousarray(rgb)
+
+    from PIL import Image
+
+    mode, order = "L" if channels == 1 else "RGB", 1 if height < 0 else -1
+    size = width, abs(height)
+    return np.array(Image.frombytes(mode, size, encoded[start:], "raw", STORED[channels], row, order).convert("RGB"))

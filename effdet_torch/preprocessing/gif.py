@@ -1,10 +1,12 @@
 """GIF bytes -> RGB pixels of the first frame, as TensorFlow (through giflib) decodes them.
 
+The blocks are walked here, because Pillow passes over damage for which TensorFlow refuses a file, and pads a palette
+that is too short. Pillow then decodes a file rebuilt from the first frame alone, so that nothing else can change it.
 A first frame with a transparent colour is refused: TensorFlow's releases differ there (black, or the palette's colour).
-Source: TensorFlow `core/lib/gif/gif_io.cc: Decode`; CompuServe's GIF89a specification, sections 17 to 23 and appendix F
-(LZW).
+Source: TensorFlow `core/lib/gif/gif_io.cc: Decode`; CompuServe's GIF89a specification, sections 17 to 23.
 """
 
+import io
 import struct
 from typing import NamedTuple
 
@@ -15,21 +17,19 @@ from .image_size import damaged, require_size, undecodable
 
 IMAGE, EXTENSION, TRAILER = 0x2C, 0x21, 0x3B
 GRAPHIC_CONTROL = 0xF9
-MAX_CODES = 4096
-# An interlaced frame stores rows in this order: (first row, step).
-PASSES = ((0, 8), (4, 8), (2, 4), (1, 2))
+INTERLACED = 0x40
 
 
 class Frame(NamedTuple):
-    """One image of a GIF; `position` is where its coded data start."""
+    """One image of a GIF; `data` are its coded indices, from the byte that tells their size to the empty block."""
 
     left: int
     top: int
     width: int
     height: int
-    interlaced: bool
+    flags: int
     palette: bytes
-    position: int
+    data: bytes
     transparent: bool
 
 
@@ -51,24 +51,28 @@ def decode_gif(encoded: bytes, name: str) -> NDArray[np.uint8]:
         raise undecodable(name, "a GIF with a transparent colour")
     if first.left or first.top or any(frame.width > first.width or frame.height > first.height for frame in frames):
         raise undecodable(name, "a GIF whose first frame is not its whole picture")
-    try:
-        indices = _decompress(encoded, first)
-    except (IndexError, ValueError) as error:
-        raise damaged(name, "GIF: its image data are damaged") from error
+    indices = _indices(first, name)
     table = np.frombuffer(first.palette, np.uint8).reshape(-1, 3)
     if indices.max() >= len(table):
         raise damaged(name, f"GIF: colour {indices.max()} of a palette of {len(table)}")
-    pixels = table[indices].reshape(first.height, first.width, 3)
-    if not first.interlaced:
-        return pixels
-    order = [row for start, step in PASSES for row in range(start, first.height, step)]
-    arranged = np.empty_like(pixels)
-    arranged[order] = pixels
-    return arranged
+    return table[indices]
+
+
+def _indices(frame: Frame, name: str) -> NDArray[np.uint8]:
+    """(H, W) numbers of colours. Without a palette Pillow gives the numbers themselves."""
+    from PIL import Image
+
+    screen = struct.pack("<HH3x", frame.width, frame.height)
+    place = struct.pack("<cHHHHB", b",", 0, 0, frame.width, frame.height, frame.flags & INTERLACED)
+    try:
+        with Image.open(io.BytesIO(b"GIF89a" + screen + place + frame.data + b";"), formats=("GIF",)) as image:
+            return np.asarray(image)
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise damaged(name, f"GIF: its image data are damaged: {error}") from error
 
 
 def _frames(encoded: bytes) -> list[Frame]:
-    """Every frame's place. Raises IndexError or struct.error at the end of the bytes, ValueError for what is wrong."""
+    """Every frame. Raises IndexError or struct.error at the end of the bytes, ValueError for what is wrong."""
     if encoded[:6] not in (b"GIF87a", b"GIF89a"):
         raise ValueError(f"version {encoded[3:6]!r}")
     everyone, position = _palette(encoded, 10, 13)
@@ -76,12 +80,13 @@ def _frames(encoded: bytes) -> list[Frame]:
     while (kind := encoded[position]) != TRAILER:
         if kind == IMAGE:
             left, top, width, height, flags = struct.unpack_from("<HHHHB", encoded, position + 1)
-            own, position = _palette(encoded, position + 9, position + 10)
+            own, start = _palette(encoded, position + 9, position + 10)
             palette = own or everyone
             if not palette:
                 raise ValueError("a frame without a palette")
-            frames.append(Frame(left, top, width, height, bool(flags & 0x40), palette, position, transparent))
-            position = _skip_blocks(encoded, position + 1)
+            position = _skip_blocks(encoded, start + 1)
+            data = encoded[start:position]
+            frames.append(Frame(left, top, width, height, flags, palette, data, transparent))
         elif kind == EXTENSION:
             transparent |= encoded[position + 1] == GRAPHIC_CONTROL and bool(encoded[position + 3] & 1)
             position = _skip_blocks(encoded, position + 2)
@@ -105,39 +110,3 @@ def _skip_blocks(encoded: bytes, position: int) -> int:
     while length := encoded[position]:
         position += 1 + length
     return position + 1
-
-
-def _decompress(encoded: bytes, frame: Frame) -> NDArray[np.uint8]:
-    """The frame's colour indices in stored order. Raises IndexError or ValueError for damaged data."""
-    depth, position, parts = encoded[frame.position], frame.position + 1, []
-    if not 2 <= depth <= 8:
-        raise ValueError
-    while length := encoded[position]:
-        parts.append(encoded[position + 1 : position + 1 + length])
-        position += 1 + length
-    data, wanted = b"".join(parts), frame.width * frame.height
-    clear, end = 1 << depth, (1 << depth) + 1
-    entries = [bytes([value]) for value in range(clear)] + [b"", b""]
-    table, output, size, previous, bits, held, at = list(entries), bytearray(), depth + 1, b"", 0, 0, 0
-    while len(output) < wanted:
-        while held < size:
-            bits |= data[at] << held
-            held, at = held + 8, at + 1
-        code = bits & ((1 << size) - 1)
-        bits, held = bits >> size, held - size
-        if code == clear:
-            table, size, previous = list(entries), depth + 1, b""
-            continue
-        # The one code that may be used before it is complete stands for the previous string and its own first value.
-        string = previous + previous[:1] if code == len(table) < MAX_CODES and previous else table[code]
-        if code == end:
-            raise ValueError
-        output += string
-        if previous and len(table) < MAX_CODES:
-            table.append(previous + string[:1])
-            if len(table) == 1 << size and size < 12:
-                size += 1
-        previous = string
-    if len(output) != wanted:
-        raise ValueError
-    return np.frombuffer(bytes(output), np.uint8)

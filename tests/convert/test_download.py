@@ -2,11 +2,11 @@
 
 import os
 import re
-import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
 
+import filelock
 import pytest
 
 from effconv.convert import download, transfer
@@ -182,14 +182,15 @@ class Pair:
         self.server = server
         self.first_asked, self.second_waits = threading.Event(), threading.Event()
         self.results: dict[str, str | DownloadError] = {}
-        flock = download.fcntl.flock
+        acquire, asked = filelock.FileLock.acquire, list[object]()
 
-        def watched(file: object, operation: int) -> None:
-            if operation == download.fcntl.LOCK_EX:
+        def watched(lock: filelock.FileLock, *arguments: object, **options: object) -> object:
+            asked.append(lock)
+            if len(asked) == 2:
                 self.second_waits.set()
-            flock(file, operation)
+            return acquire(lock, *arguments, **options)
 
-        monkeypatch.setattr(download.fcntl, "flock", watched)
+        monkeypatch.setattr(filelock.FileLock, "acquire", watched)
 
     def hold(self, answer: Callable[[Handler], None]) -> Callable[[Handler], None]:
         def held(handler: Handler) -> None:
@@ -217,8 +218,6 @@ class Pair:
 
 @pytest.fixture
 def pair(server: Server, monkeypatch: pytest.MonkeyPatch) -> Pair:
-    if sys.platform == "win32":
-        pytest.skip("no flock on Windows")
     return Pair(server, monkeypatch)
 
 
@@ -248,26 +247,6 @@ def test_second_caller_does_not_take_an_old_file_when_the_first_failed(
     assert isinstance(pair.results["first"], DownloadError)
     assert pair.results["second"] == digest_of(BODY)
     assert target.read_bytes() == BODY
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="no flock on Windows")
-def test_lock_file_removed_by_its_last_holder_is_made_again(
-    server: Server, target: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    lock = target.with_name("model.bin.lock")
-    flock = download.fcntl.flock
-    holders: list[str] = ["about to leave"]
-
-    def overtaken(file: object, operation: int) -> None:
-        if holders:
-            holders.pop()
-            lock.unlink()
-        flock(file, operation)
-
-    monkeypatch.setattr(download.fcntl, "flock", overtaken)
-    locked: list[bool] = []
-    fetch(server.url, target, check=lambda path: locked.append(lock.exists()))
-    assert locked == [True]
 
 
 def test_many_callers_at_once(server: Server, target: Path) -> None:

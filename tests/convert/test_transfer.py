@@ -46,10 +46,13 @@ def test_cut_resumes_with_the_rest_only(server: Server, target: Path) -> None:
     assert target.read_bytes() == BODY
 
 
-def test_cut_in_a_chunked_answer_resumes(server: Server, target: Path) -> None:
+@pytest.mark.parametrize(("size", "asked"), [(len(BODY), f"bytes={CUT}-"), (None, None)])
+def test_cut_in_a_chunked_answer_resumes_where_the_size_is_known(
+    server: Server, target: Path, size: int | None, asked: str | None
+) -> None:
     server.script = [chunked(BODY[:CUT], finished=False)]
-    fetch(server.url, target)
-    assert server.requests[1]["Range"] == f"bytes={CUT}-"
+    fetch(server.url, target, size=size)
+    assert server.requests[1].get("Range") == asked
     assert target.read_bytes() == BODY
 
 
@@ -70,7 +73,7 @@ def test_a_server_that_cannot_resume_and_always_cuts_ends(server: Server, target
 
 def test_later_call_resumes(server: Server, target: Path) -> None:
     server.script = [cut_short, *[status(500)] * 3]
-    with pytest.raises(DownloadError, match=re.escape(f"0.4 of 1.0 MB are kept in {part_of(target)}")):
+    with pytest.raises(DownloadError, match=re.escape(f"goes on after the 0.4 MB that {part_of(target)} keeps")):
         fetch(server.url, target, attempts=3)
     assert not target.exists()
     assert len(server.requests) == 4
@@ -90,7 +93,7 @@ def test_killed_process_leaves_what_the_next_one_resumes(server: Server, target:
     killed = subprocess.run([sys.executable, "-c", program, server.url, str(target)], env=environment, check=False)
     assert killed.returncode == 9
     assert not target.exists()
-    assert names_in(target) == {"model.bin.part", "model.bin.part.json", "model.bin.lock"}
+    assert names_in(target) == {"model.bin.part", "model.bin.part.json"}
     kept = part_of(target).stat().st_size
     assert kept > 200_000
     fetch(server.url, target)
@@ -153,7 +156,7 @@ def test_complete_part_is_verified_not_downloaded_again(server: Server, target: 
     cut_and_give_up(server, target)
     part_of(target).write_bytes(BODY)
     assert fetch(server.url, target, sha256=digest_of(BODY)) == digest_of(BODY)
-    assert server.sent == [0]
+    assert server.requests == []
     assert target.read_bytes() == BODY
 
 
@@ -175,7 +178,7 @@ def test_416_for_an_incomplete_part_starts_over(server: Server, target: Path) ->
 
 @pytest.mark.parametrize(
     "sidecar",
-    ["", "{", "[1, 2]", "null", "{}", '{"url": 1, "validator": 2, "total": 3}', "\0\xff", '{"total": "many"}'],
+    ["", "{", "[1, 2]", "[1, 2, 3]", "null", "{}", '{"url": 1, "validator": 2, "total": 3}', "\0\xff"],
 )
 def test_damaged_sidecar_starts_over(server: Server, target: Path, sidecar: str) -> None:
     cut_and_give_up(server, target)
@@ -186,12 +189,14 @@ def test_damaged_sidecar_starts_over(server: Server, target: Path, sidecar: str)
 
 
 @pytest.mark.parametrize(
-    "change", [{"validator": "a\r\nX: b"}, {"validator": 'W/"first"'}, {"total": "many"}, {"total": CUT - 1}]
+    ("place", "value"), [(0, "http://127.0.0.1/other"), (1, "many"), (1, CUT - 1), (2, "a\r\nX: b"), (2, 'W/"first"')]
 )
-def test_hostile_sidecar_starts_over(server: Server, target: Path, change: dict[str, object]) -> None:
+def test_hostile_sidecar_starts_over(server: Server, target: Path, place: int, value: object) -> None:
     cut_and_give_up(server, target)
     sidecar = part_of(target).with_suffix(".part.json")
-    sidecar.write_text(json.dumps(json.loads(sidecar.read_text()) | change))
+    record = json.loads(sidecar.read_text())
+    record[place] = value
+    sidecar.write_text(json.dumps(record))
     fetch(server.url, target)
     assert "Range" not in server.requests[0]
     assert target.read_bytes() == BODY
@@ -229,7 +234,7 @@ def test_content_range_contradicts_content_length(server: Server, target: Path, 
 
 def test_partial_answer_nobody_asked_for(server: Server, target: Path) -> None:
     server.otherwise = partial(f"bytes {CUT}-{len(BODY) - 1}/{len(BODY)}")
-    with pytest.raises(DownloadError, match="unusable partial answer"):
+    with pytest.raises(DownloadError, match="status 206, expected 200"):
         fetch(server.url, target)
-    assert len(server.requests) == 2
+    assert len(server.requests) == 1
     assert names_in(target) == set()

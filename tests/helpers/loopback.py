@@ -153,7 +153,8 @@ def part_of(target: Path) -> Path:
 
 
 def names_in(target: Path) -> set[str]:
-    return {path.name for path in target.parent.iterdir()}
+    """What lies beside `target`, but for its lock, which stays."""
+    return {path.name for path in target.parent.iterdir()} - {target.name + ".lock"}
 
 
 def cut_and_give_up(server: Server, target: Path) -> None:

@@ -69,3 +69,17 @@ def test_a_weight_that_two_modules_share_stays_shared(model: EfficientDet) -> No
     other = copied(model)
     assert other.box_head.convs[0].pointwise.weight is other.class_head.convs[0].pointwise.weight
     assert len(list(other.parameters())) == len(list(model.parameters()))
+
+
+@pytest.mark.parametrize("make", [copied, copied_with_shared_weights])
+def test_a_copy_is_watched_by_who_watches_the_model(make: object, model: EfficientDet) -> None:
+    class Watcher:
+        calls = 0
+
+        def watch(self, *_: object) -> None:
+            self.calls += 1
+
+    watcher = Watcher()
+    model.register_forward_hook(watcher.watch)
+    outputs(make(model))
+    assert watcher.calls == 1

@@ -31,6 +31,12 @@ def with_jpeg_size(encoded: bytes, height: int, width: int) -> bytes:
     return encoded[:start] + struct.pack(">HH", height, width) + encoded[start + 4 :]
 
 
+def gif(data: bytes, *, side: int = 4, left: int = 0, flags: int = 0x80) -> bytes:
+    """A square GIF of these image data, with a palette of two colours where `flags` announce it."""
+    screen = struct.pack("<HHBBB", side, side, flags, 0, 0) + bytes(6 if flags else 0)
+    return b"GIF89a" + screen + struct.pack("<cHHHHB", b",", left, 0, side, side, 0) + data + b";"
+
+
 @pytest.mark.parametrize("kind", DECODABLE)
 def test_every_kind_gives_rgb(kind: str) -> None:
     pixels = decode(DECODABLE[kind])
@@ -106,6 +112,12 @@ def test_inks_are_mixed_in_integers() -> None:
         (saved(scene(4, 4), "TIFF"), "neither JPEG"),
         (b"RIFF\x10\0\0\0WEBPVP8 ", "as TensorFlow does .a WebP"),
         (OTHERS["gif transparent"], "a GIF with a transparent colour"),
+        (gif(b"\2\1\x4c\0", left=1), "first frame is not its whole picture"),
+        (gif(b"\2\1\x2c\0"), "its image data are damaged"),
+        (gif(b"\2\1\x1c\0", side=1), "GIF: colour 3 of a palette of 2"),
+        (gif(b"\2\1\x04\0", side=1)[:-1], "GIF: it ends early"),
+        (gif(b"\2\1\x04\0\7", side=1), "GIF: an unknown block at byte 33"),
+        (gif(b"\2\1\x04\0", side=1, flags=0), "GIF: a frame without a palette"),
         (bmp(4, 4, 16), "a BMP of 16 bits"),
         (bmp(4, 4, 24) + b"\0", "not its header and 4 rows of 12"),
         (JPEGS["jpeg 420 83x65"].replace(b"\xff\xc0", b"\xff\xc9", 1), "arithmetic, lossless or hierarchical"),
