@@ -7,6 +7,7 @@ A sidecar keeps what the server called the file: bytes are joined only to bytes 
 import http.client
 import json
 import re
+import ssl
 import time
 import urllib.error
 import urllib.request
@@ -72,6 +73,9 @@ class Transfer:
             try:
                 return self._receive()
             except (http.client.HTTPException, OSError) as error:  # trouble with the disk is a DownloadError by now
+                reason = getattr(error, "reason", error)
+                if isinstance(reason, ssl.SSLCertVerificationError):
+                    raise DownloadError(f"{self.url}: certificate refused ({reason}); check clock and proxy") from error
                 if isinstance(error, urllib.error.HTTPError):
                     error.close()
                     if error.code < 500 and error.code not in TRANSIENT_4XX:

@@ -1,7 +1,10 @@
 """Servers that refuse, fail, keep silent or lie about what they send."""
 
 import re
+import ssl
 import threading
+import urllib.error
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -60,6 +63,20 @@ def test_nobody_listens(target: Path) -> None:
         url = gone.url
     with pytest.raises(DownloadError, match=r"no answer.*\nRun the command again"):
         fetch(url, target, attempts=2)
+
+
+def test_a_refused_certificate_is_final_and_says_what_to_check(target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    class Refusing:
+        def open(self, request: urllib.request.Request, timeout: float) -> None:
+            asked.append(request.full_url)
+            raise urllib.error.URLError(ssl.SSLCertVerificationError("certificate has expired"))
+
+    monkeypatch.setattr(urllib.request, "build_opener", lambda *handlers: Refusing())
+    with pytest.raises(DownloadError, match=r"certificate refused \(.*expired.*\); check clock and proxy"):
+        fetch("https://host/file", target)
+    assert len(asked) == 1
 
 
 def test_silent_server_times_out_and_is_tried_again(server: Server, target: Path) -> None:
