@@ -18,7 +18,7 @@ from ...effdet_torch.engines.fast_ops import FastResample, ZeroTapConv2d
 from ...effdet_torch.model import EfficientDet
 from ...errors import EffconvError
 from ...loading import load
-from ..comparison.engine import relative_error
+from ..comparison.engine import output_error
 from ..provenance import provenance, version
 from ..traces.official import official_variables
 from ..traces.trace import nhwc
@@ -240,7 +240,7 @@ def _errors(entered: Mapping[str, Contestant], model: EfficientDet, images: Tens
             if name != SYMMETRIC:
                 require_outputs(name, outputs, work)
             pairs = zip(found, expected, strict=True)
-            errors[name] = None if name == SYMMETRIC else max(relative_error(one, other) for one, other in pairs)
+            errors[name] = None if name == SYMMETRIC else max(output_error(one, other) for one, other in pairs)
     return errors
 
 
