@@ -25,12 +25,13 @@ def demo(output: Path, as_json: bool) -> None:
 
     Beside TensorFlow where it is installed, otherwise beside what TensorFlow made of the detector, recorded.
     """
-    from ..parity.verification.demo import Step, run_demo
+    from ..parity.verification.demo import run_demo
+    from ..parity.verification.outcome import StepOutcome
     from ..progress import IMAGES, progress
 
     outcomes = {True: "holds", False: "DOES NOT HOLD", None: "not proven"}
 
-    def tell(step: Step) -> None:
+    def tell(step: StepOutcome) -> None:
         if not as_json:
             click.echo(f"{step.name:24} {outcomes[step.holds]:13} {step.verdict}")
 

@@ -41,7 +41,8 @@ def verify_command(
     Cut off at any point, the same command goes on from there.
     """
     from ..effdet_torch.config import get_config
-    from ..parity.verification.verify import Step, Verification, verify
+    from ..parity.verification.outcome import StepOutcome
+    from ..parity.verification.verify import Verification, verify
     from ..progress import BYTES, IMAGES, Report, progress
     from .options import available_processors
 
@@ -57,7 +58,7 @@ def verify_command(
         device=device,
     )
 
-    def tell(step: Step) -> None:
+    def tell(step: StepOutcome) -> None:
         outcome = {True: "holds", False: "DOES NOT HOLD", None: "not proven"}[step.holds]
         click.echo(f"{step.name}: {outcome}: {step.verdict}", err=as_json)
 

@@ -85,15 +85,15 @@ def plan(checkpoint: Checkpoint, config: Config, weights: str | None = None) -> 
     rows, known = [], _known_reasons(table, variables, container)
     for rule in table:
         plain, averaged = container_name(container, rule), average[rule.torch]
-        chosen, other = (averaged or plain, plain) if use_average else (plain, averaged)
+        chosen, unused = (averaged or plain, plain) if use_average else (plain, averaged)
         rows.append((rule, chosen))
-        if other and other in variables:
+        if unused and unused in variables:
             if unfilled:
-                known[other] = "moving average that was never filled"
+                known[unused] = "moving average that was never filled"
             elif use_average:
-                known[other] = "raw weight; its moving average is used"
+                known[unused] = "raw weight; its moving average is used"
             else:
-                known[other] = "moving average; the raw weight is used"
+                known[unused] = "moving average; the raw weight is used"
     _require_complete(rows, known, checkpoint, config)
     dropped = {name: known[name] for name in variables if name in known}
     if use_average:
@@ -171,14 +171,14 @@ def _require_complete(
         raise IncompleteConversion(str(checkpoint.path), config, gaps, hint)
 
 
-def _gaps(expected: Mapping[str, Variable], found: Mapping[str, Variable]) -> dict[str, list[str]]:
+def _gaps(expected: Mapping[str, Variable], actual: Mapping[str, Variable]) -> dict[str, list[str]]:
     return {
-        "missing from the file": [name for name in expected if name not in found],
-        "unknown to the model": [name for name in found if name not in expected],
+        "missing from the file": [name for name in expected if name not in actual],
+        "unknown to the model": [name for name in actual if name not in expected],
         "of another shape or type": [
-            f"{name} (expected {_label(expected[name])}, found {_label(found[name])})"
+            f"{name} (expected {_label(expected[name])}, found {_label(actual[name])})"
             for name in expected
-            if name in found and found[name] != expected[name]
+            if name in actual and actual[name] != expected[name]
         ],
     }
 
@@ -194,12 +194,12 @@ def _repeated(names: Iterable[str]) -> list[str]:
 
 def looks_like(variables: Mapping[str, Variable], container: Container) -> list[str]:
     """Names of the official architectures whose every variable is in `variables` with its shape; [] when none is."""
-    found = []
+    fitting = []
     for name in OFFICIAL_NAMES:
         table = rules(VARIANTS[name])
         if all(variables.get(container_name(container, rule)) == Variable("float32", rule.shape) for rule in table):
-            found.append(name)
-    return found
+            fitting.append(name)
+    return fitting
 
 
 def _other_model(variables: Mapping[str, Variable], container: Container, config: Config) -> str:
@@ -242,9 +242,9 @@ def require_state(state: Mapping[str, Array], config: Config, source: str) -> No
     Raises IncompleteConversion listing every parameter without a rule, rule without a parameter, and difference in
     shape or type.
     """
-    found = {key: Variable(array.dtype.name, array.shape) for key, array in state.items()}
+    actual = {key: Variable(array.dtype.name, array.shape) for key, array in state.items()}
     expected = {rule.torch: Variable("float32", rule.layout.torch_shape(rule.shape)) for rule in rules(config)}
-    gaps = _gaps(expected, found)
+    gaps = _gaps(expected, actual)
     if any(gaps.values()):
         raise IncompleteConversion(source, config, gaps, "")
 

@@ -69,8 +69,9 @@ def rules(config: Config) -> tuple[Rule, ...]:
 
 def as_text(table: Sequence[Rule]) -> str:
     """The table as people review it: TF1 name, Keras object path, state dict key, TensorFlow shape, axis move."""
-    rows = (f"{r.tf}  {r.object_path}  {r.torch}  {list(r.shape)}  {r.layout.value}\n" for r in table)
-    return "".join(rows)
+    return "".join(
+        f"{rule.tf}  {rule.object_path}  {rule.torch}  {list(rule.shape)}  {rule.layout.value}\n" for rule in table
+    )
 
 
 def _model(config: Config) -> Iterator[Rule]:
@@ -93,8 +94,8 @@ def _model(config: Config) -> Iterator[Rule]:
 
 
 def _norm(scope: Scope, channels: int) -> Iterator[Rule]:
-    for theirs, ours in NORM.items():
-        yield scope.rule(theirs, ours, (channels,))
+    for tf, torch in NORM.items():
+        yield scope.rule(tf, torch, (channels,))
 
 
 def _conv(scope: Scope, kernel: int, inputs: int, outputs: int, *, bias: bool) -> Iterator[Rule]:

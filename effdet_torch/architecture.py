@@ -95,7 +95,7 @@ def reductions(config: Config) -> tuple[int, ...]:
     Raises ConfigError when the stages do not halve the image exactly five times, the stem included.
     """
     rows = blocks(config)
-    ends = [i for i in range(len(rows)) if i == len(rows) - 1 or rows[i + 1].stride == 2]
+    ends = [index for index in range(len(rows)) if index == len(rows) - 1 or rows[index + 1].stride == 2]
     if len(ends) != BACKBONE_LEVELS:
         raise ConfigError(
             f"model {config.name}: its backbone has {len(ends)} reduction levels, expected {BACKBONE_LEVELS}; "
@@ -128,7 +128,7 @@ def cell_nodes(config: Config, cell: int) -> tuple[Node, ...]:
     rows: list[Node] = []
 
     def add(level: int, inputs: tuple[int, ...]) -> None:
-        rows.append(Node(level, inputs, tuple(channels[i] for i in inputs)))
+        rows.append(Node(level, inputs, tuple(channels[index] for index in inputs)))
         at_level[level].append(len(channels))
         channels.append(config.fpn_channels)
 

@@ -130,7 +130,7 @@ _LITE: dict[str, Any] = {
 
 def _variants() -> dict[str, Config]:
     variants = {}
-    for short, (backbone, size, channels, cells, repeats, other) in _ROWS.items():
+    for short, (backbone, size, channels, cells, repeats, exceptions) in _ROWS.items():
         width, depth = _SCALES[backbone[-1]]
         variants[short] = Config(
             name=f"efficientdet-{short}",
@@ -141,7 +141,7 @@ def _variants() -> dict[str, Config]:
             fpn_channels=channels,
             fpn_cells=cells,
             head_repeats=repeats,
-            **({**_LITE, **other} if backbone.startswith("lite") else other),
+            **({**_LITE, **exceptions} if backbone.startswith("lite") else exceptions),
         )
     for short in ("d2", "d3", "d4", "d5", "d6"):
         base = variants[short]
@@ -174,8 +174,8 @@ def get_config(model: str | Config) -> Config:
     config = VARIANTS.get(f"efficientdet-{name}")
     if config is None:
         shorts = [known.removeprefix("efficientdet-") for known in VARIANTS]
-        near = difflib.get_close_matches(name, shorts, n=1, cutoff=0.4)
-        hint = f"did you mean {near[0]}? " if near else ""
+        nearest = difflib.get_close_matches(name, shorts, n=1, cutoff=0.4)
+        hint = f"did you mean {nearest[0]}? " if nearest else ""
         raise ConfigError(f"unknown model {model!r}: {hint}`effconv models` lists them; a custom one is a .json file")
     return config
 

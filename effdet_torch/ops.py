@@ -63,7 +63,8 @@ def resize_nearest(x: Tensor, size: tuple[int, int]) -> Tensor:
     every pair of feature sizes an EfficientDet has (`tests/effdet_torch/test_ops.py` checks all sizes up to 512).
     """
     rows, columns = (
-        torch.arange(out, device=x.device) * given // out for out, given in zip(size, x.shape[2:], strict=True)
+        torch.arange(out_size, device=x.device) * in_size // out_size
+        for out_size, in_size in zip(size, x.shape[2:], strict=True)
     )
     return x.index_select(2, rows).index_select(3, columns)
 

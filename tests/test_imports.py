@@ -27,6 +27,11 @@ FORBIDDEN = {
         "plotly",
     ),
     "import effconv.parity.benchmarks.conversion": ("torch", "tensorflow", "numpy"),
+    # What is measured in a process of its own: another library's memory would count as its.
+    "import effconv.parity.benchmarks.programs.report_peak": ("torch", "tensorflow", "numpy", "effconv.errors"),
+    "import effconv.parity.benchmarks.programs.read_all": ("torch", "tensorflow", "rich", "h5py"),
+    "import effconv.parity.benchmarks.programs.evaluate_detections": ("torch", "tensorflow", "rich"),
+    "import effconv.parity.benchmarks.programs.tensorflow_reader": ("torch", "tensorflow"),
     "import effconv; effconv.load": ("torch", "tensorflow"),
     "import effconv; effconv.preprocess": ("torch", "tensorflow", "PIL", "simplejpeg"),
     "from effconv.cli import main; main(['--help'], standalone_mode=False)": (

@@ -14,7 +14,7 @@ from ..ablation.run import Ablator, Cached, Study
 from ..distributed import Group
 from ..provenance import provenance
 from .contest import probe, take_turns, use_one_thread
-from .process import MAKE_CHECKPOINT, SEED, run_process
+from .process import SEED, make_checkpoint
 
 ABLATION = "hard-nms-0.5"
 NETWORK_IMAGES = 4  # that the network runs on in a turn
@@ -32,7 +32,7 @@ def measure_ablation(
     use_one_thread()
     with tempfile.TemporaryDirectory() as temporary:
         if checkpoint is None:
-            run_process(["-c", MAKE_CHECKPOINT, model, f"{temporary}/model/model", str(SEED)])
+            make_checkpoint(model, f"{temporary}/model/model")
         place = checkpoint or Path(temporary) / "model"
         study = Study(coco=coco, model=model, checkpoint=place, limit=limit, batch=NETWORK_IMAGES)
         ablator = Ablator(study, Path(temporary) / "cache", Group())

@@ -11,27 +11,13 @@ import numpy as np
 
 from ..provenance import provenance, version
 from .contest import probe, use_one_thread
-from .process import MEGABYTE, Run, run_process
+from .process import MEGABYTE, PROGRAMS, Run, run_process
 from .synthetic_coco import synthetic, write_annotations
 
 DETECTIONS_PER_IMAGE = 100
 ROUNDS = {"ultrafast": 5, "pycocotools": 5}
 ARRAYS = ("precision", "recall", "scores")
-# One evaluation, in a process of its own so that its memory is its own.
-EVALUATE = """
-import json, sys, time
-from pathlib import Path
-import numpy as np
-from effconv.parity.evaluation.coco import evaluate
-from effconv.parity.datasets.dataset import read_dataset
-folder, engine, output = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
-dataset, detections = read_dataset(folder), np.load(folder / "detections.npy")
-start = time.perf_counter()
-scores = evaluate(dataset, detections, engine=engine)
-seconds = time.perf_counter() - start
-np.savez(output, precision=scores.precision, recall=scores.recall, scores=scores.scores)
-print(json.dumps({"seconds": seconds, "metrics": scores.metrics}))
-"""
+EVALUATE = f"{PROGRAMS}.evaluate_detections"  # one evaluation, in a process of its own so that its memory is its own
 
 
 def measure_engines(
@@ -53,7 +39,7 @@ def measure_engines(
         turns = [engine for number in range(max(ROUNDS.values())) for engine in ROUNDS if number < ROUNDS[engine]]
         outputs = [folder / f"{place}.npz" for place in range(len(turns))]
         for place, (engine, output) in enumerate(zip(turns, outputs, strict=True)):
-            runs[engine].append(run_process(["-c", EVALUATE, name, engine, str(output)]))
+            runs[engine].append(run_process(EVALUATE, name, engine, str(output)))
             report(place + 1, len(turns))
         after = probe()
         identical = {array: all_identical([np.load(output)[array] for output in outputs]) for array in ARRAYS}

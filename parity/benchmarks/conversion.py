@@ -8,34 +8,8 @@ from typing import Any
 from ...effdet_torch.config import get_config
 from ...errors import EffconvError
 from ..provenance import provenance, version
-from .process import MEGABYTE, Run, run_process
+from .process import MEGABYTE, PROGRAMS, Run, make_checkpoint, run_process
 
-# The official variables of a model with random values, in a checkpoint of the released kind; and the reading
-# contestants. They are programs of their own, so that their memory does not count as ours.
-MAKE_CHECKPOINT = """
-import sys
-from pathlib import Path
-import numpy as np
-from effconv.convert.conversion import write_checkpoint
-from effconv.convert.rules import rules
-from effconv.effdet_torch.config import get_config
-config = get_config(sys.argv[1])
-random = np.random.default_rng(0)
-def values():
-    return {r.torch: random.standard_normal(r.layout.torch_shape(r.shape), np.float32) for r in rules(config)}
-write_checkpoint(values(), values(), config, Path(sys.argv[2]), "random values")
-"""
-READ_ALL = """
-import sys, time
-from effconv.convert.sources import open_checkpoint
-start = time.perf_counter()
-checkpoint = open_checkpoint(sys.argv[1])
-checkpoint.verify()
-arrays = {name: checkpoint.read(name) for name in checkpoint.variables}
-print(time.perf_counter() - start)
-copies = {name: array.copy() for name, array in arrays.items()}
-print(time.perf_counter() - start)
-"""
 # What the ratio of a row must be, where something is promised of it.
 BARS = {
     ("efficientdet-d0", "whole command"): ">= 5",
@@ -56,19 +30,19 @@ def measure_conversion(model: str, rounds: int) -> dict[str, Any]:
         raise EffconvError("the other side of this benchmark is TensorFlow: pip install 'effconv[tf]'")
     with tempfile.TemporaryDirectory() as folder:
         prefix = f"{folder}/model"
-        run_process(["-c", MAKE_CHECKPOINT, model, prefix])
-        reference = ["-m", "effconv.parity.benchmarks.tensorflow_reader"]
+        make_checkpoint(model, prefix)
+        reference = f"{PROGRAMS}.tensorflow_reader"
         weights = f"{folder}/ours.safetensors"
         contestants = {
-            "effconv": ["-m", "effconv.cli", "tf2torch", "--model", model, "--ckpt", prefix, "-o", weights],
-            "tensorflow": [*reference, "convert", model, prefix, f"{folder}/theirs.pth"],
-            "effconv_read": ["-c", READ_ALL, prefix],
-            "tensorflow_read": [*reference, "read", prefix],
+            "effconv": ["effconv.cli", "tf2torch", "--model", model, "--ckpt", prefix, "-o", weights],
+            "tensorflow": [reference, "convert", model, prefix, f"{folder}/theirs.pth"],
+            "effconv_read": [f"{PROGRAMS}.read_all", prefix],
+            "tensorflow_read": [reference, "read", prefix],
         }
         runs: dict[str, list[Run]] = {name: [] for name in contestants}
         for _ in range(rounds):
-            for name, arguments in contestants.items():
-                runs[name].append(run_process(arguments))
+            for name, words in contestants.items():
+                runs[name].append(run_process(*words))
         weight_bytes = Path(weights).stat().st_size
         data_bytes = Path(f"{prefix}.data-00000-of-00001").stat().st_size
     return {

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ...effdet_torch.model import EfficientDet
 from ...errors import EffconvError
-from ..comparison.engine import expected_outputs, relative_error
+from ..comparison.engine import expected_outputs, output_error
 from ..comparison.moved_outputs import LOST_FACTOR, moved
 from ..limits import accumulated_limit
 
@@ -67,7 +67,7 @@ def require_outputs(name: str, found: Any, work: Sequence[Work]) -> None:
     for image, each in enumerate(work):
         for kind, ours, exact, cost in zip(("class", "box"), found, each.exact, each.costs, strict=True):
             for level, (one, other) in enumerate(zip(ours, exact, strict=True)):
-                error, limit = relative_error(one[image : image + 1], other), accumulated_limit(cost)
+                error, limit = output_error(one[image : image + 1], other), accumulated_limit(cost)
                 if not (one.shape[0] == len(work) and error <= limit):
                     raise other_work(
                         name,

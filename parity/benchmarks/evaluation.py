@@ -23,7 +23,7 @@ from ..traces.trace import nhwc
 from .contest import measure, over, require_tensorflow, use_one_thread
 from .equal_work import Detections, Lists, may_differ, require_detections, require_outputs, work_of
 from .inference import by_level
-from .process import MAKE_CHECKPOINT, SEED, run_process
+from .process import SEED, make_checkpoint
 
 OURS, OUR_NETWORK = "effconv", "effconv, network alone"
 
@@ -49,7 +49,7 @@ def measure_evaluation(
     images = [read_encoded(image.path) for image in read_dataset(folder).images[:limit]]
     with tempfile.TemporaryDirectory() as temporary:
         if checkpoint is None:
-            run_process(["-c", MAKE_CHECKPOINT, model, f"{temporary}/model", str(SEED)])
+            make_checkpoint(model, f"{temporary}/model")
         network = load(checkpoint or temporary, model=config)
         variables, _ = official_variables(checkpoint or Path(temporary), config)
     pipeline = build(config, Settings())

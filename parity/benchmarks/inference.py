@@ -18,34 +18,18 @@ from ...effdet_torch.engines.fast_ops import FastResample, ZeroTapConv2d
 from ...effdet_torch.model import EfficientDet
 from ...errors import EffconvError
 from ...loading import load
-from ..comparison.engine import relative_error
+from ..comparison.engine import output_error
 from ..provenance import provenance, version
 from ..traces.official import official_variables
 from ..traces.trace import nhwc
 from .contest import probe, require_tensorflow, take_turns, use_threads
 from .equal_work import other_work, require_outputs, work_of
 from .peers import PEERS
-from .process import MAKE_CHECKPOINT, MEGABYTE, SEED, run_process
+from .process import MEGABYTE, PROGRAMS, SEED, make_checkpoint, run_process
 
 TENSORFLOW = "tensorflow"
 SYMMETRIC = "fast, symmetric padding"  # wrong on purpose: what SAME costs
 SCOPE = "network only"
-# A process of its own runs one contestant a few times: its peak memory is that contestant's.
-RUN_ONE = """
-import sys, torch
-from pathlib import Path
-from effconv.loading import load
-from effconv.parity.benchmarks.inference import contestant
-from effconv.parity.benchmarks.contest import use_threads
-name, model, checkpoint, height, width, batch, threads = sys.argv[1:]
-use_threads(int(threads))
-size = int(height), int(width)
-network = contestant(name, load(checkpoint, model=model), Path(checkpoint), size).network
-images = torch.zeros(int(batch), 3, *size)
-with torch.inference_mode():
-    for _ in range(3):
-        network(images)
-"""
 
 
 class Contestant(NamedTuple):
@@ -152,7 +136,7 @@ def measure_inference(contest: Contest, command: str) -> dict[str, Any]:
     use_threads(contest.threads)
     with tempfile.TemporaryDirectory() as folder:
         if contest.checkpoint is None:
-            run_process(["-c", MAKE_CHECKPOINT, contest.model, f"{folder}/model", str(SEED)])
+            make_checkpoint(contest.model, f"{folder}/model")
         return _measure(contest, contest.checkpoint or Path(folder), command)
 
 
@@ -256,10 +240,11 @@ def _errors(entered: Mapping[str, Contestant], model: EfficientDet, images: Tens
             if name != SYMMETRIC:
                 require_outputs(name, outputs, work)
             pairs = zip(found, expected, strict=True)
-            errors[name] = None if name == SYMMETRIC else max(relative_error(one, other) for one, other in pairs)
+            errors[name] = None if name == SYMMETRIC else max(output_error(one, other) for one, other in pairs)
     return errors
 
 
 def _peak(contest: Contest, checkpoint: Path, name: str, size: tuple[int, int], batch: int) -> float:
+    # In a process of its own, whose peak memory is that contestant's.
     words = [name, contest.model, str(checkpoint), *map(str, (*size, batch, contest.threads))]
-    return run_process(["-c", RUN_ONE, *words]).peak_bytes / MEGABYTE
+    return run_process(f"{PROGRAMS}.run_network", *words).peak_bytes / MEGABYTE

@@ -7,7 +7,7 @@ from typing import Any
 from ...effdet_torch.config import get_config
 from ...errors import EffconvError
 from ..provenance import provenance, version
-from .process import MAKE_CHECKPOINT, MEGABYTE, SEED, run_process
+from .process import MEGABYTE, SEED, make_checkpoint, run_process
 
 PEAK_BYTES_PROMISED = {"efficientdet-d7x": 10e9}
 
@@ -21,9 +21,8 @@ def measure_comparison(model: str) -> dict[str, Any]:
     if not version("tensorflow"):
         raise EffconvError("the other side of the comparison is TensorFlow: pip install 'effconv[tf]'")
     with tempfile.TemporaryDirectory() as folder:
-        run_process(["-c", MAKE_CHECKPOINT, model, f"{folder}/model", str(SEED)])
-        command = ["-m", "effconv.cli", "parity", "--layerwise", "--model", model, "--ckpt", folder, "--json"]
-        run = run_process(command)
+        make_checkpoint(model, f"{folder}/model")
+        run = run_process("effconv.cli", "parity", "--layerwise", "--model", model, "--ckpt", folder, "--json")
     record = json.loads(run.output)
     promised = PEAK_BYTES_PROMISED.get(config.name)
     return {

@@ -30,7 +30,7 @@ from .equal_work import (
     work_of,
 )
 from .peers import effdet, import_effdet
-from .process import MAKE_CHECKPOINT, SEED, run_process
+from .process import SEED, make_checkpoint
 
 EFFDET, EFFDET_SOFT = "effdet, hard NMS", "effdet, its soft-NMS"
 
@@ -56,7 +56,7 @@ def measure_predict(
     images = [read_encoded(path) for path in find_images([str(folder)])[:limit]]
     with tempfile.TemporaryDirectory() as temporary:
         if checkpoint is None:
-            run_process(["-c", MAKE_CHECKPOINT, model, f"{temporary}/model", str(SEED)])
+            make_checkpoint(model, f"{temporary}/model")
         network = load(checkpoint or temporary, model=model)
     size = network.config.image_size
     makers = {f"effconv, {engine}": make_engine(engine, network, size) for engine in engines}

@@ -22,24 +22,12 @@ from ...loading import load
 from ..provenance import provenance
 from .contest import Turn, probe, take_turns, use_threads
 from .peers import effdet, import_effdet
-from .process import MAKE_CHECKPOINT, MEGABYTE, SEED, run_process
+from .process import MEGABYTE, PROGRAMS, SEED, make_checkpoint, run_process
 
 OURS = "effconv"
 RATE = 1e-4  # so small that weights hardly move while time is taken
 MOMENTUM, DECAY, CLIP, AVERAGE = 0.9, 4e-5, 10.0, 0.9998
 BOXES = 7  # true boxes of an image, COCO's mean
-# A process of its own trains a few steps: its peak memory is that contestant's.
-TRAIN_ONE = """
-import sys, torch
-from pathlib import Path
-from effconv.parity.benchmarks.training import TrainingContest, enter, peak_of_device
-name, model, checkpoint, height, width, batch, threads, device, precision = sys.argv[1:]
-contest = TrainingContest(model, (int(height), int(width)), int(batch), [name], 1, int(threads), device, precision)
-trained = enter(name, contest, Path(checkpoint))
-for _ in range(3):
-    trained.step()
-print(peak_of_device(device))
-"""
 
 
 class TrainingContest(NamedTuple):
@@ -150,7 +138,7 @@ def measure_training(contest: TrainingContest, command: str) -> dict[str, Any]:
     """
     left_out, trained = {}, {}
     with tempfile.TemporaryDirectory() as folder:
-        run_process(["-c", MAKE_CHECKPOINT, contest.model, f"{folder}/model", str(SEED)])
+        make_checkpoint(contest.model, f"{folder}/model")
         for name in contest.names:
             try:
                 trained[name] = enter(name, contest, Path(folder))
@@ -240,7 +228,8 @@ def _synchronised(run: Callable[[], object], device: str) -> Callable[[], object
 
 
 def _peak(contest: TrainingContest, name: str, folder: str) -> float:
+    # In a process of its own, whose peak memory is that contestant's.
     sides = [contest.size[0], contest.size[1], contest.batch, contest.threads]
     words = [name, contest.model, folder, *map(str, sides), contest.device, contest.precision]
-    run = run_process(["-c", TRAIN_ONE, *words])
+    run = run_process(f"{PROGRAMS}.train_steps", *words)
     return (float(run.output.split()[-1]) or run.peak_bytes) / MEGABYTE

@@ -29,8 +29,8 @@ def compare(trace: Trace, model: EfficientDet, report: Report | None = None) -> 
     soundness of the candidate's own float32 belongs to the local one; where the trace lacks layers it is looked at by
     itself. `report(done, total)` counts layers. Raises EffconvError when the images do not suit the model.
     """
-    order = {layer.key: place for place, layer in enumerate(layers(trace.config))}
-    found: dict[str, Row] = {}
+    order = {layer.key: index for index, layer in enumerate(layers(trace.config))}
+    merged: dict[str, Row] = {}
     networks = precisions(model)
     passes = [compare_in_turn(trace, networks, kind) for kind in trace.kinds]
     if "local" not in trace.kinds or not is_complete(trace) or precision_of(model) != "float32":
@@ -39,7 +39,7 @@ def compare(trace: Trace, model: EfficientDet, report: Report | None = None) -> 
     done = 0
     for rows in passes:
         for row in rows:
-            earlier = found.get(row.layer.key)
+            earlier = merged.get(row.layer.key)
             if earlier:
                 row = Row(
                     row.layer,
@@ -48,12 +48,12 @@ def compare(trace: Trace, model: EfficientDet, report: Report | None = None) -> 
                     {**earlier.faults, **row.faults},
                     {**earlier.soundness, **row.soundness},
                 )
-            found[row.layer.key] = row
+            merged[row.layer.key] = row
             done += 1
             if report:
                 report(min(done, total), total)
         _return_memory()
-    return sorted(found.values(), key=lambda row: order.get(row.layer.key, -1))
+    return sorted(merged.values(), key=lambda row: order.get(row.layer.key, -1))
 
 
 def is_complete(trace: Trace) -> bool:
@@ -122,9 +122,9 @@ def compare_in_turn(trace: Trace, networks: Precisions, kind: Kind) -> Iterator[
             if not fault and own is not None and wide is not None:
                 exact = layer.exact and trace.exact and kind == "local"
                 if rounded:
-                    found = _sample(rounded.at(layer.key), shape, activation.step)
-                    expected = max(expected, _apart(found, wide))
-                    del found
+                    rounded_once = _sample(rounded.at(layer.key), shape, activation.step)
+                    expected = max(expected, _apart(rounded_once, wide))
+                    del rounded_once
                     if sound and activation.float64 is not None:
                         noise = _apart(activation.float32, activation.float64)
                         reference_noise = max(reference_noise, noise)
@@ -132,7 +132,7 @@ def compare_in_turn(trace: Trace, networks: Precisions, kind: Kind) -> Iterator[
                 elif bounds:
                     bound = bounds.take(layer.module)
                     pair = bound, bounds.take_in_sequence(layer.module, bound)
-                    both = [each.permute(0, 2, 3, 1).numpy() for each in pair]
+                    both = [limit.permute(0, 2, 3, 1).numpy() for limit in pair]
                     checks, soundness = _bounded_checks(activation, own, wide, both[0], both[1], exact)
                     del bound, pair, both
             del own, wide
@@ -159,7 +159,7 @@ def compare_traces(reference: Trace, other: Trace, model: EfficientDet) -> Itera
     table = layers(reference.config)
     known = {layer.key: layer for layer in table}
     expected = 0.0
-    others = other.activations("accumulated")
+    candidates = other.activations("accumulated")
     networks = precisions(model)
     rounded = Lockstep(networks.rounded, reference.images, table, rounding=torch.float32)
     double = Lockstep(networks.double, reference.images, table)
@@ -167,7 +167,7 @@ def compare_traces(reference: Trace, other: Trace, model: EfficientDet) -> Itera
         for activation in reference.activations("accumulated"):
             layer = known.get(activation.key, Layer(activation.key, endpoints=(activation.key,)))
             shape = activation.shape or activation.float32.shape
-            match = next((each for each in others if each.key == activation.key), None)
+            match = next((candidate for candidate in candidates if candidate.key == activation.key), None)
             own = _sample(match and match.float32, shape, activation.step)
             wide = _sample(match and match.float64, shape, activation.step)
             fault = _fault(activation, shape, own, wide, "")
@@ -239,10 +239,12 @@ def _bounded_checks(
     noise = Noise(own, own if activation.noise is None else activation.noise, activation.noise is None)
     if activation.float64 is not None:
         checks["float64 local"] = Check(difference(double, activation.float64, scale), FLOAT64_LIMIT)
-        theirs, times = error_and_times(activation.float32, activation.float64, scale, reference_bound, FLUSHED)
+        reference_error, times = error_and_times(
+            activation.float32, activation.float64, scale, reference_bound, FLUSHED
+        )
         if checks["float64 local"].ok:  # else the bound, of the candidate's weights, says nothing of the reference
-            soundness["reference"] = Soundness(theirs, times)
-        noise = Noise(own, theirs, False)
+            soundness["reference"] = Soundness(reference_error, times)
+        noise = Noise(own, reference_error, False)
     apart = difference(single, activation.float32, scale)
     if exact:
         checks["float32 local"] = Check(apart, 0.0, noise)

@@ -36,8 +36,8 @@ from ..reference.pipeline import (
 )
 from ..traces.candidate import Lockstep
 from .compare import precisions
-from .matching import Matching, match
 from .moved_outputs import Outputs, explanation
+from .pairing import Pairing, pair_detections
 from .soundness import sound_layers
 
 STAGES = ("input", "layers", "raw outputs", "decoded boxes", "scores", "detections", "detections end to end")
@@ -65,7 +65,7 @@ class ImageResult(NamedTuple):
     image: str
     stages: list[Stage]
     lists: str
-    matching: Matching
+    pairing: Pairing
 
     @property
     def holds(self) -> bool:
@@ -161,19 +161,19 @@ def compare_image(
     stages.append(_detections_stage(_detections(same_sigmoid, official, scale), reference))
     if not stages[0].holds:
         ours = sides.our_outputs(image)
-    matching = _match(reference, _detections(pipeline.postprocess, ours, scale))
+    pairing = _pair(reference, _detections(pipeline.postprocess, ours, scale))
 
-    def matched_anew(outputs: Outputs) -> Matching:
-        return _match(reference, _official_detections(_official_candidates(outputs, config), official_scale, config))
+    def paired_anew(outputs: Outputs) -> Pairing:
+        return _pair(reference, _official_detections(_official_candidates(outputs, config), official_scale, config))
 
     # Rounding explains nothing where something else is wrong already.
-    trial = matched_anew if all(stage.holds for stage in stages) else None
+    trial = paired_anew if all(stage.holds for stage in stages) else None
     half = len(official) // 2
     costs = zip(official[:half], sides.expected[:half], strict=True)
     score_gap = SCORE_FACTOR * max(largest(each) * accumulated_limit(cost) for each, cost in costs) / 4
-    lists, verdict = explanation(matching, score_gap, official, sides.expected, trial)
+    lists, verdict = explanation(pairing, score_gap, official, sides.expected, trial)
     stages.append(Stage(STAGES[-1], lists != "unexplained", verdict))
-    return ImageResult(name, stages, lists, matching)
+    return ImageResult(name, stages, lists, pairing)
 
 
 def compare_images(
@@ -287,5 +287,6 @@ def _levels(outputs: Outputs) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
     return tensors[:half], tensors[half:]
 
 
-def _match(reference: OfficialDetections, ours: OfficialDetections) -> Matching:
-    return match(reference.boxes, reference.scores, reference.categories, ours.boxes, ours.scores, ours.categories)
+def _pair(reference: OfficialDetections, ours: OfficialDetections) -> Pairing:
+    first, second = ((side.boxes, side.scores, side.categories) for side in (reference, ours))
+    return pair_detections(*first, *second)

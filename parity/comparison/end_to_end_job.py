@@ -76,8 +76,8 @@ def end_to_end_record(results: Sequence[ImageResult]) -> dict[str, Any]:
     ]
     kinds = ("identical", "explained", "unexplained")
     lists = {kind: sum(result.lists == kind for result in results) for kind in kinds}
-    matched = sum(len(each.matching.pairs) for each in results)
-    detections = matched + sum(len(each.matching.only_first) for each in results)
+    matched = sum(len(each.pairing.pairs) for each in results)
+    detections = matched + sum(len(each.pairing.only_first) for each in results)
     if not results:
         verdict = "no image was compared"
     elif failures:
@@ -100,9 +100,9 @@ def end_to_end_record(results: Sequence[ImageResult]) -> dict[str, Any]:
         "stages": {name: _outcome(name, results) for name in STAGES},
         "detections": detections,
         "matched": matched,
-        "in_another_place": sum(one != other for each in results for one, other in each.matching.pairs),
-        "largest_score_gap": max((each.matching.score_gap for each in results), default=0.0),
-        "largest_box_gap": max((each.matching.box_gap for each in results), default=0.0),
+        "in_another_place": sum(one != other for each in results for one, other in each.pairing.pairs),
+        "largest_score_gap": max((each.pairing.score_gap for each in results), default=0.0),
+        "largest_box_gap": max((each.pairing.box_gap for each in results), default=0.0),
         "not_identical": [
             {"image": each.image, "lists": each.lists, "stages": [stage._asdict() for stage in each.stages]}
             for each in results

@@ -125,7 +125,7 @@ def engine_rows(model: EfficientDet, engine: str, case: Case, truth: EfficientDe
     for kind, ours, theirs, cost in zip(("class", "box"), found, exact, costs, strict=True):
         limit = accumulated_limit(cost)
         for level, one, other in zip(model.config.levels, ours, theirs, strict=True):
-            error = relative_error(one, other)
+            error = output_error(one, other)
             name = f"{kind}_outputs/{level}"
             rows.append({"case": case.name, "output": name, "error": error, "limit": limit, "holds": error <= limit})
     return rows
@@ -152,7 +152,7 @@ def expected_outputs(truth: EfficientDet, images: Tensor) -> tuple[tuple[list[Te
         for once, other in zip(rounded[place * levels : (place + 1) * levels], levelwise, strict=True):
             if once is None:
                 raise EffconvError(f"{truth.config.name}: {kind}_head.predict is not computed by this model")
-            of_levels.append(relative_error(torch.from_numpy(once).permute(0, 3, 1, 2), other))
+            of_levels.append(output_error(torch.from_numpy(once).permute(0, 3, 1, 2), other))
         # The largest of a head's levels: of the few values of a small map, the largest is a matter of chance.
         costs.append(max(of_levels))
     return exact, costs
@@ -164,11 +164,11 @@ def fast_error_in_float64(model: EfficientDet, images: Tensor) -> float:
     with torch.inference_mode():
         found, expected = make_engine("fast", exact, (0, 0))(images.double()), exact(images.double())
     pairs = zip([*found[0], *found[1]], [*expected[0], *expected[1]], strict=True)
-    return max(relative_error(one, other) for one, other in pairs)
+    return max(output_error(one, other) for one, other in pairs)
 
 
-def relative_error(found: Tensor, expected: Tensor) -> float:
-    """max |a - b| / max |b|; infinite when a value is NaN or shapes differ, or where b is zero and a is not."""
+def output_error(found: Tensor, expected: Tensor) -> float:
+    """An output's max |a - b| / max |b|; infinite for a NaN, for other shapes, or where b is zero and a is not."""
     if found.shape != expected.shape or not bool(torch.isfinite(found).all()):
         return float("inf")
     gap, scale = float((found.double() - expected.double()).abs().max()), float(expected.double().abs().max())

@@ -50,13 +50,13 @@ def explain(
     computed so; and to `clean`, a model with the checkpoint's own weights, as if the candidate did. `more` adds changes
     to those of `network.CHANGES`.
     """
-    place = {layer.key: index for index, layer in enumerate(layers(trace.config))}
+    order = {layer.key: index for index, layer in enumerate(layers(trace.config))}
     changes = [change for change in (*CHANGES.values(), *more) if change.fits(trace.config)]
     # A change that first shows further on leaves the first difference as it is.
     changes = [
-        change for change in changes if place[change.shows(trace.config) or ""] <= place.get(first.layer.key, -1)
+        change for change in changes if order[change.shows(trace.config) or ""] <= order.get(first.layer.key, -1)
     ]
-    found: list[Explanation] = []
+    explanations: list[Explanation] = []
     differs = candidate is not clean and first_difference(CandidateTrace(clean, trace.images, {}), candidate)
     done, total = 0, len(changes) * (2 if differs else 1)
 
@@ -65,8 +65,8 @@ def explain(
         done += 1
         if report:
             report(done, total)
-        if after is None or place.get(after, -1) > place.get(first.layer.key, -1):
-            found.append(Explanation(change.name, change.summary, side, first.layer.key, after))
+        if after is None or order.get(after, -1) > order.get(first.layer.key, -1):
+            explanations.append(Explanation(change.name, change.summary, side, first.layer.key, after))
 
     double = copied_with_shared_weights(candidate).double()
     clean_double = copied_with_shared_weights(clean).double()
@@ -83,8 +83,8 @@ def explain(
             consider(change, "candidate", first_difference(altered, candidate))
         else:
             consider(change, "candidate", first.layer.key)
-    end = len(place)
-    return sorted(found, key=lambda each: -place.get(each.first_failure_after or "", end))
+    end = len(order)
+    return sorted(explanations, key=lambda explanation: -order.get(explanation.first_failure_after or "", end))
 
 
 def _float64_of(trace: Trace) -> Steps:

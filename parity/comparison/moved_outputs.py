@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..difference import largest
-from .matching import Matching
+from .pairing import Pairing
 
 Outputs = list[NDArray[np.float32]]  # class outputs by level, then box outputs by level, (1, h, w, channels)
 
@@ -23,11 +23,11 @@ LOST_FACTOR = 2.0
 
 
 def explanation(
-    matching: Matching,
+    pairing: Pairing,
     score_gap: float,
     official: Outputs,
     expected: Sequence[float],
-    trial: Callable[[Outputs], Matching] | None,
+    trial: Callable[[Outputs], Pairing] | None,
 ) -> tuple[str, str]:
     """("identical", "explained" or "unexplained", in words) of our list beside TensorFlow's.
 
@@ -36,15 +36,15 @@ def explanation(
     TensorFlow's list with that of other outputs. Where it is None, something else is wrong already, and rounding
     explains nothing.
     """
-    total = len(matching.pairs) + len(matching.only_first)
-    verdict = f"{len(matching.pairs)} of {total} detections matched one to one"
-    if matching.identical and matching.score_gap <= score_gap:
+    total = len(pairing.pairs) + len(pairing.only_first)
+    verdict = f"{len(pairing.pairs)} of {total} detections matched one to one"
+    if pairing.identical and pairing.score_gap <= score_gap:
         return "identical", verdict
-    elsewhere = sum(one != other for one, other in matching.pairs)
-    lost = len(matching.only_first) + len(matching.only_second)
-    verdict += f", {elsewhere} in another place, {len(matching.only_first)} replaced"
-    if matching.score_gap > score_gap:
-        verdict += f", scores up to {matching.score_gap:.2g} apart, allowed {score_gap:.2g}"
+    elsewhere = sum(one != other for one, other in pairing.pairs)
+    lost = len(pairing.only_first) + len(pairing.only_second)
+    verdict += f", {elsewhere} in another place, {len(pairing.only_first)} replaced"
+    if pairing.score_gap > score_gap:
+        verdict += f", scores up to {pairing.score_gap:.2g} apart, allowed {score_gap:.2g}"
     if trial is None:
         return "unexplained", verdict
     found = [trial(outputs) for outputs in moved(official, expected)]
@@ -55,7 +55,7 @@ def explanation(
         f"trials, by up to {most // 2} replaced"
     )
     widest = max(score_gap, LOST_FACTOR * max(each.score_gap for each in found))
-    explained = bool(changed) and lost <= LOST_FACTOR * most and matching.score_gap <= widest
+    explained = bool(changed) and lost <= LOST_FACTOR * most and pairing.score_gap <= widest
     return "explained" if explained else "unexplained", verdict
 
 

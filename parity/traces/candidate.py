@@ -20,14 +20,14 @@ from ...errors import EffconvError
 from ..difference import Array
 
 
-class Step(NamedTuple):
+class ComputedLayer(NamedTuple):
     """One computed layer: its key and its activation, (B, C, H, W)."""
 
     key: str
     activation: Tensor
 
 
-Walk = Generator[Step, Tensor | None, None]
+Walk = Generator[ComputedLayer, Tensor | None, None]
 
 
 class _Abandoned(BaseException):
@@ -35,7 +35,7 @@ class _Abandoned(BaseException):
 
 
 def walk(model: EfficientDet, images: Tensor, layers: Sequence[Layer]) -> Walk:
-    """Run `model` on `images` (B, 3, H, W), yielding a Step per layer, in the order of computation.
+    """Run `model` on `images` (B, 3, H, W), yielding a ComputedLayer per layer, in the order of computation.
 
     A tensor sent into the generator takes the activation's place from there on. The model runs in a thread of its own
     that holds still while the caller looks, so memory stays that of a plain forward pass. Raises KeyError for a layer
@@ -46,10 +46,10 @@ def walk(model: EfficientDet, images: Tensor, layers: Sequence[Layer]) -> Walk:
         wanted.setdefault(layer.module, []).append(layer)
     modules = dict(model.named_modules())
     hooked = [(modules[path], rows) for path, rows in wanted.items()]
-    steps: queue.SimpleQueue[Step | BaseException | None] = queue.SimpleQueue()
+    steps: queue.SimpleQueue[ComputedLayer | BaseException | None] = queue.SimpleQueue()
     replies: queue.SimpleQueue[Tensor | _Abandoned | None] = queue.SimpleQueue()
 
-    def exchange(step: Step) -> Tensor | None:
+    def exchange(step: ComputedLayer) -> Tensor | None:
         steps.put(step)
         reply = replies.get()
         if isinstance(reply, _Abandoned):
@@ -78,7 +78,7 @@ def walk(model: EfficientDet, images: Tensor, layers: Sequence[Layer]) -> Walk:
     finished = False
     worker.start()
     try:
-        while isinstance(step := steps.get(), Step):
+        while isinstance(step := steps.get(), ComputedLayer):
             reply = yield step
             replies.put(reply)
             del step, reply  # or they would be kept while the next layer is computed
@@ -94,7 +94,7 @@ def walk(model: EfficientDet, images: Tensor, layers: Sequence[Layer]) -> Walk:
 
 
 def _hook(
-    rows: list[Layer], levels: list[int], exchange: Callable[[Step], Tensor | None], worker: threading.Thread
+    rows: list[Layer], levels: list[int], exchange: Callable[[ComputedLayer], Tensor | None], worker: threading.Thread
 ) -> Any:
     shared = rows[0].level is not None
     calls = iter(levels)  # a shared module is called once per level, lowest first
@@ -106,7 +106,7 @@ def _hook(
         replaced = None
         for row in rows:
             if row.level == level:
-                replaced = exchange(Step(row.key, output))
+                replaced = exchange(ComputedLayer(row.key, output))
         return replaced
 
     return hook
@@ -131,7 +131,7 @@ class Lockstep:
         self._dtype, self._device = parameter.dtype, parameter.device
         self._place = {layer.key: place for place, layer in enumerate(layers)}
         self._walk = walk(model, torch.from_numpy(images).to(self._device, self._dtype), layers)
-        self._step: Step | None = None
+        self._step: ComputedLayer | None = None
         self._replacement: Array | None = None
         self._started = False
         self._rounding = rounding

@@ -116,7 +116,7 @@ def train(job: Job, command: str, say: Say, report: Report | None = None) -> dic
         seconds = time.monotonic() - started
     if group.rank > 0:
         return None
-    write_weights(training, job.out)
+    write_trained_weights(training, job.out)
     if not plot_training(folder.steps(), folder.evaluations(), job.out / CURVE, config.name):
         say(f"{CURVE} is not drawn: pip install 'effconv[train]' brings matplotlib")
     return {
@@ -192,7 +192,7 @@ def metrics_of(training: Training, dataset: Dataset, job: Job, group: Group) -> 
     return evaluate(dataset, rows_of(results, {}), dataset.images).metrics
 
 
-def write_weights(training: Training, folder: Path) -> None:
+def write_trained_weights(training: Training, folder: Path) -> None:
     """The moving averages and the raw weights, as `.safetensors` that know their model."""
     from safetensors.torch import save_file
 

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +16,7 @@ from ...effdet_torch.preprocessing.decode import decode, read_encoded
 from ...loading import load
 from ..comparison.end_to_end_job import compare_end_to_end
 from ..comparison.layerwise import compare_layerwise
-from ..comparison.matching import match
+from ..comparison.pairing import pair_detections
 from ..comparison.subject import Choice
 from ..comparison.verdict import without_pictures
 from ..datasets.dataset import Dataset, read_dataset
@@ -38,6 +38,7 @@ from ..evaluation.records import VERDICT_LIMIT
 from ..prediction.drawing import draw
 from ..provenance import provenance, version
 from .demo_page import demo_page
+from .outcome import StepOutcome
 from .written_weights import compare_written
 
 DRAWN = 8  # pictures on the page
@@ -47,16 +48,8 @@ LIVE = 8  # pictures through TensorFlow, where it is installed
 Report = Callable[[int, int], None]
 
 
-class Step(NamedTuple):
-    """One step's outcome; `holds` is None where nothing could be proven either way."""
-
-    name: str
-    holds: bool | None
-    verdict: str
-
-
 def run_demo(
-    output: Path, command: str, tell: Callable[[Step], None], report: Callable[[str], Report]
+    output: Path, command: str, tell: Callable[[StepOutcome], None], report: Callable[[str], Report]
 ) -> dict[str, Any]:
     """The record of all steps; `tell(step)` is called as each is done, `report(what)` gives a progress report.
 
@@ -65,10 +58,10 @@ def run_demo(
     """
     config = embedded_config()
     official = json.loads(SCORES.read_text(encoding="utf-8"))
-    steps: list[Step] = []
+    steps: list[StepOutcome] = []
 
     def done(name: str, holds: bool | None, verdict: str) -> None:
-        steps.append(Step(name, holds, verdict))
+        steps.append(StepOutcome(name, holds, verdict))
         tell(steps[-1])
 
     pictures = output / "pictures"
@@ -137,7 +130,7 @@ def _beside_recording(ours: Rows, dataset: Dataset) -> tuple[bool, str]:
     numbers = np.unique(official[:, 0])
     identical = matched = total = 0
     for number in numbers:
-        found = match(*_columns(official, number), *_columns(ours, number))
+        found = pair_detections(*_columns(official, number), *_columns(ours, number))
         identical += found.identical
         matched += len(found.pairs)
         total += len(found.pairs) + max(len(found.only_first), len(found.only_second))

@@ -8,7 +8,7 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from ...convert.conversion import convert, write_weights
 from ...convert.output import replacing
@@ -27,15 +27,8 @@ from ..evaluation.pipeline import Settings
 from ..evaluation.published import compare_with_published
 from ..evaluation.records import OFFICIAL_ANNOTATIONS
 from ..provenance import provenance, version
+from .outcome import StepOutcome
 from .written_weights import compare_written
-
-
-class Step(NamedTuple):
-    """One step's outcome: `holds` is None where nothing could be proven either way."""
-
-    name: str
-    holds: bool | None
-    verdict: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +50,7 @@ def verify(
     fetch: Callable[[str], Path],
     command: str,
     report: Callable[[str], Report],
-    tell: Callable[[Step], None],
+    tell: Callable[[StepOutcome], None],
 ) -> dict[str, Any]:
     """The record of all steps; `tell(step)` is called as each is done. Written to OUTPUT/verification.json and .md.
 
@@ -67,10 +60,10 @@ def verify(
     if version("tensorflow") is None:
         raise EffconvError("the layers are compared with TensorFlow: pip install 'effconv[tf]'")
     config = get_config(asked.model)
-    steps: list[Step] = []
+    steps: list[StepOutcome] = []
 
     def done(name: str, holds: bool | None, verdict: str) -> None:
-        steps.append(Step(name, holds, verdict))
+        steps.append(StepOutcome(name, holds, verdict))
         tell(steps[-1])
 
     checkpoint = asked.checkpoint or fetch(config.name)

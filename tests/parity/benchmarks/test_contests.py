@@ -1,6 +1,7 @@
 """Benchmarks of contestants taking turns: what they report, and that the contestants do the same work. No timings."""
 
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -146,9 +147,24 @@ def test_bench_coco(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert original["peak_megabytes"] == figures["pycocotools"][0]["peak_bytes"] / 1e6
 
 
+# The program that is measured, with one engine's recall another by one.
+WRONG_EVALUATION = """
+import sys
+from effconv.parity.benchmarks.programs import evaluate_detections as program
+right = program.evaluate
+def wrong(dataset, detections, engine):
+    scores = right(dataset, detections, engine=engine)
+    scores.recall[0] += engine == "pycocotools"
+    return scores
+program.evaluate = wrong
+program.main(*sys.argv[1:])
+"""
+
+
 def test_bench_coco_fails_when_engines_differ(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(coco_benchmark, "ROUNDS", {"ultrafast": 1, "pycocotools": 1})
-    wrong = coco_benchmark.EVALUATE.replace("np.savez(", "scores.recall[0] += engine == 'pycocotools'\nnp.savez(")
-    monkeypatch.setattr(coco_benchmark, "EVALUATE", wrong)
+    (tmp_path / "wrong_evaluation.py").write_text(WRONG_EVALUATION)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, (str(tmp_path), os.environ.get("PYTHONPATH")))))
+    monkeypatch.setattr(coco_benchmark, "EVALUATE", "wrong_evaluation")
     record = bench(tmp_path, "coco", "--images", 3, status=1)
     assert record["identical"] == {"precision": True, "recall": False, "scores": True, "metrics": True}

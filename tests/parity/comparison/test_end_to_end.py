@@ -19,7 +19,7 @@ from effconv.effdet_torch.postprocessing.postprocess import Postprocessor
 from effconv.parity.comparison import end_to_end, moved_outputs
 from effconv.parity.comparison.end_to_end import STAGES, BothSides, Stage, compare_image, compare_images
 from effconv.parity.comparison.end_to_end_job import end_to_end_record
-from effconv.parity.comparison.matching import Matching
+from effconv.parity.comparison.pairing import Pairing
 from effconv.parity.evaluation.pipeline import Pipeline, Settings, build
 from effconv.parity.reference.pipeline import official_anchor_boxes
 from effconv.parity.traces.images import drawn
@@ -162,11 +162,11 @@ def test_matched_scores_belong_to_the_verdict(
     sides: BothSides, pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where every stage of the same outputs agrees, scores 10 % off in the final list are refused all the same."""
-    right = end_to_end.match
+    right = end_to_end.pair_detections
     gaps = iter([0.05])  # of our list; in the trials TensorFlow's scores are what they are
     monkeypatch.setattr(
         end_to_end,
-        "match",
+        "pair_detections",
         lambda *columns: (lambda each: each._replace(score_gap=next(gaps, each.score_gap)))(right(*columns)),
     )
     result = compare_image(drawn(0, (200, 300)), "drawn", sides, pipeline)
@@ -176,8 +176,8 @@ def test_matched_scores_belong_to_the_verdict(
 
 def test_a_run_without_any_match_cannot_hold(sides: BothSides, pipeline: Pipeline) -> None:
     result = compare_image(drawn(0, (200, 300)), "drawn", sides, pipeline)
-    nothing = result.matching._replace(pairs=[], only_first=list(range(100)), only_second=list(range(100)))
-    explained = result._replace(lists="explained", matching=nothing)
+    nothing = result.pairing._replace(pairs=[], only_first=list(range(100)), only_second=list(range(100)))
+    explained = result._replace(lists="explained", pairing=nothing)
     assert explained.holds
     record = end_to_end_record([explained])
     assert (record["ok"], record["verdict"]) == (False, "none of 100 detections matched one to one")
@@ -220,8 +220,8 @@ def test_an_order_that_rounding_decides_is_explained_by_trial(
 def test_more_than_rounding_moves_is_not_explained() -> None:
     """A list that lost all its objects, where TensorFlow's own loses two."""
 
-    def lost(count: int) -> Matching:
-        return Matching([(i, i) for i in range(100 - count)], list(range(count)), list(range(count)), 0.0, 0.0)
+    def lost(count: int) -> Pairing:
+        return Pairing([(i, i) for i in range(100 - count)], list(range(count)), list(range(count)), 0.0, 0.0)
 
     outputs = [np.ones((1, 2, 2, 9), np.float32)]
     for count, lists in ((100, "unexplained"), (5, "unexplained"), (4, "explained"), (0, "identical")):

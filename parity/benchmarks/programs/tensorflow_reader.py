@@ -4,8 +4,8 @@ import sys
 import time
 from pathlib import Path
 
-from ...effdet_torch.config import get_config
-from ..reference.network import import_tensorflow
+from ....effdet_torch.config import get_config
+from ...reference.network import import_tensorflow
 
 
 def convert_with_tensorflow(model: str, prefix: Path, output: Path) -> None:
@@ -17,8 +17,8 @@ def convert_with_tensorflow(model: str, prefix: Path, output: Path) -> None:
     import numpy
     import torch
 
-    from ...convert.apply import EMA_SUFFIX
-    from ...convert.rules import rules
+    from ....convert.apply import EMA_SUFFIX
+    from ....convert.rules import rules
 
     reader = tensorflow.train.load_checkpoint(str(prefix))
     state = {}

@@ -2,24 +2,24 @@
 
 import numpy as np
 
-from effconv.parity.comparison.matching import Matching, match
+from effconv.parity.comparison.pairing import Pairing, pair_detections
 
 BOXES = np.array([[0, 0, 10, 10], [50, 50, 90, 70], [0, 0, 10, 10], [5, 5, 5, 5]], np.float32)
 SCORES = np.array([0.9, 0.8, 0.7, 0.1], np.float32)
 CATEGORIES = np.array([1, 2, 1, 3])
 
 
-def matched(order: list[int], **changed: np.ndarray) -> Matching:
+def matched(order: list[int], **changed: np.ndarray) -> Pairing:
     """The list beside itself in another order, with some columns changed."""
     other = {"boxes": BOXES[order], "scores": SCORES[order], "categories": CATEGORIES[order], **changed}
-    return match(BOXES, SCORES, CATEGORIES, other["boxes"], other["scores"], other["categories"])
+    return pair_detections(BOXES, SCORES, CATEGORIES, other["boxes"], other["scores"], other["categories"])
 
 
 def test_equal_lists_are_identical() -> None:
     found = matched([0, 1, 2, 3])
-    assert found == Matching([(0, 0), (1, 1), (2, 2), (3, 3)], [], [], 0.0, 0.0)
+    assert found == Pairing([(0, 0), (1, 1), (2, 2), (3, 3)], [], [], 0.0, 0.0)
     assert found.identical
-    nothing = match(*(each[:0] for each in (BOXES, SCORES, CATEGORIES) * 2))
+    nothing = pair_detections(*(each[:0] for each in (BOXES, SCORES, CATEGORIES) * 2))
     assert nothing.identical
 
 
@@ -56,6 +56,6 @@ def test_infinite_boxes_are_matched_too() -> None:
     endless[1, 2:] = np.inf
     endless[2, :] = [-np.inf, 0, np.inf, 10]
     with np.errstate(all="raise"):
-        found = match(endless, SCORES, CATEGORIES, endless, SCORES, CATEGORIES)
+        found = pair_detections(endless, SCORES, CATEGORIES, endless, SCORES, CATEGORIES)
     assert found.identical
     assert found.box_gap == 0

@@ -1,4 +1,4 @@
-"""Two lists of detections of one image, matched one to one. Pure numpy."""
+"""Two sides' detections of one image, paired one to one. Pure numpy."""
 
 from typing import NamedTuple
 
@@ -9,7 +9,7 @@ LONGEST = 1e12  # pixels
 SAME_IOU = 0.9  # detections of one category that overlap by as much are the same object
 
 
-class Matching(NamedTuple):
+class Pairing(NamedTuple):
     """Which detection of one list is which of the other, and how far the two are apart."""
 
     pairs: list[tuple[int, int]]  # (place in the first list, place in the second), by place in the first
@@ -24,15 +24,15 @@ class Matching(NamedTuple):
         return not self.only_first and not self.only_second and all(one == other for one, other in self.pairs)
 
 
-def match(
+def pair_detections(
     boxes: NDArray[np.float32],
     scores: NDArray[np.float32],
     categories: NDArray[np.int64],
     other_boxes: NDArray[np.float32],
     other_scores: NDArray[np.float32],
     other_categories: NDArray[np.int64],
-) -> Matching:
-    """Match detections, boxes (N, 4) and (M, 4) yxyx: each of the first, best first, with the nearest free one."""
+) -> Pairing:
+    """Pair detections, boxes (N, 4) and (M, 4) yxyx: each of the first, best first, with the nearest free one."""
     overlaps = _overlaps(_finite(boxes), _finite(other_boxes))
     overlaps[categories[:, None] != other_categories[None]] = -1
     free = np.ones(len(other_boxes), bool)
@@ -53,7 +53,7 @@ def match(
     lengths = np.maximum(*(np.abs(each[..., 2:] - each[..., :2]).max(-1, initial=0) for each in (mine, theirs)))
     gaps = np.abs(mine - theirs).max(-1, initial=0)
     box_gap = (gaps / np.maximum(lengths, 1e-6)).max(initial=0.0)
-    return Matching(
+    return Pairing(
         pairs,
         [place for place in range(len(boxes)) if place not in matched],
         np.flatnonzero(free).tolist(),

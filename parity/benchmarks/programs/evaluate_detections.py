@@ -1,0 +1,25 @@
+"""One engine's metrics of `detections.npy` in a dataset's folder: FOLDER ENGINE OUTPUT. Prints seconds, metrics."""
+
+import json
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+
+from ...datasets.dataset import read_dataset
+from ...evaluation.coco import evaluate
+
+
+def main(folder: str, engine: str, output: str) -> None:
+    """The arrays go to `output`, an .npz file."""
+    dataset, detections = read_dataset(Path(folder)), np.load(Path(folder) / "detections.npy")
+    start = time.perf_counter()
+    scores = evaluate(dataset, detections, engine=engine)
+    seconds = time.perf_counter() - start
+    np.savez(output, precision=scores.precision, recall=scores.recall, scores=scores.scores)
+    print(json.dumps({"seconds": seconds, "metrics": scores.metrics}))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
