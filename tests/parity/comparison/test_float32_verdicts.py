@@ -11,10 +11,8 @@ from single_precision import PRECISIONS
 from torch import Tensor
 
 from effconv.cli import main
-from effconv.effdet_torch.config import get_config
 from effconv.effdet_torch.ops import SameConv2d
 from effconv.parity import embedded
-from effconv.parity.comparison.subject import Choice
 from effconv.parity.datasets.dataset import Image
 from effconv.parity.traces.images import drawn
 from effconv.parity.verification import demo
@@ -94,13 +92,12 @@ def test_demo(plant: Callable[[str], None], monkeypatch: pytest.MonkeyPatch, tmp
     assert not steps["from bytes to detections"]["holds"]
 
 
-def test_verify(plant: Callable[[str], None], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_verify(plant: Callable[[str], None], tmp_path: Path) -> None:
     """Its step that compares layers; only a released model goes the whole way."""
-    monkeypatch.setattr(verification, "Choice", lambda **asked: Choice(**{**asked, "model": MODEL[1]}))
     picture = tmp_path / "picture.png"
     picture.write_bytes(drawn(0, (64, 64)))
     plant("zero")
-    config = get_config(str(GOLDEN / "config.json"))
-    record = verification._compare_layers(GOLDEN, config, Image(1, picture, 64, 64), tmp_path, "a test")
+    asked = verification.Verification(model=MODEL[1], output=tmp_path)
+    record = verification._compare_layers(asked, GOLDEN, Image(1, picture, 64, 64), "a test")
     assert not record["ok"]
     assert record["first_failure"] == FIRST_LARGE

@@ -41,7 +41,7 @@ CONFIG = dataclasses.replace(config_of(SWISH), image_size=SIZE)
 SETTINGS = OfficialSettings(learning_rates=np.linspace(0.0004, 0.004, STEPS).tolist())
 
 # Two sound float32 runs of the same steps part by chance: PyTorch's comes to 0.9 to 3.5 times TensorFlow's own loss, by
-# field, and this is twice that. It refuses gradients or a class loss of eleven bits, and averages of eight.
+# field, and this is twice that. It refuses a class loss, gradients and averages of eight bits.
 FLOAT32_FACTOR = 7.0
 
 pytestmark = pytest.mark.tf
@@ -207,11 +207,11 @@ def rounded_averages(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(MovingAverage, "update", update)
 
 
+# In float16 gradients come to 1.5 times a limit in one run and stay below it in another, and the class loss to 2.9 times:
+# TensorFlow's own noise is another with every way its threads share the work, so neither is promised.
 FLOAT32_FAULTS: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
     "the class loss and its gradient in bfloat16": rounded_loss(torch.bfloat16),
-    "the class loss and its gradient in float16": rounded_loss(torch.float16),
     "gradients in bfloat16": rounded_gradients(torch.bfloat16),
-    "gradients in float16": rounded_gradients(torch.float16),
     "averages in bfloat16": rounded_averages,
 }
 
