@@ -237,7 +237,7 @@ PLANTS = (
     ("bench coco", "one engine's recall changed", "contests", "test_bench_coco_fails_when_engines_differ"),
     (
         "train: ten steps, float32",
-        "class loss or gradients in half precision, averages in bfloat16",
+        "class loss, gradients or averages in bfloat16",
         "training_steps",
         "test_a_fault_of_float32_alone_is_refused",
     ),

@@ -207,7 +207,7 @@ def rounded_averages(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(MovingAverage, "update", update)
 
 
-# In float16 gradients come to 1.5 times a limit in one run and stay below it in another, and the class loss to 2.9 times:
+# In float16 gradients come to 1.5 times a limit in one run and stay below it in another, the class loss to 2.9 times.
 # TensorFlow's own noise is another with every way its threads share the work, so neither is promised.
 FLOAT32_FAULTS: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
     "the class loss and its gradient in bfloat16": rounded_loss(torch.bfloat16),
