@@ -24,9 +24,7 @@ TINY = ("tiny-swish", "tiny-sum8", "tiny-lite")
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Skip, with the reason, what this machine cannot run."""
     missing = {
-        "tf": None
-        if importlib.util.find_spec("tensorflow")
-        else "TensorFlow is not installed: pip install effconv[tf]",
+        "tf": None if importlib.util.find_spec("tensorflow") else "TensorFlow is not installed: pip install tensorflow",
         "shared": None if SHARED.is_dir() else "the shared goldens are not beside this checkout (EFFCONV_SHARED)",
     }
     for item in items:

@@ -1,6 +1,8 @@
 """The built package: what a user without a checkout gets."""
 
+import configparser
 import os
+import re
 import subprocess
 import sys
 import zipfile
@@ -62,3 +64,18 @@ def test_wheel_works_away_from_the_checkout(wheel: Path, tmp_path: Path) -> None
     assert found.strip() == str(site / "effconv" / "__init__.py")
     assert "nothing changed on the way" in run("demo")
     assert "efficientdet-d7x" in run("models")
+
+
+def test_what_errors_advise_to_install_is_what_the_extras_name(repository: Path) -> None:
+    """By the packages' own names: effconv itself is installed from a clone, and its name on an index is not ours."""
+    settings = configparser.ConfigParser()
+    settings.read(repository / "setup.cfg")
+    extras = [re.findall(r"^([\w-]+)", text, re.MULTILINE) for text in settings["options.extras_require"].values()]
+    known = {package for packages in extras for package in packages}
+    advised = set()
+    for part in ("commands", "convert", "effdet_torch", "parity"):
+        for file in (repository / part).rglob("*.py"):
+            for words in re.findall(r"pip install ([\w \[\]'-]+)", file.read_text()):
+                assert "effconv" not in words, file
+                advised |= set(words.split()) & known
+    assert advised >= {"tensorflow", "plotly", "matplotlib", "onnx", "onnxscript", "onnxruntime", "openvino"}

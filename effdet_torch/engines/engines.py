@@ -75,7 +75,9 @@ def _onnxruntime(path: Path, model: EfficientDet) -> Any:
     try:
         import onnxruntime
     except ImportError as error:
-        raise EffconvError("the engine onnxruntime is not installed: pip install 'effconv[onnx]'") from error
+        raise EffconvError(
+            "the engine onnxruntime is not installed: pip install onnx onnxscript onnxruntime"
+        ) from error
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     session = onnxruntime.InferenceSession(path.read_bytes(), options, providers=["CPUExecutionProvider"])
@@ -90,7 +92,7 @@ def _openvino(path: Path, model: EfficientDet) -> Any:
     try:
         import openvino
     except ImportError as error:
-        raise EffconvError("the engine openvino is not installed: pip install 'effconv[openvino]'") from error
+        raise EffconvError("the engine openvino is not installed: pip install openvino onnx onnxscript") from error
     core = openvino.Core()
     # It would compute in bfloat16 where the processor can.
     settings = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": torch.get_num_threads()}

@@ -31,7 +31,7 @@ def export_onnx(model: EfficientDet, path: Path, size: tuple[int, int]) -> None:
         import onnx
         import onnxscript  # noqa: F401  # what torch.onnx needs, and says less plainly
     except ImportError as error:
-        raise EffconvError(f"an ONNX graph needs {error.name}: pip install 'effconv[onnx]'") from error
+        raise EffconvError(f"an ONNX graph needs {error.name}: pip install onnx onnxscript") from error
     portable = fast(model).to("cpu", torch.float32)
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it warns of torchvision, which is not needed
     with warnings.catch_warnings(), torch.no_grad():

@@ -19,7 +19,7 @@ def ablation_chart(record: Mapping[str, Any]) -> str:
         from matplotlib.backends.backend_svg import FigureCanvasSVG
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise EffconvError("a chart needs matplotlib: pip install 'effconv[train]'") from error
+        raise EffconvError("a chart needs matplotlib: pip install matplotlib") from error
     baseline, *changed = record["rows"]
     rows = sorted(changed, key=lambda row: (STAGES.index(row["stage"]), row["differences"]["AP"]["difference"]))
     changes = [row["differences"]["AP"] for row in rows]

@@ -52,7 +52,7 @@ def _chart(rows: list[Mapping[str, Any]]) -> str:
     try:
         from plotly.graph_objects import Bar, Figure
     except ImportError as error:  # `plotly_script` says so first
-        raise EffconvError("an HTML page needs plotly: pip install 'effconv[report]'") from error
+        raise EffconvError("an HTML page needs plotly: pip install plotly") from error
     changes = [row["differences"]["AP"] for row in rows]
     bars = Bar(
         x=[each["difference"] for each in changes],

@@ -29,7 +29,7 @@ class Turn(NamedTuple):
 def require_tensorflow() -> None:
     """Raises EffconvError when the other side of a benchmark is not installed."""
     if not version("tensorflow"):
-        raise EffconvError("the other side of this benchmark is TensorFlow: pip install 'effconv[tf]'")
+        raise EffconvError("the other side of this benchmark is TensorFlow: pip install tensorflow")
 
 
 def use_one_thread() -> None:

@@ -27,7 +27,7 @@ def measure_conversion(model: str, rounds: int) -> dict[str, Any]:
     """
     config = get_config(model)
     if not version("tensorflow"):
-        raise EffconvError("the other side of this benchmark is TensorFlow: pip install 'effconv[tf]'")
+        raise EffconvError("the other side of this benchmark is TensorFlow: pip install tensorflow")
     with tempfile.TemporaryDirectory() as folder:
         prefix = f"{folder}/model"
         make_checkpoint(model, prefix)

@@ -19,7 +19,7 @@ def measure_comparison(model: str) -> dict[str, Any]:
     """
     config = get_config(model)
     if not version("tensorflow"):
-        raise EffconvError("the other side of the comparison is TensorFlow: pip install 'effconv[tf]'")
+        raise EffconvError("the other side of the comparison is TensorFlow: pip install tensorflow")
     with tempfile.TemporaryDirectory() as folder:
         make_checkpoint(model, f"{folder}/model")
         run = run_process("effconv.cli", "parity", "--layerwise", "--model", model, "--ckpt", folder, "--json")

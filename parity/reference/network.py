@@ -2,7 +2,7 @@
 
 The official computation, written in TensorFlow's own operations and fed by official variable names. It shares no code
 with `effdet_torch`: of a model it knows the hyper-parameters and the variables' shapes, nothing else. TensorFlow is
-imported inside `import_tensorflow`, so importing this module is cheap; `pip install effconv[tf]` brings it.
+imported inside `import_tensorflow`, so importing this module is cheap; `pip install tensorflow` brings it.
 
 Source: google/automl `efficientdet/tf2/efficientdet_keras.py`, `backbone/efficientnet_model.py`, `tf2/fpn_configs.py`.
 """
@@ -51,9 +51,7 @@ def import_tensorflow() -> Any:
 
             tensorflow.constant(0)  # the first operation writes notes too
     except ImportError as error:
-        raise EffconvError(
-            f"TensorFlow is needed here and not installed: pip install 'effconv[tf]' ({error})"
-        ) from error
+        raise EffconvError(f"TensorFlow is needed here and not installed: pip install tensorflow ({error})") from error
     return tensorflow
 
 

@@ -10,7 +10,7 @@ from ...errors import EffconvError
 
 ASSETS = resources.files(__package__.partition(".")[0]) / "parity" / "rendering" / "assets"
 
-NO_PLOTLY = "an HTML page needs plotly, which is not installed: pip install 'effconv[report]'"
+NO_PLOTLY = "an HTML page needs plotly, which is not installed: pip install plotly"
 
 
 def asset(name: str) -> str:

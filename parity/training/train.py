@@ -118,7 +118,7 @@ def train(job: Job, command: str, say: Say, report: Report | None = None) -> dic
         return None
     write_trained_weights(training, job.out)
     if not plot_training(folder.steps(), folder.evaluations(), job.out / CURVE, config.name):
-        say(f"{CURVE} is not drawn: pip install 'effconv[train]' brings matplotlib")
+        say(f"{CURVE} is not drawn: pip install matplotlib")
     return {
         "what": "training of a detector",
         "model": config.name,

@@ -58,7 +58,7 @@ def verify(
     whatever keeps a step from being carried out; going on with the same command starts from there.
     """
     if version("tensorflow") is None:
-        raise EffconvError("the layers are compared with TensorFlow: pip install 'effconv[tf]'")
+        raise EffconvError("the layers are compared with TensorFlow: pip install tensorflow")
     config = get_config(asked.model)
     steps: list[StepOutcome] = []
 

@@ -10,7 +10,7 @@ import pytest
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
 needs_plotly = pytest.mark.skipif(
-    not importlib.util.find_spec("plotly"), reason="plotly is not installed: pip install effconv[report]"
+    not importlib.util.find_spec("plotly"), reason="plotly is not installed: pip install plotly"
 )
 
 
@@ -18,7 +18,7 @@ needs_plotly = pytest.mark.skipif(
 def browser() -> Iterator[Any]:
     """A headless browser of this machine."""
     playwright = pytest.importorskip(
-        "playwright.sync_api", reason="playwright is not installed: pip install effconv[dev]"
+        "playwright.sync_api", reason="playwright is not installed: pip install playwright"
     )
     program = next(filter(None, map(shutil.which, BROWSERS)), None)
     if program is None:

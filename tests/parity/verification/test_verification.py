@@ -269,7 +269,7 @@ def test_without_tensorflow_nothing_is_begun(monkeypatch: pytest.MonkeyPatch, tm
     monkeypatch.setattr(verification, "version", lambda name: None)
     result = CliRunner().invoke(main, ["verify", "--model", "d0", "-o", str(tmp_path / "verified")])
     assert result.exit_code == 2
-    assert result.stderr == "effconv: the layers are compared with TensorFlow: pip install 'effconv[tf]'\n"
+    assert result.stderr == "effconv: the layers are compared with TensorFlow: pip install tensorflow\n"
     assert not (tmp_path / "verified").exists()
 
 
