@@ -5,7 +5,7 @@ layer's limit is a bound on rounding, element by element, in units of `u`: half 
 Higham and Mary, "A new approach to probabilistic rounding error analysis" (2019): a sum of K products, in any order, is
 off by at most lambda * sqrt(K) * u times the sum of the products' magnitudes, but for a chance of 2 exp(-lambda**2 / 2)
 for each operation; the worst case, which no layer comes near, has K for sqrt(K). `bounds.py` applies them; what clean
-and faulty layers come to is measured by `tools/record_bounds.py` and shown in docs/precision.md.
+and faulty layers come to is measured by `tools/record_float32.py` and shown in docs/precision.md.
 """
 
 import math
