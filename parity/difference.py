@@ -71,6 +71,13 @@ def error_and_times(
     return _ratio(error, scale), worst
 
 
+def apart(array: Array | None, exact: Array | None) -> float:
+    """How far a run is from the exact one, by the exact one's largest; 0 where either does not compute the layer."""
+    if array is None or exact is None or array.shape != exact.shape:
+        return 0.0
+    return relative_error(array, exact, largest(exact))
+
+
 def difference(candidate: Array, reference: Array, scale: float) -> Difference:
     """All distances between two finite arrays of one shape and type; `scale` is the reference's largest magnitude.
 

@@ -74,13 +74,17 @@ class Bounds:
 
     def _watch(self, path: str, called: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> None:
         with torch.inference_mode():
-            bound = self._bound(path, called, inputs, output) * self._unit
-        self._found[path] = bound.float() * KEPT
+            bound = self._bound(path, called, inputs, output).mul_(self._unit)
+            self._found[path] = bound.float().mul_(KEPT)
+            del bound
         if isinstance(called, ChannelMean):
             self._in_sequence[path] = self._found[path] + _sequential_error(inputs[0], output)
 
     def _bound(self, path: str, module: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> Tensor:
-        """In units; what is lost to underflow is added by each."""
+        """In units, in memory of its own; what is lost to underflow is added by each.
+
+        As much as can be is computed in place: a map of d7x takes a gigabyte, and each product or sum one more.
+        """
         if isinstance(module, (WeightedFusion, SumFusion)):
             return self._fusion(module, inputs[0])
         x: Tensor = inputs[0]
@@ -95,25 +99,25 @@ class Bounds:
             return self._norm(module, x, output)
         if isinstance(module, ChannelMean):
             pixels = x.shape[2] * x.shape[3]
-            return mean_factor(pixels) * x.abs().mean((2, 3), keepdim=True) + self._lost(pixels)
+            return x.abs().mean((2, 3), keepdim=True).mul_(mean_factor(pixels)).add_(self._lost(pixels))
         if isinstance(module, MBConv):
             if self._given and module.has_skip:  # both terms of the sum were rounded
-                return (1 + self._given) * output.abs() + 2 * self._given * x.abs()
-            return (float(module.has_skip) + self._given) * output.abs()
+                return output.abs().mul_(1 + self._given).add_(x.abs(), alpha=2 * self._given)
+            return output.abs().mul_(float(module.has_skip) + self._given)
         if isinstance(module, Resample):
             # Chosen or copied values are the same in any precision. Steps that interpolate are known mistakes'.
             if type(module).upsample is Resample.upsample:
-                return self._given * output.abs()
+                return output.abs().mul_(self._given)
             projected = module.norm.forward(module.conv.forward(x))  # unwatched
             return FUNCTION_OPERATIONS * module.resize(projected.abs(), inputs[1])
         if isinstance(module, SqueezeExcite):
             # In half precision logit and map were rounded; a logit z so changes sigmoid(z) by |z| times that.
             factor = FUNCTION_OPERATIONS + self._given * (1 + self._logit.abs())
-            return factor * output.abs() + self._flushed(x)
+            return output.abs().mul_(factor).add_(self._flushed(x))
         if isinstance(module, (nn.ReLU6, nn.ReLU, nn.Identity)):
-            return self._given * output.abs()
-        swish = FUNCTION_OPERATIONS * output.abs() + self._flushed(x)
-        return swish + self._given * SWISH_SLOPE * x.abs()
+            return output.abs().mul_(self._given)
+        swish = output.abs().mul_(FUNCTION_OPERATIONS).add_(self._flushed(x))
+        return swish.add_(x.abs(), alpha=self._given * SWISH_SLOPE) if self._given else swish
 
     def _products(self, module: nn.Conv2d, x: Tensor, given: float) -> Tensor:
         """factor * (|W| conv |x| + |b|), by the module's own padding: a copy of it with its weights' magnitudes."""
@@ -121,7 +125,7 @@ class Bounds:
         for weight in twin.parameters():
             weight.abs_()
         count = module.weight[0].numel()
-        return (products_factor(count) + given) * twin.forward(x.abs()) + self._lost(count)
+        return twin.forward(x.abs()).mul_(products_factor(count) + given).add_(self._lost(count))
 
     def _norm(self, module: BatchNorm, x: Tensor, output: Tensor) -> Tensor:
         mean, variance, operations = module.running_mean, module.running_var, NORM_OPERATIONS + 2 * self._given
@@ -132,11 +136,13 @@ class Bounds:
         assert variance is not None
         scale = module.weight / (variance + module.eps).sqrt()
         shift = (mean * scale).abs() + module.bias.abs()
-        terms = _per_channel(scale.abs()) * x.abs() + _per_channel(shift)
-        found = operations * terms + self._lost(2)
+        terms = x.abs().mul_(_per_channel(scale.abs())).add_(_per_channel(shift))
+        found = (operations * terms).add_(self._lost(2))
         activation = module.activation if isinstance(module, BatchNormActivation) else None
         if isinstance(activation, nn.SiLU):
-            return SWISH_SLOPE * found + FUNCTION_OPERATIONS * output.abs() + self._flushed(terms)
+            found.mul_(SWISH_SLOPE).add_(self._flushed(terms))
+            del terms
+            return found.add_(output.abs(), alpha=FUNCTION_OPERATIONS)
         return found
 
     def _fusion(self, module: nn.Module, maps: Sequence[Tensor]) -> Tensor:
@@ -161,7 +167,7 @@ class Bounds:
 
     def _flushed(self, x: Tensor) -> Tensor:
         """What a function of `x` may lose whose results below the smallest normal number are zero, in units."""
-        return (1 + x.abs()) * (self._smallest / self._unit)
+        return x.abs().add_(1).mul_(self._smallest / self._unit)
 
 
 def _sequential_error(x: Tensor, mean: Tensor) -> Bound:

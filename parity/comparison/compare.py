@@ -2,20 +2,22 @@
 
 import ctypes
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from ...convert.layers import Layer, layers
 from ...effdet_torch.model import EfficientDet
 from ..copying import copied_with_shared_weights
-from ..difference import Array, difference, error_and_times, fault_of, largest, relative_error, times_bound
+from ..difference import Array, apart, difference, error_and_times, fault_of, largest, relative_error, times_bound
 from ..limits import FLOAT64_LIMIT, FLUSHED, accumulated_limit, unnamed_limit
 from ..traces.candidate import Lockstep
 from ..traces.trace import Activation, Kind, Trace
 from .bounds import Bounds
-from .rounded import with_sequential_means
+from .rounded import rounding_costs, with_sequential_means
 from .rows import Check, Noise, Row
 from .soundness import Soundness, precision_of, sound_layers
 
@@ -32,7 +34,12 @@ def compare(trace: Trace, model: EfficientDet, report: Report | None = None) -> 
     order = {layer.key: index for index, layer in enumerate(layers(trace.config))}
     merged: dict[str, Row] = {}
     networks = precisions(model)
-    passes = [compare_in_turn(trace, networks, kind) for kind in trace.kinds]
+    passes: list[Iterator[Row]] = []
+    for kind in trace.kinds:
+        costs = dict[str, float]()
+        if kind == "accumulated":
+            passes.append(_cost_rows(networks, trace.images, costs))
+        passes.append(compare_in_turn(trace, networks, kind, costs))
     if "local" not in trace.kinds or not is_complete(trace) or precision_of(model) != "float32":
         passes.append(_sound_rows(trace, networks))
     total = len(passes) * len(order)
@@ -67,6 +74,14 @@ def _sound_rows(trace: Trace, networks: "Precisions") -> Iterator[Row]:
         yield Row(table[key], shape, {}, {}, {"candidate": sound})
 
 
+def _cost_rows(networks: "Precisions", images: NDArray[np.float32], costs: dict[str, float]) -> Iterator[Row]:
+    """Fill `costs`, and say of each layer that it was computed: on d7x it takes minutes."""
+    table = {layer.key: layer for layer in layers(networks.double.config)}
+    for key, cost in rounding_costs(*networks, images):
+        costs[key] = cost
+        yield Row(table[key], (), {}, {})
+
+
 def _return_memory() -> None:
     """Hand freed memory back to the system.
 
@@ -92,8 +107,15 @@ def precisions(model: EfficientDet) -> Precisions:
     return Precisions(model, double, with_sequential_means(double))
 
 
-def compare_in_turn(trace: Trace, networks: Precisions, kind: Kind) -> Iterator[Row]:
-    """One kind of comparison, layer by layer; only the current layer is in memory."""
+def compare_in_turn(
+    trace: Trace, networks: Precisions, kind: Kind, costs: Mapping[str, float] | None = None
+) -> Iterator[Row]:
+    """One kind of comparison, layer by layer; only the current layer is in memory.
+
+    `costs` are those of `rounding_costs`, which an accumulated comparison needs and finds by itself where not given.
+    """
+    if kind == "accumulated" and costs is None:
+        costs = dict(rounding_costs(*networks, trace.images))
     table = layers(trace.config)
     known = {layer.key: layer for layer in table}
     single, double = (Lockstep(network, trace.images, table) for network in networks[:2])
@@ -101,7 +123,8 @@ def compare_in_turn(trace: Trace, networks: Precisions, kind: Kind) -> Iterator[
     bounded = kind == "local" and is_complete(trace) and precision_of(networks.single) == "float32"
     bounds = Bounds(networks.double, table) if bounded else None
     dtype = next(networks.single.parameters()).dtype
-    rounded = None if bounded else Lockstep(networks.rounded, trace.images, table, rounding=dtype)
+    once = kind == "local" and not bounded  # a layer rounded once, fed what the others are fed
+    rounded = Lockstep(networks.rounded, trace.images, table, rounding=dtype) if once else None
     runs = [run for run in (single, double, rounded) if run]
     missing = set(trace.required)
     expected = reference_noise = 0.0
@@ -121,20 +144,22 @@ def compare_in_turn(trace: Trace, networks: Precisions, kind: Kind) -> Iterator[
             soundness: dict[str, Soundness] = {}
             if not fault and own is not None and wide is not None:
                 exact = layer.exact and trace.exact and kind == "local"
-                if rounded:
-                    rounded_once = _sample(rounded.at(layer.key), shape, activation.step)
-                    expected = max(expected, _apart(rounded_once, wide))
-                    del rounded_once
-                    if sound and activation.float64 is not None:
-                        noise = _apart(activation.float32, activation.float64)
-                        reference_noise = max(reference_noise, noise)
-                    checks = _checks(activation, kind, own, wide, (expected, reference_noise), exact)
-                elif bounds:
+                if bounds:
                     bound = bounds.take(layer.module)
                     pair = bound, bounds.take_in_sequence(layer.module, bound)
                     both = [limit.permute(0, 2, 3, 1).numpy() for limit in pair]
                     checks, soundness = _bounded_checks(activation, own, wide, both[0], both[1], exact)
                     del bound, pair, both
+                else:
+                    if rounded:
+                        cost = apart(_sample(rounded.at(layer.key), shape, activation.step), wide)
+                    else:
+                        cost = (costs or {}).get(layer.key, 0.0)
+                    expected = max(expected, cost)
+                    if sound and activation.float64 is not None:
+                        noise = apart(activation.float32, activation.float64)
+                        reference_noise = max(reference_noise, noise)
+                    checks = _checks(activation, kind, own, wide, (expected, reference_noise), exact)
             del own, wide
             if kind == "local":
                 for run in runs:
@@ -174,19 +199,12 @@ def compare_traces(reference: Trace, other: Trace, model: EfficientDet) -> Itera
             checks: dict[str, Check] = {}
             if not fault and own is not None and wide is not None:
                 runs = (_sample(run.at(layer.key), shape, activation.step) for run in (rounded, double))
-                expected = max(expected, _apart(*runs))
+                expected = max(expected, apart(*runs))
                 checks = _checks(activation, "accumulated", own, wide, (expected, 0.0), False)
             yield Row(layer, shape, checks, {"accumulated": fault} if fault else {})
     finally:
         rounded.close()
         double.close()
-
-
-def _apart(array: Array | None, exact: Array | None) -> float:
-    """How far a run is from the exact one, by the exact one's largest; 0 where either does not compute the layer."""
-    if array is None or exact is None or array.shape != exact.shape:
-        return 0.0
-    return relative_error(array, exact, largest(exact))
 
 
 def _sample(array: Array | None, shape: tuple[int, ...], step: int) -> Array | None:

@@ -6,13 +6,19 @@ float32 loses and PyTorch's does not is in squeeze-excite's means: TensorFlow ad
 PyTorch in a tree.
 """
 
+from collections.abc import Iterator
+
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
+from ...convert.layers import layers
 from ...effdet_torch.backbone import ChannelMean
 from ...effdet_torch.model import EfficientDet
 from ..copying import copied_with_shared_weights
+from ..difference import apart
+from ..traces.candidate import Lockstep
 
 
 class SequentialMean(ChannelMean):
@@ -33,3 +39,23 @@ def with_sequential_means(model: EfficientDet) -> EfficientDet:
         if type(module) is ChannelMean:
             module.__class__ = SequentialMean
     return twin
+
+
+def rounding_costs(
+    single: EfficientDet, double: EfficientDet, rounded: EfficientDet, images: NDArray[np.float32]
+) -> Iterator[tuple[str, float]]:
+    """(layer key, what rounding every layer up to it once costs, of its largest value), in the order of computation.
+
+    The three are forms of one model (`compare.precisions`), of which `single` says only to what type layers are
+    rounded. It is a run of its own, before a comparison: one network more beside the candidate's two would take a third
+    more memory.
+    """
+    table = layers(double.config)
+    dtype = next(single.parameters()).dtype
+    exact, once = Lockstep(double, images, table), Lockstep(rounded, images, table, rounding=dtype)
+    try:
+        for layer in table:
+            yield layer.key, apart(once.at(layer.key), exact.at(layer.key))
+    finally:
+        exact.close()
+        once.close()
