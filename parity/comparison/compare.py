@@ -55,7 +55,8 @@ def compare(trace: Trace, model: EfficientDet, report: Report | None = None) -> 
                     {**earlier.faults, **row.faults},
                     {**earlier.soundness, **row.soundness},
                 )
-            merged[row.layer.key] = row
+            if row.checks or row.faults or row.soundness:  # what rounding costs says nothing of a layer
+                merged[row.layer.key] = row
             done += 1
             if report:
                 report(min(done, total), total)

@@ -100,7 +100,12 @@ def test_released_checkpoints_are_plausible_though_many_averages_equal_the_raw_w
 @pytest.mark.shared
 def test_inspect_says_it_too(full_size: Callable[[str], Path], tmp_path: Path) -> None:
     tensors = dict(read_all(full_size("efficientdet-d0")))
-    assert "implausible" not in inspect_checkpoint(open_checkpoint(full_size("efficientdet-d0")))["moving_averages"]
+    assert (
+        "implausible"
+        not in inspect_checkpoint(open_checkpoint(full_size("efficientdet-d0")), checked=True)["moving_averages"]
+    )
     no_mean_moved(tensors)
-    found = inspect_checkpoint(open_checkpoint(write_tensors(tmp_path / "model", tensors)))["moving_averages"]
+    found = inspect_checkpoint(open_checkpoint(write_tensors(tmp_path / "model", tensors)), checked=True)[
+        "moving_averages"
+    ]
     assert found.startswith("709 of 709; implausible: 108 of the 709 moving averages equal their initial values")
