@@ -4,7 +4,7 @@ A float64 model is watched while it runs: at each layer the bound of `limits.py`
 and the input it was given. The candidate's float32 run has no part in it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -33,6 +33,9 @@ from ..mistakes.modules import BatchStatistics, SoftmaxFusion
 from .rounded import SequentialMean
 
 KEPT = 1 + 2.0**-20  # a bound is kept in float32, and must not be rounded down
+PART = 2**22  # values of a map whose bound is computed at once: 32 MB in float64
+# Layers each of whose values depends on its input at the same pixel alone.
+PIXEL_BY_PIXEL = (BatchNorm, MBConv, SqueezeExcite, nn.SiLU, nn.ReLU6, nn.ReLU, nn.Identity)
 Bound = Tensor  # as the layer's output, (B, C, H, W), in float32; zero where nothing may round
 
 
@@ -74,17 +77,35 @@ class Bounds:
 
     def _watch(self, path: str, called: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> None:
         with torch.inference_mode():
-            bound = self._bound(path, called, inputs, output).mul_(self._unit)
-            self._found[path] = bound.float().mul_(KEPT)
-            del bound
+            bound = torch.empty_like(output, dtype=torch.float32)
+            for part, units in self._parts(path, called, inputs, output):
+                bound[part] = units.mul_(self._unit * KEPT)
+                del units
+            self._found[path] = bound
         if isinstance(called, ChannelMean):
-            self._in_sequence[path] = self._found[path] + _sequential_error(inputs[0], output)
+            self._in_sequence[path] = bound + _sequential_error(inputs[0], output)
+
+    def _parts(
+        self, path: str, module: nn.Module, inputs: tuple[Any, ...], output: Tensor
+    ) -> Iterator[tuple[tuple[slice, ...], Tensor]]:
+        """(which part of the output, its bound in units).
+
+        A map of d7x takes a gigabyte in float64, and each product or sum of maps one more. So channels of a depthwise
+        convolution, and rows of a layer that computes each pixel by itself, are taken a few at a time.
+        """
+        if isinstance(module, nn.Conv2d) and module.groups == module.in_channels == module.out_channels:
+            for channels in _slices(output, 1):
+                part = slice(None), channels
+                yield part, self._bound(path, _of_channels(module, channels), (inputs[0][part],), output[part])
+        elif isinstance(module, PIXEL_BY_PIXEL) and not isinstance(module, BatchStatistics):
+            for rows in _slices(output, 2):
+                part = slice(None), slice(None), rows
+                yield part, self._bound(path, module, (inputs[0][part],), output[part])
+        else:
+            yield (slice(None),), self._bound(path, module, inputs, output)
 
     def _bound(self, path: str, module: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> Tensor:
-        """In units, in memory of its own; what is lost to underflow is added by each.
-
-        As much as can be is computed in place: a map of d7x takes a gigabyte, and each product or sum one more.
-        """
+        """In units, in memory of its own; what is lost to underflow is added by each."""
         if isinstance(module, (WeightedFusion, SumFusion)):
             return self._fusion(module, inputs[0])
         x: Tensor = inputs[0]
@@ -168,6 +189,23 @@ class Bounds:
     def _flushed(self, x: Tensor) -> Tensor:
         """What a function of `x` may lose whose results below the smallest normal number are zero, in units."""
         return x.abs().add_(1).mul_(self._smallest / self._unit)
+
+
+def _slices(output: Tensor, axis: int) -> Iterator[slice]:
+    """Along `axis`, so that each part of a map has about PART values."""
+    size = output.shape[axis]
+    step = max(1, PART * size // max(1, output.numel()))
+    return (slice(start, start + step) for start in range(0, size, step))
+
+
+def _of_channels(module: nn.Conv2d, channels: slice) -> nn.Conv2d:
+    """A depthwise convolution of some of its channels, padded as it is."""
+    twin = copied(module)
+    twin.weight = nn.Parameter(module.weight[channels])
+    if module.bias is not None:
+        twin.bias = nn.Parameter(module.bias[channels])
+    twin.in_channels = twin.out_channels = twin.groups = len(twin.weight)
+    return twin
 
 
 def _sequential_error(x: Tensor, mean: Tensor) -> Bound:
