@@ -57,6 +57,18 @@ def stem_channels(config: Config) -> int:
     return round_filters(filters, config.width) if config.scale_ends else filters
 
 
+def stage_repeats(config: Config) -> list[int]:
+    """How many blocks each stage of the backbone has.
+
+    Source: google/automl `backbone/efficientnet_model.py: round_repeats`.
+    """
+    last = len(config.stages) - 1
+    return [
+        stage.repeats if index in (0, last) and not config.scale_ends else math.ceil(stage.repeats * config.depth)
+        for index, stage in enumerate(config.stages)
+    ]
+
+
 def blocks(config: Config) -> tuple[Block, ...]:
     """Every MBConv block of the backbone, in order.
 
@@ -64,9 +76,7 @@ def blocks(config: Config) -> tuple[Block, ...]:
     """
     rows: list[Block] = []
     channels = stem_channels(config)
-    for index, stage in enumerate(config.stages):
-        is_end = index in (0, len(config.stages) - 1)
-        repeats = stage.repeats if is_end and not config.scale_ends else math.ceil(stage.repeats * config.depth)
+    for stage, repeats in zip(config.stages, stage_repeats(config), strict=True):
         # The official code sizes expansion, SE and skip by the stage's nominal input. That is the real one except in a
         # Lite's first stage, which the unscaled stem feeds.
         nominal = round_filters(stage.input_filters, config.width)

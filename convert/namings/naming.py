@@ -1,0 +1,73 @@
+"""What a port's naming is: where each of our tensors is in its state dict, and what arithmetic lies between.
+
+A port's own file yields pairs of module paths and what is particular to it; `places` writes them out, a row per tensor
+of the rule table, so that nothing is matched by pattern when converting.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import NamedTuple
+
+from ...effdet_torch.config import Config
+from ..rules import Rule, rules
+
+EDGE_WEIGHTS = ".fuse.edge_weights."
+OURS_EPSILON = 1e-3  # of batch norm, as TensorFlow's
+
+Modules = Iterator[tuple[str, str]]  # (path of our module, path of theirs)
+
+
+class Place(NamedTuple):
+    """One of our tensors in a port's state dict. Shapes are PyTorch's."""
+
+    ours: str
+    theirs: str
+    shape: tuple[int, ...]  # of ours
+    index: int | None = None  # where theirs is a vector of several of our scalars
+    lacking: bool = False  # a bias that the port's class has no place for; zero, unless a file has it
+    folded_bias: str = ""  # our bias, which the port's convolution lacks: taken off this running mean there
+    added: float = 0.0  # to this running variance there, as the port's batch norm has another epsilon
+
+
+class Naming(NamedTuple):
+    """One port. `modules(config)` pairs the paths of modules; edge weights are vectors under their own path."""
+
+    name: str  # as the command line takes it
+    port: str  # as people know it
+    modules: Callable[[Config], Modules]
+    vectors: Callable[[Config], Modules]  # (path of our `edge_weights` list, key of their vector)
+    signs: tuple[str, ...]  # keys that every file of this naming has, and no other naming's
+    models: Callable[[Config], bool]  # which architectures the port has
+    unused: Callable[[Config], Mapping[str, tuple[int, ...]]] = lambda config: {}  # theirs, with no use: {key: shape}
+    lacks_bias: Callable[[str], bool] = lambda key: False  # of our convolution, by its bias's key
+    epsilon: float = OURS_EPSILON
+    notice: str = ""  # in which the port's own network is another function
+
+
+def places(naming: Naming, config: Config) -> tuple[Place, ...]:
+    """Every tensor of the model, in the order of our state dict."""
+    modules, vectors = dict(naming.modules(config)), dict(naming.vectors(config))
+    return tuple(_place(naming, rule, modules, vectors) for rule in rules(config))
+
+
+def _place(naming: Naming, rule: Rule, modules: Mapping[str, str], vectors: Mapping[str, str]) -> Place:
+    shape = rule.layout.torch_shape(rule.shape)
+    if EDGE_WEIGHTS in rule.torch:
+        path, _, index = rule.torch.rpartition(".")
+        return Place(rule.torch, vectors[path], shape, int(index))
+    path, _, tensor = rule.torch.rpartition(".")
+    theirs = f"{modules[path]}.{tensor}"
+    if naming.lacks_bias(rule.torch):
+        return Place(rule.torch, theirs, shape, lacking=True)
+    if tensor == "running_mean":
+        bias = _bias_before(rule.torch)
+        return Place(rule.torch, theirs, shape, folded_bias=bias if naming.lacks_bias(bias) else "")
+    if tensor == "running_var":
+        return Place(rule.torch, theirs, shape, added=OURS_EPSILON - naming.epsilon)
+    return Place(rule.torch, theirs, shape)
+
+
+def _bias_before(running_mean: str) -> str:
+    """The bias of the convolution whose output a norm takes: in a BiFPN node and in a resample they lie beside it."""
+    module = running_mean.removesuffix(".norm.running_mean")
+    inner = "conv.bias" if ".resamples." in module or ".extra_levels." in module else "conv.pointwise.bias"
+    return f"{module}.{inner}"

@@ -1,0 +1,128 @@
+"""Whose state dict is this, and of which model? Answered by its names and shapes."""
+
+import dataclasses
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+from ...effdet_torch.config import OFFICIAL_NAMES, VARIANTS, Config
+from ...errors import CheckpointError
+from ..rules import rules
+from .effdet import EFFDET
+from .mmdetection import MMDETECTION
+from .naming import Modules, Naming
+from .pytorch_tools import PYTORCH_TOOLS
+from .tensors import expected, optional
+from .zylo117 import ZYLO117
+
+Shape = tuple[int, ...]
+OFFICIAL = [VARIANTS[name] for name in OFFICIAL_NAMES]
+SHOWN = 3  # names in a message
+
+
+def _own_modules(config: Config) -> Modules:
+    return ((path, path) for path in dict.fromkeys(rule.torch.rpartition(".")[0] for rule in rules(config)))
+
+
+EFFCONV = Naming(
+    "effconv",
+    "effconv",
+    _own_modules,
+    lambda config: iter(()),
+    signs=("backbone.stem.conv.weight", "class_head.predict.pointwise.bias"),
+    models=lambda config: True,
+)
+NAMINGS: Mapping[str, Naming] = {
+    naming.name: naming for naming in (EFFCONV, EFFDET, ZYLO117, PYTORCH_TOOLS, MMDETECTION)
+}
+# (a key, or how a key begins, that only such files have; whose they are and why they are not converted)
+STRANGERS = (
+    ("neck.lateral_convs.", "toandaominh1997/EfficientDet.Pytorch, which is another network"),
+    ("regressor.layers.", "signatrix/efficientdet, which is another network"),
+    ("backbone.input_conv.0.", "NVIDIA's DeepLearningExamples, whose backbone pads symmetrically: another function"),
+    ("WeightSharedConvolutionalBoxPredictor", "the TensorFlow Object Detection API, which trained other networks"),
+)
+
+
+class Fit(NamedTuple):
+    """A naming and a model that a file's every name and shape agree with."""
+
+    naming: Naming
+    config: Config
+
+
+def naming_of(shapes: Mapping[str, Shape], source: str) -> Naming:
+    """The naming whose signs a file has. Raises CheckpointError naming both for two, and what is known for none."""
+    found = [naming for naming in NAMINGS.values() if all(sign in shapes for sign in naming.signs)]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise CheckpointError(
+            f"{source}: its names are {' and '.join(naming.port for naming in found)}'s; say which it is of (--from)"
+        )
+    for start, whose in STRANGERS:
+        if any(key.startswith(start) for key in shapes):
+            raise CheckpointError(f"{source}: a file of {whose}; it cannot be converted")
+    known = ", ".join(naming.port for naming in NAMINGS.values())
+    raise CheckpointError(f"{source}: names of no kind that effconv knows ({known}); it begins with {_shown(shapes)}")
+
+
+def fits(shapes: Mapping[str, Shape], naming: Naming) -> list[Config]:
+    """The official models, with as many classes as the file has, that its every name and shape agree with."""
+    candidates = (with_classes_of(shapes, naming, config) for config in OFFICIAL if naming.models(config))
+    return [config for config in candidates if config and not gap(shapes, naming, config)]
+
+
+def with_classes_of(shapes: Mapping[str, Shape], naming: Naming, config: Config) -> Config | None:
+    """`config` with the number of classes that a file's class outputs have; None where that is no whole number."""
+    outputs = shapes[naming.signs[1]]
+    classes, rest = divmod(outputs[0] if len(outputs) == 1 else 0, config.num_anchors)
+    return None if rest or not classes else dataclasses.replace(config, num_classes=classes)
+
+
+def recognise(shapes: Mapping[str, Shape], source: str, naming: Naming | None = None) -> Fit:
+    """Whose file it is and of which model, where names and shapes fit one.
+
+    D6 and D7 have the same tensors and differ in image size and anchors, as Lite3 and others may: a file that fits
+    several is refused naming them. Raises CheckpointError.
+    """
+    naming = naming or naming_of(shapes, source)
+    models = fits(shapes, naming)
+    if len(models) == 1:
+        return Fit(naming, models[0])
+    if models:
+        names = " and ".join(config.name for config in models)
+        raise CheckpointError(f"{source}: its tensors are those of {names}; say which it is (--model)")
+    raise CheckpointError(f"{source}: {naming.port}'s names, {nearest(shapes, naming)}")
+
+
+def nearest(shapes: Mapping[str, Shape], naming: Naming) -> str:
+    """Which official model a file is nearest to, and in what it differs, in words."""
+    models = [with_classes_of(shapes, naming, config) or config for config in OFFICIAL if naming.models(config)]
+    best = min(models, key=lambda config: len(gap(shapes, naming, config)))
+    return f"but no official model's tensors; nearest is {best.name}: {differences(shapes, naming, best)}"
+
+
+def gap(shapes: Mapping[str, Shape], naming: Naming, config: Config) -> set[str]:
+    """The keys that are the file's or the model's alone, or differ in shape."""
+    wanted = expected(naming, config)
+    wanted |= {key: shape for key, shape in optional(naming, config).items() if key in shapes}
+    return {key for key, _ in set(shapes.items()) ^ set(wanted.items())}
+
+
+def differences(shapes: Mapping[str, Shape], naming: Naming, config: Config) -> str:
+    """In what a file's names and shapes differ from a model's: the first few of each kind, and how many."""
+    wanted, differing = expected(naming, config), sorted(gap(shapes, naming, config))
+    lacking = [key for key in differing if key not in shapes]
+    unknown = [key for key in differing if key in shapes and key not in wanted]
+    misshapen = [
+        f"{key} (expected {list(wanted[key])}, found {list(shapes[key])})"
+        for key in differing
+        if key in shapes and key in wanted
+    ]
+    parts = (("missing", lacking), ("unknown", unknown), ("of another shape", misshapen))
+    return "; ".join(f"{len(keys)} {what}: {_shown(keys)}" for what, keys in parts if keys)
+
+
+def _shown(keys: Iterable[str]) -> str:
+    names = list(keys)
+    return ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")

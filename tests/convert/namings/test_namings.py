@@ -1,0 +1,144 @@
+"""Other ports' names of our tensors: against the ports' own classes, and from each naming to each other."""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from effconv.convert.layout import Array
+from effconv.convert.namings.naming import Naming, places
+from effconv.convert.namings.recognition import NAMINGS, fits, recognise
+from effconv.convert.namings.tensors import digest, expected, from_port, to_port
+from effconv.convert.rules import rules
+from effconv.effdet_torch.config import OFFICIAL_NAMES, VARIANTS, Config, get_config
+from effconv.errors import CheckpointError
+
+RECORD = json.loads((Path(__file__).parents[3] / "results" / "measured" / "ports.json").read_text())
+PORTS = {naming.port: naming for naming in NAMINGS.values()}
+
+
+def state_of(config: Config) -> dict[str, Array]:
+    """Small whole numbers, which no arithmetic of a naming rounds; every tensor another."""
+    shapes = {rule.torch: rule.layout.torch_shape(rule.shape) for rule in rules(config)}
+    return {key: np.full(shape, number % 4093, np.float32) for number, (key, shape) in enumerate(shapes.items())}
+
+
+@pytest.mark.parametrize("row", RECORD["rows"], ids=lambda row: f"{row['port']} {row['model']}")
+def test_names_and_shapes_are_those_of_the_port_s_own_class(row: dict[str, Any]) -> None:
+    shapes = expected(PORTS[row["port"]], VARIANTS[row["model"]])
+    assert (digest(shapes), len(shapes)) == (row["names_and_shapes"], row["tensors"])
+    assert row["agree"]
+    assert row["error"] < RECORD["limit"]
+    assert min(row["faults"].values()) > 1000 * RECORD["limit"]
+    assert row["round_trip"]["theirs_equal"] == row["round_trip"]["theirs"]
+
+
+def test_every_port_was_built_and_compared() -> None:
+    measured = {(row["port"], row["model"]) for row in RECORD["rows"]}
+    assert {model for port, model in measured if port == NAMINGS["effdet"].port} == set(OFFICIAL_NAMES)
+    assert {port for port, _ in measured} == {NAMINGS[name].port for name in ("effdet", "zylo117", "pytorch-tools")}
+
+
+@pytest.mark.parametrize("naming", NAMINGS.values(), ids=lambda naming: naming.name)
+@pytest.mark.parametrize("model", OFFICIAL_NAMES)
+def test_every_tensor_has_one_place(naming: Naming, model: str) -> None:
+    config = VARIANTS[model]
+    if not naming.models(config):
+        pytest.skip(f"{naming.port} has no {model}")
+    table = places(naming, config)
+    assert [place.ours for place in table] == [rule.torch for rule in rules(config)]
+    assert len({(place.theirs, place.index) for place in table}) == len(table)
+    assert not {place.theirs for place in table} & set(naming.unused(config))
+
+
+def test_mmdetection_s_names() -> None:
+    """From its source; its classes need mmcv, which has no build for this version of PyTorch."""
+    shapes = expected(NAMINGS["mmdetection"], get_config("d0"))
+    assert shapes["backbone.layers.0.conv.weight"] == (32, 3, 3, 3)
+    assert shapes["backbone.layers.1.0.linear_conv.conv.weight"] == (16, 32, 1, 1)
+    assert "backbone.layers.1.0.expand_conv.conv.weight" not in shapes
+    # Stages of one resolution are one layer: block 8 is the fourth of its fourth.
+    assert shapes["backbone.layers.4.3.depthwise_conv.conv.weight"] == (480, 1, 5, 5)
+    assert shapes["backbone.layers.5.4.linear_conv.conv.weight"] == (320, 1152, 1, 1)
+    assert shapes["neck.bifpn.0.p5_level_connection.down_conv.bias"] == (64,)
+    assert shapes["neck.bifpn.2.p7_w2"] == (2,)
+    assert shapes["bbox_head.reg_bn_list.2.4.running_var"] == (64,)
+    assert len(shapes) == 676
+
+
+@pytest.mark.parametrize("classes", [2, 3, 90])
+@pytest.mark.parametrize("model", ["d0", "d6", "lite0"])
+def test_from_any_naming_to_any_other(model: str, classes: int) -> None:
+    config = dataclasses.replace(get_config(model), num_classes=classes)
+    namings = [naming for naming in NAMINGS.values() if naming.models(config)]
+    ours = state_of(config)
+    files = {naming.name: to_port(ours, naming, config) for naming in namings}
+    for naming in namings:
+        shapes = {key: value.shape for key, value in files[naming.name].items()}
+        assert [fit.num_classes for fit in fits(shapes, naming)] == [classes] * (2 if model == "d6" else 1)
+        state = from_port(files[naming.name], naming, config)
+        for other in namings:
+            again = to_port(state, other, config)
+            assert set(again) == set(files[other.name])
+            for key, value in again.items():
+                np.testing.assert_allclose(value, files[other.name][key], rtol=1e-6, atol=1e-3, err_msg=key)
+
+
+def test_a_bias_without_a_place_is_folded_and_its_epsilon_moved() -> None:
+    """pytorch-tools' norm of a convolution without bias is ours of one with it, at every value."""
+    config, naming = get_config("d0"), NAMINGS["pytorch-tools"]
+    random = np.random.default_rng(0)
+    ours = {key: random.uniform(0.5, 2, value.shape).astype(np.float32) for key, value in state_of(config).items()}
+    theirs = to_port(ours, naming, config)
+    x, node = random.standard_normal(64), "bifpn.cells.1.nodes.5."
+    mean, variance = (ours[f"{node}norm.{name}"].astype(np.float64) for name in ("running_mean", "running_var"))
+    expected_ = (x + ours[f"{node}conv.pointwise.bias"] - mean) / np.sqrt(variance + 1e-3)
+    norm = "bifpn.1.p_out_convs.1.2."
+    found = (x - theirs[f"{norm}running_mean"]) / np.sqrt(theirs[f"{norm}running_var"].astype(np.float64) + 1e-5)
+    np.testing.assert_allclose(found, expected_, rtol=1e-6, atol=1e-6)
+    assert "bifpn.1.p_out_convs.1.1.bias" not in theirs
+    # Some of its files have the bias: then it is read, and nothing was folded.
+    with_bias = {**theirs, "bifpn.1.p_out_convs.1.1.bias": np.full(64, 7, np.float32)}
+    state = from_port(with_bias, naming, config)
+    assert (state[f"{node}conv.pointwise.bias"] == 7).all()
+    assert recognise({key: value.shape for key, value in with_bias.items()}, "file").config == config
+
+
+def shapes_of(name: str, model: str, **changes: Any) -> dict[str, tuple[int, ...]]:
+    return expected(NAMINGS[name], dataclasses.replace(get_config(model), **changes))
+
+
+def test_a_file_is_known_by_its_names_and_shapes() -> None:
+    fit = recognise(shapes_of("zylo117", "d1", num_classes=3), "pets.pth")
+    assert (fit.naming.name, fit.config.name, fit.config.num_classes) == ("zylo117", "efficientdet-d1", 3)
+    assert recognise(shapes_of("mmdetection", "d3"), "x.pth").config == get_config("d3")
+
+
+@pytest.mark.parametrize(
+    ("shapes", "message"),
+    [
+        (shapes_of("effdet", "d7"), "its tensors are those of efficientdet-d6 and efficientdet-d7; say which it is"),
+        (
+            shapes_of("effdet", "d0") | shapes_of("zylo117", "d0"),
+            "its names are effdet (timm) and zylo117/Yet-Another-EfficientDet-Pytorch's; say which it is of",
+        ),
+        ({"neck.lateral_convs.0.conv.weight": (64, 40, 1, 1)}, "toandaominh1997/EfficientDet.Pytorch, which is another"),
+        ({"regressor.layers.0.weight": (64, 64, 3, 3)}, "signatrix/efficientdet, which is another network"),
+        ({"backbone.input_conv.0.weight": (32, 3, 3, 3)}, "NVIDIA's DeepLearningExamples, whose backbone pads symm"),
+        ({"layer1.weight": (1,)}, "names of no kind that effconv knows"),
+        (
+            {key: shape for key, shape in shapes_of("effdet", "d0").items() if not key.endswith("after_combine.conv.conv_pw.bias")},
+            "nearest is efficientdet-d0: 24 missing: fpn.cell.0.fnode.0.after_combine.conv.conv_pw.bias",
+        ),
+        (shapes_of("effdet", "d0") | {"backbone.bn1.weight": (33,)}, "1 of another shape: backbone.bn1.weight (expected [32], found [33])"),
+    ],
+)  # fmt: skip
+def test_what_is_not_known_is_refused_in_a_line(shapes: dict[str, tuple[int, ...]], message: str) -> None:
+    with pytest.raises(CheckpointError) as refused:
+        recognise(shapes, "file.pth")
+    assert message in str(refused.value)
+    assert len(str(refused.value)) < 600
+    assert "\n" not in str(refused.value)
