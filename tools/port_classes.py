@@ -25,6 +25,7 @@ from effconv.convert.namings.pytorch_tools import PYTORCH_TOOLS
 from effconv.convert.namings.zylo117 import ZYLO117
 from effconv.effdet_torch.config import Config
 
+SIZE = 256  # of the images; the smallest that has all levels of D7x
 Outputs = tuple[Tensor, Tensor]  # class outputs (B, anchors, classes) and box codes (B, anchors, 4)
 
 
@@ -36,7 +37,6 @@ class Port(NamedTuple):
     build: Callable[[Config], nn.Module]
     outputs: Callable[[nn.Module, Tensor], Outputs]
     activated: bool = False  # its class outputs are probabilities
-    any_size: bool = True  # else its own image size alone
 
 
 def find_sources(folder: Path) -> None:
@@ -69,7 +69,7 @@ def flat(maps: list[Tensor], size: int) -> Tensor:
 def _effdet(config: Config) -> nn.Module:
     name = config.name.replace("efficientdet-", "tf_efficientdet_")
     create = import_module("effdet").create_model
-    return create(name, pretrained=False, pretrained_backbone=False)  # type: ignore[no-any-return]
+    return create(name, pretrained=False, pretrained_backbone=False, image_size=(SIZE, SIZE))  # type: ignore[no-any-return]
 
 
 def _effdet_outputs(network: nn.Module, images: Tensor) -> Outputs:
@@ -109,7 +109,7 @@ def _pytorch_tools_outputs(network: nn.Module, images: Tensor) -> Outputs:
 
 
 PORTS = (
-    Port(EFFDET, lambda config: True, _effdet, _effdet_outputs, any_size=False),
+    Port(EFFDET, lambda config: True, _effdet, _effdet_outputs),
     Port(ZYLO117, lambda config: config.squeeze_excite, _zylo117, _zylo117_outputs, activated=True),
     Port(
         PYTORCH_TOOLS,

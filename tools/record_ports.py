@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from port_classes import PORTS, Port, filled, find_sources, flat, shapes_of
+from port_classes import PORTS, SIZE, Port, filled, find_sources, flat, shapes_of
 from subjects import MEASURED
 from torch import Tensor, nn
 
@@ -29,7 +29,6 @@ from effconv.parity.provenance import provenance
 from effconv.parity.rendering.record import write_record
 
 SEED = 0
-SIZE = 256  # of the image where the port takes any; the smallest that has all levels of D7x
 # Of |difference|, of the largest output: rounding in float64 is below 1e-11 on the deepest; a lost bias, an exchanged
 # level or another epsilon is above 1e-5.
 LIMIT = 1e-9
@@ -108,10 +107,10 @@ def faults(naming: Naming, config: Config, theirs: Mapping[str, Array], ours: Ma
 
 def measure(port: Port, config: Config) -> dict[str, Any]:
     """The row of one model of a port."""
-    naming, size = port.naming, (SIZE, SIZE) if port.any_size else config.image_size
+    naming = port.naming
     network = port.build(config)
     shapes = shapes_of(network)
-    images = torch.from_numpy(np.random.default_rng(SEED).standard_normal((1, 3, *size)))
+    images = torch.from_numpy(np.random.default_rng(SEED).standard_normal((1, 3, SIZE, SIZE)))
     own = calibrated(config, images)
     ours = {key: value.numpy() for key, value in own.state_dict().items()}
     theirs = to_port(ours, naming, config)
@@ -129,7 +128,7 @@ def measure(port: Port, config: Config) -> dict[str, Any]:
         "tensors": len(shapes),
         "names_and_shapes": digest(shapes),
         "agree": expected(naming, config) == shapes,
-        "image_size": list(size),
+        "image_size": [SIZE, SIZE],
         "error": apart,
         "holds": apart < LIMIT,
         "faults": planted,
