@@ -1,0 +1,50 @@
+"""What training scripts put around a state dict is taken off, and said."""
+
+import numpy as np
+import pytest
+
+from effconv.convert.layout import Array
+from effconv.convert.namings.containers import unwrapped
+from effconv.convert.namings.recognition import NAMINGS
+from effconv.convert.namings.tensors import expected
+from effconv.effdet_torch.config import get_config
+from effconv.effdet_torch.postprocessing.anchors import legacy_anchors, official_anchors
+
+LITE0 = get_config("lite0")
+
+
+@pytest.fixture(scope="module")
+def plain() -> dict[str, Array]:
+    return {key: np.ones(shape, np.float32) for key, shape in expected(NAMINGS["effdet"], LITE0).items()}
+
+
+@pytest.mark.parametrize("prefix", ["", "module.", "model.", "module.model."])
+def test_prefixes_and_counters(plain: dict[str, Array], prefix: str) -> None:
+    counter = {"backbone.bn1.num_batches_tracked": np.int64(7)}
+    content = unwrapped({f"{prefix}{key}": value for key, value in (plain | counter).items()})
+    assert content.tensors.keys() == plain.keys()
+    assert content.notices == []
+
+
+@pytest.mark.parametrize("kind", ["legacy", "official"])
+def test_a_detbench_s_anchors_are_told_apart(plain: dict[str, Array], kind: str) -> None:
+    make = {"legacy": legacy_anchors, "official": official_anchors}[kind]
+    stored = {f"model.{key}": value for key, value in plain.items()} | {"anchors.boxes": make(LITE0).numpy()}
+    content = unwrapped(stored)
+    assert content.tensors.keys() == plain.keys()
+    assert content.notices == [f"19,206 anchors that are kept in it are left out: the {kind} ones"]
+
+
+def test_other_types_are_taken_as_float32_and_said(plain: dict[str, Array]) -> None:
+    half, wide = ("backbone.bn1.weight", np.float16), ("backbone.bn1.bias", np.float64)
+    content = unwrapped(plain | {key: np.full(32, 0.1, kind) for key, kind in (half, wide)})
+    assert {value.dtype.name for value in content.tensors.values()} == {"float32"}
+    assert content.tensors["backbone.bn1.weight"][0] == np.float32(np.float16(0.1))
+    assert content.notices == ["2 tensors of float16 and float64 are taken as float32"]
+
+
+def test_a_strange_file_keeps_every_tensor() -> None:
+    stored = {"model.weight": np.ones(2, np.float32), "anchors.boxes": np.ones((3, 4), np.float32)}
+    assert unwrapped(stored).tensors.keys() == {"weight", "anchors.boxes"}
+    mixed = {"model.weight": np.ones(2, np.float32), "other.weight": np.ones(2, np.float32)}
+    assert unwrapped(mixed).tensors.keys() == mixed.keys()
