@@ -72,13 +72,13 @@ def read_state(
     anything but tensors, lacks, adds or misshapes a single one, or holds NaN or infinity where not allowed.
     """
     state, stored, checksums = read_stored(path, verify=verify)
-    if verify and checksums is None:
-        message = f"{path}: has no checksums, so its weights are taken as they are; files effconv writes have them"
-        warnings.warn(message, UncheckedWarning, stacklevel=3)
     config = stored if stored and model is None else _require_model(path, model)
     require_state(state, config, str(path))
     if not allow_nonfinite:
         require_finite(state, str(path))
+    if verify and checksums is None:
+        message = f"{path}: has no checksums, so its weights are taken as they are; files effconv writes have them"
+        warnings.warn(message, UncheckedWarning, stacklevel=3)
     return state, config
 
 
