@@ -2,15 +2,21 @@
 
 import os
 import warnings
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .convert.apply import require_finite, require_state
 from .convert.conversion import convert
 from .convert.layout import Array
+from .convert.namings.containers import unwrapped
+from .convert.namings.naming import Naming
+from .convert.namings.recognition import EFFCONV, recognise
+from .convert.namings.tensors import from_port
 from .convert.sources import open_checkpoint
 from .convert.weights_file import StoredWeights, read_weights
-from .effdet_torch.config import Config, ConfigError, get_config
+from .effdet_torch.config import VARIANTS, Config, ConfigError, get_config
 from .errors import CheckpointError
 
 CHECKPOINT_ENDINGS = (".safetensors", ".pth", ".pt")  # PyTorch weights, which have no official fingerprint
@@ -19,6 +25,10 @@ if TYPE_CHECKING:
     from .effdet_torch.model import EfficientDet
 
 PICKLE_ENDINGS = (".pth", ".pt")
+
+
+class PortWarning(UserWarning):
+    """What was made of a file that another port wrote, or that does not say which model it is of."""
 
 
 class UncheckedWarning(UserWarning):
@@ -36,9 +46,9 @@ def load(
     """An EfficientDet with the weights at `path`: in eval mode, float32, on the CPU.
 
     `path` is a TensorFlow checkpoint (directory, prefix, `.index`, `.tar.gz`, `.h5`), a `.safetensors` made by
-    `effconv tf2torch`, or a `.pth` state dict. `model` is an official name, an alias, a JSON file or a Config; a
-    `.safetensors` knows its own. `weights` is "ema", "raw" or None (moving averages where there are any), for
-    TensorFlow checkpoints alone. `verify` checks every checksum, and warns (UncheckedWarning) of PyTorch weights that
+    effconv, or a `.pth` or `.safetensors` of another port. `model` is an official name, an alias, a JSON file or a
+    Config; PyTorch weights know their own, or are recognised. `weights` is "ema", "raw" or None (moving averages where
+    there are any). `verify` checks every checksum, and warns (UncheckedWarning) of PyTorch weights that
     have none. NaN and infinite weights are refused unless `allow_nonfinite`.
 
     Raises EffconvError, naming what is wrong, when the file is damaged or does not fit the model in every tensor.
@@ -51,7 +61,7 @@ def load(
     if weights not in (None, "ema", "raw"):
         raise ValueError(f"weights must be 'ema', 'raw' or None, found {weights!r}")
     if path.suffix == ".safetensors" or path.suffix in PICKLE_ENDINGS:
-        state, config = read_state(path, model, verify=verify, allow_nonfinite=allow_nonfinite)
+        state, config = read_state(path, model, weights=weights, verify=verify, allow_nonfinite=allow_nonfinite)
     else:
         config = _require_model(path, model)
         checkpoint = open_checkpoint(path, verify=verify)
@@ -63,27 +73,61 @@ def load(
 
 
 def read_state(
-    path: Path, model: str | Config | None = None, *, verify: bool = True, allow_nonfinite: bool = False
+    path: Path,
+    model: str | Config | None = None,
+    *,
+    weights: str | None = None,
+    naming: Naming | None = None,
+    verify: bool = True,
+    allow_nonfinite: bool = False,
 ) -> tuple[dict[str, Array], Config]:
-    """(whole state dict in PyTorch's layout, its model's Config) of a `.safetensors`, `.pth` or `.pt` file.
+    """(whole state dict under our names, its model's Config) of a `.safetensors`, `.pth` or `.pt` file.
 
-    `model` may be left out for a `.safetensors` made by effconv. Unless `verify` is False checksums are compared, and
-    a file without any is warned of (UncheckedWarning). Raises CheckpointError for a file that is damaged, holds
-    anything but tensors, lacks, adds or misshapes a single one, or holds NaN or infinity where not allowed.
+    The file may be another port's (`convert/namings`): which one, and of which model, its names and shapes say, where
+    `naming` and `model` do not; what then was decided is warned of (PortWarning). An official model may have any number
+    of classes. Of a training's checkpoint the moving averages are taken unless `weights` is "raw". Unless `verify` is
+    False checksums are compared, and a file without any is warned of (UncheckedWarning). Raises CheckpointError for a
+    file that is damaged, holds anything but tensors, lacks, adds or misshapes a single one, or holds NaN or infinity
+    where not allowed.
     """
-    state, stored, checksums = read_stored(path, verify=verify)
-    config = stored if stored and model is None else _require_model(path, model)
-    require_state(state, config, str(path))
+    stored = read_stored(path, weights=weights, verify=verify)
+    config = None if model is None else get_config(model)
+    if stored.config is not None:
+        if config is None:
+            config = stored.config
+        elif config in VARIANTS.values():
+            config = replace(config, num_classes=stored.config.num_classes)
+        state = stored.state
+        require_state(state, config, str(path))
+    else:
+        state, config = _from_port(path, stored.state, config, naming)
     if not allow_nonfinite:
         require_finite(state, str(path))
-    if verify and checksums is None:
+    if verify and stored.checksums is None:
         message = f"{path}: has no checksums, so its weights are taken as they are; files effconv writes have them"
         warnings.warn(message, UncheckedWarning, stacklevel=3)
     return state, config
 
 
-def read_stored(path: Path, *, verify: bool = True) -> StoredWeights:
-    """What a `.safetensors`, `.pth` or `.pt` file holds, whatever model it is of; `verify` as in `read_state`.
+def _from_port(
+    path: Path, stored: Mapping[str, Array], config: Config | None, naming: Naming | None
+) -> tuple[dict[str, Array], Config]:
+    """Our state dict of a file that does not say what it is."""
+    content = unwrapped(stored)
+    shapes = {key: value.shape for key, value in content.tensors.items()}
+    fit = recognise(shapes, str(path), config, naming)
+    notices = [*content.notices, *([fit.naming.notice] if fit.naming.notice else [])]
+    if fit.naming is not EFFCONV:
+        notices.insert(0, f"converted from {fit.naming.port}'s names")
+    if config is None or config.num_classes != fit.config.num_classes:
+        notices.insert(0, f"taken as {fit.config.name} with {fit.config.num_classes} classes")
+    if notices:
+        warnings.warn(f"{path}: {'; '.join(notices)}", PortWarning, stacklevel=4)
+    return from_port(content.tensors, fit.naming, fit.config), fit.config
+
+
+def read_stored(path: Path, *, weights: str | None = None, verify: bool = True) -> StoredWeights:
+    """What a `.safetensors`, `.pth` or `.pt` file holds, whatever model it is of; options as in `read_state`.
 
     Raises CheckpointError for a file that is damaged or holds anything but tensors.
     """
@@ -92,7 +136,7 @@ def read_stored(path: Path, *, verify: bool = True) -> StoredWeights:
     if path.suffix in PICKLE_ENDINGS:
         from .effdet_torch.pickled import read_pickle
 
-        return StoredWeights(read_pickle(path), None, None)
+        return StoredWeights(read_pickle(path, weights), None, None)
     raise CheckpointError(f"{path}: expected PyTorch weights, a file ending in .safetensors, .pth or .pt")
 
 

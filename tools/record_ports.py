@@ -110,7 +110,7 @@ def measure(port: Port, config: Config) -> dict[str, Any]:
     naming = port.naming
     network = port.build(config)
     shapes = shapes_of(network)
-    images = torch.from_numpy(np.random.default_rng(SEED).standard_normal((1, 3, SIZE, SIZE)))
+    images = torch.from_numpy(np.random.default_rng(SEED).standard_normal((2, 3, SIZE, SIZE)))
     own = calibrated(config, images)
     ours = {key: value.numpy() for key, value in own.state_dict().items()}
     theirs = to_port(ours, naming, config)
@@ -128,7 +128,7 @@ def measure(port: Port, config: Config) -> dict[str, Any]:
         "tensors": len(shapes),
         "names_and_shapes": digest(shapes),
         "agree": expected(naming, config) == shapes,
-        "image_size": [SIZE, SIZE],
+        "images": [2, 3, SIZE, SIZE],
         "error": apart,
         "holds": apart < LIMIT,
         "faults": planted,

@@ -57,7 +57,7 @@ def naming_of(shapes: Mapping[str, Shape], source: str) -> Naming:
         return found[0]
     if found:
         raise CheckpointError(
-            f"{source}: its names are {' and '.join(naming.port for naming in found)}'s; say which it is of (--from)"
+            f"{source}: its names are {' and '.join(naming.port for naming in found)}'s; say which it is of"
         )
     for start, whose in STRANGERS:
         if any(key.startswith(start) for key in shapes):
@@ -79,20 +79,34 @@ def with_classes_of(shapes: Mapping[str, Shape], naming: Naming, config: Config)
     return None if rest or not classes else dataclasses.replace(config, num_classes=classes)
 
 
-def recognise(shapes: Mapping[str, Shape], source: str, naming: Naming | None = None) -> Fit:
-    """Whose file it is and of which model, where names and shapes fit one.
+def recognise(
+    shapes: Mapping[str, Shape], source: str, config: Config | None = None, naming: Naming | None = None
+) -> Fit:
+    """Whose file it is and of which model; `config` and `naming`, where they are given, are what it must be.
 
-    D6 and D7 have the same tensors and differ in image size and anchors, as Lite3 and others may: a file that fits
-    several is refused naming them. Raises CheckpointError.
+    An official `config` is taken with as many classes as the file has. D6 and D7 have the same tensors and differ in
+    image size and anchors: a file that fits both is refused unless `config` says which. Raises CheckpointError.
     """
     naming = naming or naming_of(shapes, source)
+    if any(sign not in shapes for sign in naming.signs):
+        raise CheckpointError(f"{source}: not of {naming.port}, whose files have {' and '.join(naming.signs)}")
+    if config is not None:
+        if not naming.models(config):
+            raise CheckpointError(f"{source}: {naming.port} has no {config.name}")
+        if config in VARIANTS.values():
+            config = with_classes_of(shapes, naming, config) or config
+        if gap(shapes, naming, config):
+            found = [other.name for other in fits(shapes, naming)]
+            hint = f"its tensors are those of {' and '.join(found)}" if found else differences(shapes, naming, config)
+            raise CheckpointError(f"{source}: {naming.port}'s names, but not {config.name}'s tensors: {hint}")
+        return Fit(naming, config)
     models = fits(shapes, naming)
-    if len(models) == 1:
-        return Fit(naming, models[0])
-    if models:
-        names = " and ".join(config.name for config in models)
-        raise CheckpointError(f"{source}: its tensors are those of {names}; say which it is (--model)")
-    raise CheckpointError(f"{source}: {naming.port}'s names, {nearest(shapes, naming)}")
+    if len(models) > 1:
+        names = " and ".join(model.name for model in models)
+        raise CheckpointError(f"{source}: its tensors are those of {names}; say which model it is")
+    if not models:
+        raise CheckpointError(f"{source}: {naming.port}'s names, {nearest(shapes, naming)}")
+    return Fit(naming, models[0])
 
 
 def nearest(shapes: Mapping[str, Shape], naming: Naming) -> str:

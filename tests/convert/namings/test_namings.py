@@ -120,7 +120,7 @@ def test_a_file_is_known_by_its_names_and_shapes() -> None:
 @pytest.mark.parametrize(
     ("shapes", "message"),
     [
-        (shapes_of("effdet", "d7"), "its tensors are those of efficientdet-d6 and efficientdet-d7; say which it is"),
+        (shapes_of("effdet", "d7"), "its tensors are those of efficientdet-d6 and efficientdet-d7; say which model it is"),
         (
             shapes_of("effdet", "d0") | shapes_of("zylo117", "d0"),
             "its names are effdet (timm) and zylo117/Yet-Another-EfficientDet-Pytorch's; say which it is of",
