@@ -10,7 +10,6 @@ from typing import NamedTuple
 from ...effdet_torch.config import Config
 from ..rules import Rule, rules
 
-EDGE_WEIGHTS = ".fuse.edge_weights."
 OURS_EPSILON = 1e-3  # of batch norm, as TensorFlow's
 
 Modules = Iterator[tuple[str, str]]  # (path of our module, path of theirs)
@@ -51,10 +50,9 @@ def places(naming: Naming, config: Config) -> tuple[Place, ...]:
 
 def _place(naming: Naming, rule: Rule, modules: Mapping[str, str], vectors: Mapping[str, str]) -> Place:
     shape = rule.layout.torch_shape(rule.shape)
-    if EDGE_WEIGHTS in rule.torch:
-        path, _, index = rule.torch.rpartition(".")
-        return Place(rule.torch, vectors[path], shape, int(index))
     path, _, tensor = rule.torch.rpartition(".")
+    if path in vectors:
+        return Place(rule.torch, vectors[path], shape, int(tensor))
     theirs = f"{modules[path]}.{tensor}"
     if naming.lacks_bias(rule.torch):
         return Place(rule.torch, theirs, shape, lacking=True)

@@ -36,7 +36,7 @@ def from_port(theirs: Mapping[str, Array], naming: Naming, config: Config) -> di
     for place in places(naming, config):
         if place.theirs in theirs:
             value = theirs[place.theirs]
-            taken = value if place.index is None else value[place.index]
+            taken = value if place.index is None else np.array(value[place.index])
             state[place.ours] = _incoming(taken, place)
         else:
             state[place.ours] = np.zeros(place.shape, np.float32)
