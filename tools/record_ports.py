@@ -22,6 +22,7 @@ from effconv.convert.layout import Array
 from effconv.convert.namings.naming import Naming, places
 from effconv.convert.namings.tensors import digest, expected, from_port, to_port
 from effconv.convert.rules import Rule, rules
+from effconv.effdet_torch.architecture import cell_nodes
 from effconv.effdet_torch.config import OFFICIAL_NAMES, VARIANTS, Config
 from effconv.effdet_torch.model import EfficientDet
 from effconv.effdet_torch.ops import BatchNorm
@@ -76,7 +77,10 @@ def error(port: Port, network: nn.Module, ours: tuple[Tensor, Tensor], images: T
 def faults(naming: Naming, config: Config, theirs: Mapping[str, Array], ours: Mapping[str, Array]) -> dict[str, Any]:
     """{mistake of a naming: the state dict it gives}; every name and shape stays, so that only outputs tell."""
     keys = {place.ours: place for place in places(naming, config)}
-    top_down, bottom_up = "bifpn.cells.0.nodes.2.", "bifpn.cells.0.nodes.4."  # both make level 4
+    # The two nodes of level 4: of the top-down path and of the bottom-up one.
+    top_down, bottom_up = (
+        f"bifpn.cells.0.nodes.{index}." for index, node in enumerate(cell_nodes(config, 0)) if node.level == 4
+    )
 
     def exchanged(first: str, second: str) -> dict[str, Array]:
         one, other = keys[first].theirs, keys[second].theirs
