@@ -17,7 +17,7 @@ from torch.nn.parallel import DistributedDataParallel
 from ...errors import EffconvError
 from ..model import EfficientDet
 from ..ops import BatchNorm
-from ..postprocessing.anchors import official_anchors
+from ..postprocessing.anchors import feature_sizes, official_anchors
 from .loss import Losses, LossSettings, detection_loss
 from .moving_average import MovingAverage
 from .optimizer import Optimizer, freeze
@@ -117,8 +117,9 @@ class Training:
         """One optimisation step on images (B, 3, H, W) and targets (B, M), this process's share of the batch.
 
         Parts of it are accumulated; only batch statistics are of each part by itself. Raises TrainingError when the
-        loss is not finite; then the weights are as they were.
+        loss is not finite, then the weights are as they were; and when a part is too small for batch norm.
         """
+        self.require_statistics(len(images))
         self._set_modes()
         rate = self.schedule(self.steps)
         sums = torch.zeros(len(Losses._fields), device=self.device)
@@ -141,6 +142,22 @@ class Training:
         self.average.update(self.model)
         self.steps += 1
         return StepRecord(total, classes, boxes, iou, float(norms.found), rate)
+
+    def require_statistics(self, images: int) -> None:
+        """Raises TrainingError when the smallest part of so many images, this process's share of a batch, has a single
+        value per channel somewhere: a batch norm cannot normalise by that.
+        """
+        height, width = feature_sizes(self.model.config)[-1]
+        per_part = -(-images // self.settings.parts)
+        smallest = images % per_part or per_part
+        processes = 1 if self.settings.local_norms else self.processes
+        if smallest * height * width * processes > 1 or self.settings.frozen_norms:
+            return
+        part = "a batch" if per_part == images else "a part of a batch"
+        raise TrainingError(
+            f"{part} has one image, and {self.model.config.name} has a coarsest level of 1 x 1: batch norm has no "
+            "statistics of one value; use a larger --batch, other --parts, or --frozen-norms"
+        )
 
     def total_loss(self, images: Tensor, targets: Targets) -> Tensor:
         """The loss () of a batch as a step computes it, weight decay left out, with what its gradients need."""

@@ -26,9 +26,9 @@ from ..evaluation.detect import Running, detect
 from ..evaluation.pipeline import Settings, build
 from ..provenance import provenance
 from .batches import steps_per_epoch, training_batches
-from .examples import TrainingSet
+from .examples import TrainingSet, require_images
 from .plot import plot_training
-from .run_folder import TrainingFolder
+from .run_folder import MAY_CHANGE, TrainingFolder
 
 AVERAGED, RAW, CURVE = "model.safetensors", "raw.safetensors", "curve.png"
 Report = Callable[[int, int], None]
@@ -61,7 +61,7 @@ class Job:
 
     def results_depend_on(self, config: Config, processes: int) -> dict[str, Any]:
         """What must be equal for a training to be gone on with, as plain values."""
-        no_matter = {"out", "resume", "workers", "keep_every"}
+        no_matter = {"out", "resume", *MAY_CHANGE}
         values = {name: value for name, value in dataclasses.asdict(self).items() if name not in no_matter}
         paths = {name: str(value) for name, value in values.items() if isinstance(value, Path)}
         return {**values, **paths, "model": config_to_dict(config), "processes": processes}
@@ -78,6 +78,8 @@ def train(job: Job, command: str, say: Say, report: Report | None = None) -> dic
         say = say if group.rank == 0 else (lambda text: None)
         dataset = read_dataset(job.data, job.split)
         judged = read_dataset(job.data, job.evaluation_split) if job.evaluation_split else None
+        for each in (dataset, judged) if judged else (dataset,):
+            require_images(each)
         start = initial_model(job, say)
         config = start.model.config
         examples = TrainingSet(dataset, config, augmentation=job.augmentation, seed=job.settings.seed)
@@ -102,6 +104,9 @@ def train(job: Job, command: str, say: Say, report: Report | None = None) -> dic
             record = training.step(images, targets)
             epochs, rest = divmod(training.steps, per_epoch)
             if group.rank == 0:
+                # Not before: a training that cannot take its first step leaves nothing, and can be tried again.
+                if training.steps == 1 and not job.resume:
+                    folder.begin()
                 folder.log(training.steps - 1, record)
             if report:
                 report(training.steps * job.batch, per_epoch * job.epochs * job.batch)
@@ -159,7 +164,7 @@ def _opened(folder: TrainingFolder, resume: bool) -> Any:
     try:
         if resume:
             return folder.resume()
-        folder.begin()
+        folder.require_free()
     except TrainingError as error:
         return error  # raised by every process, so that none waits for the others
     return None
