@@ -1,6 +1,7 @@
 """The command that says what a checkpoint holds."""
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -13,19 +14,12 @@ from .options import PATH, json_option, print_json, verify_option
 @verify_option
 @json_option
 def inspect(ckpt: Path, tensors: bool, verify: bool, as_json: bool) -> None:
-    """Say what a checkpoint holds: container, tensors, moving averages, and which model it fits.
+    """Say what a file of weights holds: kind, tensors, and which model it fits; of a checkpoint, its moving averages.
 
-    The data is checked too, which may take seconds; of an .index file without data, the index alone.
+    CKPT is a TensorFlow checkpoint, PyTorch weights (.safetensors, .pth, .pt) or an ONNX graph. The data is checked
+    too, which may take seconds; of an .index file without data, the index alone.
     """
-    from ..convert.inspection import inspect_checkpoint
-    from ..convert.sources import open_checkpoint
-
-    checkpoint = open_checkpoint(ckpt, verify=verify)
-    # An index was named and nothing else is there; of anything else a missing part is damage.
-    alone = ckpt.suffix == ".index" and not checkpoint.has_data
-    if verify and not alone:
-        checkpoint.verify()
-    found = inspect_checkpoint(checkpoint, checked=verify and not alone)
+    found = _found(ckpt, verify)
     if as_json:
         print_json(found if tensors else {key: value for key, value in found.items() if key != "tensors"})
         return
@@ -34,4 +28,23 @@ def inspect(ckpt: Path, tensors: bool, verify: bool, as_json: bool) -> None:
             click.echo(f"{key.replace('_', ' '):18} {', '.join(value) if isinstance(value, list) else value}")
     if tensors:
         for row in found["tensors"]:
-            click.echo(f"{row['crc32c']}  {row['dtype']:8} {row['shape']!s:20} {row['name']}")
+            click.echo(f"{row['crc32c'] or '-':8}  {row['dtype']:8} {row['shape']!s:20} {row['name']}")
+
+
+def _found(path: Path, verify: bool) -> dict[str, Any]:
+    from ..convert.inspection import inspect_checkpoint, inspect_graph, inspect_weights
+    from ..convert.sources import open_checkpoint
+    from ..loading import CHECKPOINT_ENDINGS, read_stored
+
+    if path.suffix in CHECKPOINT_ENDINGS:
+        return inspect_weights(path, read_stored(path, verify=verify), checked=verify)
+    if path.suffix == ".onnx":
+        from ..convert.formats.onnx_graph import read_graph
+
+        return inspect_graph(path, read_graph(path))
+    checkpoint = open_checkpoint(path, verify=verify)
+    # An index was named and nothing else is there; of anything else a missing part is damage.
+    alone = path.suffix == ".index" and not checkpoint.has_data
+    if verify and not alone:
+        checkpoint.verify()
+    return inspect_checkpoint(checkpoint, checked=verify and not alone)

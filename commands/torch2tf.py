@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from .options import PATH, json_option, model_option, nonfinite_option, print_json
+from .options import PATH, json_option, model_option, nonfinite_option, print_json, verify_option
 
 
 @click.command("torch2tf")
@@ -13,16 +13,24 @@ from .options import PATH, json_option, model_option, nonfinite_option, print_js
 @click.option("--ema", type=PATH, help="Weights to store as moving averages; default: the same.")
 @model_option(required=False)
 @nonfinite_option
+@verify_option
 @json_option
 def torch2tf(
-    weights: Path, prefix: Path, ema: Path | None, model: str | None, allow_nonfinite: bool, as_json: bool
+    weights: Path,
+    prefix: Path,
+    ema: Path | None,
+    model: str | None,
+    allow_nonfinite: bool,
+    verify: bool,
+    as_json: bool,
 ) -> None:
     """Convert PyTorch weights (.safetensors, .pth) to an official-format TensorFlow checkpoint."""
     from ..convert.conversion import write_checkpoint
     from ..loading import read_state
 
-    state, config = read_state(weights, model, allow_nonfinite=allow_nonfinite)
-    averages = read_state(ema, config, allow_nonfinite=allow_nonfinite)[0] if ema else state
+    options = {"verify": verify, "allow_nonfinite": allow_nonfinite}
+    state, config = read_state(weights, model, **options)
+    averages = read_state(ema, config, **options)[0] if ema else state
     written = write_checkpoint(state, averages, config, prefix, str(weights))
     if as_json:
         print_json({"model": config.name, "variables": len(state), "files": [str(path) for path in written]})

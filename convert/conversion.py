@@ -9,8 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..effdet_torch.config import Config, config_from_dict, config_to_dict
-from ..errors import CheckpointError
+from ..effdet_torch.config import Config, config_to_dict
 from ..version import __version__
 from .apply import EMA_SUFFIX, Plan, apply, apply_inverse, plan, require_finite
 from .fingerprints import identify
@@ -20,8 +19,9 @@ from .output import OutputError, replacing
 from .plausibility import AveragesWarning
 from .rules import as_text, rules
 from .sources import Checkpoint
+from .weights_file import save_weights
 
-CONFIG_KEY = "effconv.config"  # in the metadata of our .safetensors: the model's configuration as JSON
+MANIFEST_ENDING = ".manifest.json"  # in the place of .safetensors
 
 
 class Conversion(NamedTuple):
@@ -87,39 +87,23 @@ def rule_table_digest(config: Config) -> str:
     return "sha256:" + hashlib.sha256(as_text(rules(config)).encode()).hexdigest()
 
 
+def manifest_path(weights: Path) -> Path:
+    """Where the manifest of a `.safetensors` file lies. Raises OutputError for a name of another ending."""
+    if weights.suffix != ".safetensors":
+        raise OutputError(f"{weights}: converted weights are .safetensors; name the output so")
+    return weights.with_suffix(MANIFEST_ENDING)
+
+
 def write_weights(conversion: Conversion, path: Path) -> Path:
-    """Write `path` (.safetensors) and the manifest beside it (same name, .json). Returns the manifest's path.
+    """Write `path` (.safetensors) and the manifest beside it (same name, .manifest.json). Returns the manifest's path.
 
     The same checkpoint gives the same bytes. Raises OutputError, leaving what was there before untouched.
     """
-    from safetensors.numpy import save_file
-
-    if path.suffix != ".safetensors":
-        raise OutputError(f"{path}: converted weights are .safetensors; name the output so")
-    manifest = path.with_suffix(".json")
-    # One entry only: the library writes several in random order, and the same checkpoint must give the same bytes.
-    metadata = {CONFIG_KEY: json.dumps(config_to_dict(conversion.config), sort_keys=True)}
+    manifest = manifest_path(path)
     with replacing(path, manifest) as (weights_file, manifest_file):
-        save_file(conversion.state, weights_file, metadata=metadata)
+        save_weights(conversion.state, conversion.config, weights_file)
         manifest_file.write_text(json.dumps(conversion.manifest, indent=1) + "\n", encoding="utf-8")
     return manifest
-
-
-def read_weights(path: Path) -> tuple[dict[str, Array], Config | None]:
-    """(arrays by key, the configuration stored in the file if any) of a `.safetensors` file.
-
-    Raises CheckpointError when the file is missing, damaged or holds something else.
-    """
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(path, framework="np") as file:
-            metadata = file.metadata() or {}
-            state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  (not a dict)
-        config = json.loads(metadata[CONFIG_KEY]) if CONFIG_KEY in metadata else None
-    except (SafetensorError, OSError, ValueError, TypeError, KeyError) as error:
-        raise CheckpointError(f"{path}: not a readable .safetensors file of float32 weights ({error})") from error
-    return state, None if config is None else config_from_dict(config, source=str(path))
 
 
 def write_checkpoint(

@@ -1,14 +1,20 @@
-"""What a checkpoint holds, and what models there are: plain values for `inspect` and `models`."""
+"""What a file of weights holds, and what models there are: plain values for `inspect` and `models`."""
 
 import math
+from pathlib import Path
 from typing import Any
 
-from ..effdet_torch.config import VARIANTS, get_config
+from ..effdet_torch.config import OFFICIAL_NAMES, VARIANTS, get_config
 from .apply import EMA_SUFFIX, average_name, averages_are_initial, examine_averages, looks_like
 from .fingerprints import identify
+from .formats.onnx_graph import Graph
 from .rules import Rule, rules
-from .sources import Checkpoint, Container
+from .sources import Checkpoint, Container, checksum
+from .weights_file import StoredWeights
 from .zoo import RELEASES
+
+NO_CHECKSUMS = "no checksums in it"
+STATISTICS = ("running_mean", "running_var", "num_batches_tracked")  # of batch norms, in a state dict
 
 
 def inspect_checkpoint(checkpoint: Checkpoint, *, checked: bool) -> dict[str, Any]:
@@ -25,10 +31,10 @@ def inspect_checkpoint(checkpoint: Checkpoint, *, checked: bool) -> dict[str, An
     return {
         "path": str(checkpoint.path),
         "container": checkpoint.container.value,
-        "data": "no checksums in it" if checkpoint.container is Container.H5 else data,
+        "data": NO_CHECKSUMS if checkpoint.container is Container.H5 else data,
         "variables": len(checkpoint.variables),
         "moving_averages": _averages(checkpoint, table),
-        "fits": [f"{name} ({parameter_count(name):,} parameters)" for name in fits] or ["no official model"],
+        "fits": _fits(fits),
         "release": f"{released.label}{by}" if released else "none that is known",
         "fingerprint": checkpoint.fingerprint(),
         "tensors": [
@@ -36,6 +42,61 @@ def inspect_checkpoint(checkpoint: Checkpoint, *, checked: bool) -> dict[str, An
             for name, (dtype, shape) in checkpoint.variables.items()
         ],
     }
+
+
+def inspect_weights(path: Path, stored: StoredWeights, *, checked: bool) -> dict[str, Any]:
+    """Kind, counts, the model it says it is of, those it fits, and every tensor, of a `.safetensors` or `.pth` file.
+
+    `checked` says whether checksums were compared when it was read, where it has any.
+    """
+    shapes = {key: (array.dtype.name, array.shape) for key, array in stored.state.items()}
+    fits = [
+        name
+        for name in OFFICIAL_NAMES
+        if shapes == {rule.torch: ("float32", rule.layout.torch_shape(rule.shape)) for rule in rules(get_config(name))}
+    ]
+    data = "every checksum holds" if checked else "not checked"
+    trainable = {key: array for key, array in stored.state.items() if key.rpartition(".")[2] not in STATISTICS}
+    return {
+        "path": str(path),
+        "container": f"PyTorch weights ({path.suffix})",
+        "data": NO_CHECKSUMS if stored.checksums is None else data,
+        "variables": len(stored.state),
+        "parameters": sum(array.size for array in trainable.values()),
+        "model": stored.config.name if stored.config else "not named",
+        "fits": _fits(fits),
+        "tensors": [
+            {
+                "name": key,
+                "dtype": array.dtype.name,
+                "shape": list(array.shape),
+                "crc32c": f"{checksum(array):08x}",
+            }
+            for key, array in stored.state.items()
+        ],
+    }
+
+
+def inspect_graph(path: Path, graph: Graph) -> dict[str, Any]:
+    """Kind, counts, inputs and outputs, and every tensor of an ONNX graph, whose values are not read."""
+    return {
+        "path": str(path),
+        "container": f"ONNX graph, opset {graph.opset}, {graph.nodes} nodes, made by {graph.producer}",
+        "data": NO_CHECKSUMS,
+        "variables": len(graph.tensors),
+        # Norms are part of the kernels in such a graph, and sizes are constants of it.
+        "values": sum(math.prod(shape) for _, _, shape in graph.tensors),
+        "model": graph.model or "not named",
+        "inputs": graph.inputs,
+        "outputs": graph.outputs,
+        "tensors": [
+            {"name": name, "dtype": dtype, "shape": list(shape), "crc32c": None} for name, dtype, shape in graph.tensors
+        ],
+    }
+
+
+def _fits(names: list[str]) -> list[str]:
+    return [f"{name} ({parameter_count(name):,} parameters)" for name in names] or ["no official model"]
 
 
 def _averages(checkpoint: Checkpoint, table: tuple[Rule, ...]) -> str:

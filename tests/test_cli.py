@@ -70,8 +70,8 @@ def test_tf2torch_writes_weights_and_manifest(tiny: Path, tmp_path: Path) -> Non
     network.load_state_dict(state, strict=True)
     as_json = json.loads(convert(tiny, output, "--json").stdout)
     assert as_json.pop("output") == str(output)
-    assert as_json.pop("manifest") == str(tmp_path / "out.json")
-    assert as_json == json.loads((tmp_path / "out.json").read_text())
+    assert as_json.pop("manifest") == str(tmp_path / "out.manifest.json")
+    assert as_json == json.loads((tmp_path / "out.manifest.json").read_text())
 
 
 def test_tf2torch_takes_every_container(tiny: Path, tmp_path: Path) -> None:
@@ -97,13 +97,16 @@ def test_tf2torch_takes_every_container(tiny: Path, tmp_path: Path) -> None:
 def test_default_output_is_named_after_the_model(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert run("tf2torch", "--model", tiny / "config.json", "--ckpt", tiny).exit_code == 0
-    assert sorted(path.name for path in tmp_path.iterdir()) == [f"{tiny.name}.json", f"{tiny.name}.safetensors"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        f"{tiny.name}.manifest.json",
+        f"{tiny.name}.safetensors",
+    ]
 
 
 def test_raw_weights_are_announced(tiny: Path, tmp_path: Path) -> None:
     result = convert(tiny, tmp_path / "raw.safetensors", "--weights", "raw")
     assert "note: raw weights used, as asked" in result.stdout
-    assert json.loads((tmp_path / "raw.json").read_text())["weights"] == "raw"
+    assert json.loads((tmp_path / "raw.manifest.json").read_text())["weights"] == "raw"
 
 
 def test_torch2tf_round_trip(tiny: Path, tmp_path: Path) -> None:
@@ -237,7 +240,7 @@ def test_bad_input_of_tf2torch(tiny: Path, tmp_path: Path) -> None:
     (broken / "model.index").write_bytes(index[: len(index) // 2])
     assert "model.index: footer" in tf2torch(broken)
     assert not output.exists()
-    assert not output.with_suffix(".json").exists()
+    assert not output.with_suffix(".manifest.json").exists()
 
 
 def test_checkpoint_of_another_model_names_it(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 from ...errors import EffconvError
+from ...version import __version__
 from ..model import EfficientDet
 from ..postprocessing.anchors import feature_sizes
 from .fast import fast
@@ -24,8 +25,8 @@ def output_names(model: EfficientDet) -> list[str]:
 def export_onnx(model: EfficientDet, path: Path, size: tuple[int, int]) -> None:
     """Write `model` for inputs (B, 3, *size), normalised as its config says, to `path`.
 
-    Outputs are those of the model, (B, A*C, h, w) and (B, A*4, h, w), named by `output_names`. Raises EffconvError
-    without the onnx packages, and for a model in training mode.
+    Outputs are those of the model, (B, A*C, h, w) and (B, A*4, h, w), named by `output_names`; the graph is named after
+    the model, and made by effconv. Raises EffconvError without the onnx packages, and for a model in training mode.
     """
     try:
         import onnx
@@ -52,6 +53,7 @@ def export_onnx(model: EfficientDet, path: Path, size: tuple[int, int]) -> None:
     expected = [(count, *cells) for count in channels for cells in feature_sizes_of(model, size)]
     found = [tuple(axis.dim_value for axis in each.type.tensor_type.shape.dim[1:]) for each in graph.graph.output]
     assert found == expected, f"exported outputs {found}, expected {expected}"
+    graph.producer_name, graph.producer_version, graph.graph.name = "effconv", __version__, model.config.name
     onnx.checker.check_model(graph)
     path.write_bytes(graph.SerializeToString())
 

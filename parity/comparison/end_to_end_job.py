@@ -39,7 +39,11 @@ def compare_end_to_end(
     images = _images(choice.image, coco)[:limit]
     variables, source = official_variables(subject.checkpoint, subject.config, subject.weights, verify=subject.verify)
     pipeline = build(subject.config, settings or Settings(size=choice.size))
-    model = subject.load() if choice.candidate is None else load(choice.candidate, model=subject.config)
+    model = (
+        subject.load()
+        if choice.candidate is None
+        else load(choice.candidate, model=subject.config, verify=choice.verify)
+    )
     sides = BothSides(pipeline.config, variables, model)
     total = len(images)
     results = compare_images(

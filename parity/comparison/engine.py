@@ -51,7 +51,7 @@ def compare_engine(choice: Choice, fetch: Callable[[str], Path], engine: str, co
     EffconvError."""
     subject = choose_subject(choice, fetch)
     truth = subject.load()
-    model = truth if choice.candidate is None else load(choice.candidate, model=subject.config)
+    model = truth if choice.candidate is None else load(choice.candidate, model=subject.config, verify=choice.verify)
     given, label = choose_images(choice, subject.config)
     cases = list(cases_of(torch.from_numpy(given)))
     unsound = unsound_layer(model, engine, cases[:2])

@@ -41,7 +41,9 @@ def compare_layerwise(
             f"{choice.reference}: a trace of {trace.config.name}, and the model asked for is {subject.config.name}"
         )
     clean = subject.load()
-    candidate = clean if choice.candidate is None else load(choice.candidate, model=subject.config)
+    candidate = (
+        clean if choice.candidate is None else load(choice.candidate, model=subject.config, verify=choice.verify)
+    )
     with progress("comparing", LAYERS) as report:
         rows = compare(trace, candidate, report)
     gradient_rows = []

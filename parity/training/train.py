@@ -1,7 +1,6 @@
 """`effconv train` as one job: data, model, steps, evaluations, and what is left behind."""
 
 import dataclasses
-import json
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -10,8 +9,8 @@ from typing import Any
 
 from torch import Tensor
 
-from ...convert.conversion import CONFIG_KEY
 from ...convert.output import replacing
+from ...convert.weights_file import save_weights
 from ...effdet_torch.config import Config, config_to_dict, get_config
 from ...effdet_torch.training.augment import Augmentation
 from ...effdet_torch.training.schedule import Kind, official_schedule
@@ -199,10 +198,8 @@ def metrics_of(training: Training, dataset: Dataset, job: Job, group: Group) -> 
 
 def write_trained_weights(training: Training, folder: Path) -> None:
     """The moving averages and the raw weights, as `.safetensors` that know their model."""
-    from safetensors.torch import save_file
-
-    metadata = {CONFIG_KEY: json.dumps(config_to_dict(training.model.config), sort_keys=True)}
     states = {AVERAGED: training.average.values, RAW: training.model.state_dict()}
     for name, state in states.items():
+        arrays = {key: value.detach().cpu().contiguous().numpy() for key, value in state.items()}
         with replacing(folder / name) as (file,):
-            save_file({key: value.detach().cpu().contiguous() for key, value in state.items()}, file, metadata=metadata)
+            save_weights(arrays, training.model.config, file)

@@ -7,9 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...convert.apply import plan
-from ...convert.conversion import read_weights
 from ...convert.rules import rules
 from ...convert.sources import open_checkpoint
+from ...convert.weights_file import read_weights
 from ...effdet_torch.config import Config
 from ...errors import CheckpointError
 from ..provenance import version
@@ -50,7 +50,7 @@ def compare_written(checkpoint: Path, config: Config, weights: Path) -> Written:
     """
     variables, dropped, reading = _variables(checkpoint, config)
     try:
-        state, stored = read_weights(weights)
+        state, stored, _ = read_weights(weights)
     except CheckpointError as error:
         return Written(0, len(rules(config)), dropped, (str(error),), reading)
     equal = 0

@@ -11,7 +11,6 @@ from effconv.convert.apply import EMA_SUFFIX
 from effconv.convert.conversion import (
     Conversion,
     convert,
-    read_weights,
     rule_table_digest,
     write_checkpoint,
     write_weights,
@@ -19,6 +18,7 @@ from effconv.convert.conversion import (
 from effconv.convert.output import OutputError
 from effconv.convert.rules import rules
 from effconv.convert.sources import open_checkpoint
+from effconv.convert.weights_file import read_weights
 from effconv.effdet_torch.config import get_config
 from effconv.errors import CheckpointError
 from tensors import config_of, read_all, same_bits
@@ -104,10 +104,10 @@ def test_weights_file_round_trip_is_deterministic_and_says_where_it_came_from(ti
     for name in ("a", "b"):
         write_weights(conversion, tmp_path / f"{name}.safetensors")
     assert (tmp_path / "a.safetensors").read_bytes() == (tmp_path / "b.safetensors").read_bytes()
-    state, stored = read_weights(tmp_path / "a.safetensors")
+    state, stored, _ = read_weights(tmp_path / "a.safetensors")
     same_bits(dict(sorted(state.items())), dict(sorted(conversion.state.items())))
     assert stored == config
-    manifest = json.loads((tmp_path / "a.json").read_text())
+    manifest = json.loads((tmp_path / "a.manifest.json").read_text())
     assert manifest["weights"] == "ema"
     assert manifest["source"]["container"] == "TF1 checkpoint"
     assert manifest["source"]["fingerprint"] == open_checkpoint(tiny).fingerprint()
@@ -143,8 +143,8 @@ def test_output_where_a_directory_or_file_stands_in_the_way(conversion: Conversi
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(OutputError, match="cannot be written"):
         write_weights(conversion, tmp_path / "file" / "x.safetensors")
-    (tmp_path / "x.json").mkdir()
-    with pytest.raises(OutputError, match=r"x.json: cannot be written"):
+    (tmp_path / "x.manifest.json").mkdir()
+    with pytest.raises(OutputError, match=r"x.manifest.json: cannot be written"):
         write_weights(conversion, tmp_path / "x.safetensors")
     assert sorted(listing(tmp_path)) == ["file"]
 
@@ -154,7 +154,7 @@ def test_failure_while_finishing_keeps_the_old_output(
     moment: str, conversion: Conversion, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "x.safetensors").write_bytes(b"old")
-    (tmp_path / "x.json").write_bytes(b"old")
+    (tmp_path / "x.manifest.json").write_bytes(b"old")
 
     def fail(*arguments: object) -> None:
         raise OSError(28, os.strerror(28))
@@ -163,7 +163,7 @@ def test_failure_while_finishing_keeps_the_old_output(
     with pytest.raises(OutputError, match="No space left"):
         write_weights(conversion, tmp_path / "x.safetensors")
     monkeypatch.undo()
-    assert listing(tmp_path) == {"x.safetensors": b"old", "x.json": b"old"}
+    assert listing(tmp_path) == {"x.safetensors": b"old", "x.manifest.json": b"old"}
 
 
 def test_failure_while_writing_a_checkpoint_keeps_the_old_one(

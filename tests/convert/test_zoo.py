@@ -17,11 +17,12 @@ from click.testing import CliRunner, Result
 from effconv.cli import main
 from effconv.convert import fingerprints, zoo
 from effconv.convert.apply import EMA_SUFFIX, IncompleteConversion
-from effconv.convert.conversion import read_weights, write_checkpoint
+from effconv.convert.conversion import write_checkpoint
 from effconv.convert.download import DownloadError
 from effconv.convert.fingerprints import Released, known_checkpoints
 from effconv.convert.rules import rules
 from effconv.convert.sources import open_checkpoint
+from effconv.convert.weights_file import read_weights
 from effconv.convert.zoo import RELEASES, Release, cache_folder, download, find_release
 from effconv.effdet_torch.config import OFFICIAL_NAMES, VARIANTS, ConfigError, get_config
 from effconv.errors import CheckpointError, EffconvError
