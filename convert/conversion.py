@@ -92,6 +92,7 @@ def write_weights(conversion: Conversion, path: Path) -> Path:
 
     The same checkpoint gives the same bytes. Raises OutputError, leaving what was there before untouched.
     """
+    from safetensors import SafetensorError
     from safetensors.numpy import save_file
 
     if path.suffix != ".safetensors":
@@ -99,7 +100,7 @@ def write_weights(conversion: Conversion, path: Path) -> Path:
     manifest = path.with_suffix(".json")
     # One entry only: the library writes several in random order, and the same checkpoint must give the same bytes.
     metadata = {CONFIG_KEY: json.dumps(config_to_dict(conversion.config), sort_keys=True)}
-    with replacing(path, manifest) as (weights_file, manifest_file):
+    with replacing(path, manifest, errors=(SafetensorError,)) as (weights_file, manifest_file):
         save_file(conversion.state, weights_file, metadata=metadata)
         manifest_file.write_text(json.dumps(conversion.manifest, indent=1) + "\n", encoding="utf-8")
     return manifest

@@ -50,7 +50,7 @@ class TrainingFolder:
 
     def keep(self, state: Mapping[str, Any]) -> None:
         """Put a state in the place of the last one, whole or not at all."""
-        with replacing(self.path / STATE) as (file,):
+        with replacing(self.path / STATE, errors=(RuntimeError,)) as (file,):  # torch.save's, of a full disk
             torch.save(dict(state), file)
 
     def log(self, step: int, record: StepRecord) -> None:
