@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from ..errors import CheckpointError
+from ..errors import CheckpointError, first_names
 
 # What training scripts call the state dict inside a larger dictionary.
 STATE_KEYS = ("state_dict", "model_state_dict", "model")
@@ -33,7 +33,7 @@ def read_pickle(path: Path) -> dict[str, Any]:
         raise CheckpointError(f"{path}: expected a state dict of tensors, found {type(content).__name__}")
     strangers = [str(key) for key, value in content.items() if not (isinstance(key, str) and torch.is_tensor(value))]
     if strangers:
-        raise CheckpointError(f"{path}: expected tensors alone, found other values: {', '.join(strangers[:5])}")
+        raise CheckpointError(f"{path}: expected tensors alone, found other values: {first_names(strangers)}")
     if any(tensor.dtype == torch.bfloat16 or tensor.is_sparse or tensor.is_quantized for tensor in content.values()):
         raise CheckpointError(f"{path}: holds bfloat16, sparse or quantized tensors; save it in float32")
     return {key: tensor.detach().contiguous().numpy() for key, tensor in content.items()}

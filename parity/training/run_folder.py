@@ -56,8 +56,13 @@ class TrainingFolder:
 
     def keep(self, state: Mapping[str, Any]) -> None:
         """Put a state in the place of the last one, whole or not at all."""
-        with replacing(self.path / STATE) as (file,):
-            torch.save(dict(state), file)
+        with replacing(self.path / STATE) as (path,), path.open("wb") as file:
+            try:
+                torch.save(dict(state), file)
+            except RuntimeError as error:
+                if isinstance(error.__context__, OSError):  # what the system said; PyTorch's own says nothing of it
+                    raise error.__context__ from error
+                raise
 
     def log(self, step: int, record: StepRecord) -> None:
         """Add what a step found; out of this process's hands when it returns."""

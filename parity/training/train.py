@@ -17,6 +17,7 @@ from ...effdet_torch.training.schedule import Kind, official_schedule
 from ...effdet_torch.training.start import Start, random_model, transferred
 from ...effdet_torch.training.targets import Targets
 from ...effdet_torch.training.trainer import Training, TrainingError, TrainingSettings
+from ...errors import first_names
 from ...loading import load
 from ..datasets.dataset import Dataset, read_dataset
 from ..distributed import Group
@@ -155,7 +156,7 @@ def initial_model(job: Job, say: Say) -> Start:
     classes = job.num_classes or trained.config.num_classes
     start = transferred(trained.state_dict(), trained.config, classes, job.settings.seed)
     if start.new:
-        say(f"{classes} classes instead of {trained.config.num_classes}; new, at random: {', '.join(start.new)}")
+        say(f"{classes} classes instead of {trained.config.num_classes}; new, at random: {first_names(start.new)}")
     return start
 
 
@@ -198,8 +199,10 @@ def metrics_of(training: Training, dataset: Dataset, job: Job, group: Group) -> 
 
 def write_trained_weights(training: Training, folder: Path) -> None:
     """The moving averages and the raw weights, as `.safetensors` that know their model."""
+    from safetensors import SafetensorError
+
     states = {AVERAGED: training.average.values, RAW: training.model.state_dict()}
     for name, state in states.items():
         arrays = {key: value.detach().cpu().contiguous().numpy() for key, value in state.items()}
-        with replacing(folder / name) as (file,):
+        with replacing(folder / name, errors=(SafetensorError,)) as (file,):
             save_weights(arrays, training.model.config, file)
