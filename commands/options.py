@@ -1,5 +1,6 @@
 """Options that several commands share, and how results and errors are printed."""
 
+import contextlib
 import json
 import math
 import os
@@ -13,9 +14,10 @@ from typing import Any
 
 import click
 
-from ..errors import EffconvError
+from ..errors import INTERRUPTED_STATUS, NAMES_SHOWN, EffconvError
 
 PATH = click.Path(path_type=Path)
+AS_JSON = "effconv.as_json"  # in a context's `meta`, for the group that prints errors
 LARGEST_SIDE = 65536  # of an input; a picture that large fits no memory
 ENGINES = ("eager", "fast", "compile", "onnxruntime", "openvino")  # those of `engines.py`, which imports torch
 
@@ -57,6 +59,29 @@ class Output(click.Path):
 class CommandLine(click.Group):
     """A group that prints our own errors and warnings as a line or two on stderr, without a traceback or a place."""
 
+    def main(self, *arguments: Any, standalone_mode: bool = True, **more: Any) -> Any:
+        """Run the command line and exit with its status; what the system refuses is an error like our own."""
+        run: Any = super().main
+        if not standalone_mode:
+            return run(*arguments, standalone_mode=False, **more)
+        try:
+            status = run(*arguments, standalone_mode=False, **more)
+        except click.ClickException as error:
+            error.show()
+            status = error.exit_code
+        except click.Abort:
+            click.echo("effconv: interrupted", err=True)
+            status = INTERRUPTED_STATUS
+        except OSError as error:
+            _drop_output()
+            place = f" {error.filename}" if error.filename else ""
+            reason = error.strerror or error
+            click.echo(
+                f"effconv: cannot read or write{place} ({reason}); free space, or choose another place", err=True
+            )
+            status = 2
+        sys.exit(status)
+
     def invoke(self, context: click.Context) -> Any:
         shown = warnings.showwarning
 
@@ -71,13 +96,42 @@ class CommandLine(click.Group):
                 warnings.showwarning = show
                 return super().invoke(context)
         except EffconvError as error:
-            click.echo(f"effconv: {error}", err=True)
+            click.echo(f"effconv: {error}{self._advice(context, error)}", err=True)
+            if error.lists and context.meta.get(AS_JSON):
+                print_json({"error": str(error), **error.lists})
             context.exit(error.exit_status)
+
+    def _advice(self, context: click.Context, error: EffconvError) -> str:
+        """What the command that failed can do about an error, by its options."""
+        command = self.get_command(context, context.invoked_subcommand or "")
+        options = {parameter.name for parameter in command.params} if command else set()
+        advice = ""
+        if "allow_nonfinite" in options and "not finite" in error.lists:
+            advice += "; --allow-nonfinite takes them as they are"
+        if (
+            "as_json" in options
+            and not context.meta.get(AS_JSON)
+            and any(len(names) > NAMES_SHOWN for names in error.lists.values())
+        ):
+            advice += "; --json lists all"
+        return advice
+
+
+def _drop_output() -> None:
+    """Let what is still to be printed go nowhere, so that the interpreter does not fail at it when it ends."""
+    with contextlib.suppress(OSError), open(os.devnull, "wb") as nowhere:
+        os.dup2(nowhere.fileno(), sys.stdout.fileno())
 
 
 def json_option(command: Callable[..., Any]) -> Callable[..., Any]:
     """`--json`, which every command that reports has."""
-    return click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of text.")(command)
+
+    def keep(context: click.Context, option: click.Parameter, value: bool) -> bool:
+        context.meta[AS_JSON] = value
+        return value
+
+    text = "Print one JSON object instead of text."
+    return click.option("--json", "as_json", is_flag=True, help=text, callback=keep)(command)
 
 
 def model_option(required: bool) -> Callable[..., Any]:

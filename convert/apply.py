@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..effdet_torch.config import OFFICIAL_NAMES, VARIANTS, Config
-from ..errors import CheckpointError
+from ..errors import CheckpointError, first_names
 from .formats.bundle import RELEASE_BYTES
 from .layout import Array
 from .plausibility import Averages, examine
@@ -29,15 +29,24 @@ UNFILLED_NOTICE = (
 
 
 class IncompleteConversion(CheckpointError):  # noqa: N818  (a state of affairs, as DESIGN.md names it)
-    """Some variable or parameter has no counterpart. The message lists all of them; the attributes hold the sets."""
+    """Some variable or parameter has no counterpart. The message has the first of each kind, `lists` all of them."""
 
     def __init__(self, source: str, config: Config, gaps: Mapping[str, Sequence[str]], hint: str):
-        self.gaps = {label: list(names) for label, names in gaps.items() if names}
-        counts = ", ".join(f"{len(names)} {label}" for label, names in self.gaps.items())
-        lines = [f"{source} does not fit {config.name}: {counts}{hint}"]
-        if not hint:
-            lines += [f"{label}: {', '.join(names)}" for label, names in self.gaps.items()]
-        super().__init__("\n".join(lines))
+        self.lists = {label: list(names) for label, names in gaps.items() if names}
+        counts = ", ".join(f"{len(names)} {label}" for label, names in self.lists.items())
+        named = "; ".join(f"{label}: {first_names(names)}" for label, names in self.lists.items())
+        super().__init__(f"{source} does not fit {config.name}: {counts}" + (hint or f"\n{named}"))
+
+
+class NonfiniteError(CheckpointError):
+    """Weights that are NaN or infinite; `lists` names all of them."""
+
+    def __init__(self, source: str, names: Sequence[str]):
+        self.lists = {"not finite": names}
+        super().__init__(
+            f"{source}: {len(names)} weights are not finite; use weights of an earlier step (in Python, "
+            f"allow_nonfinite=True takes these)\n{first_names(names)}"
+        )
 
 
 class Plan(NamedTuple):
@@ -250,14 +259,11 @@ def require_state(state: Mapping[str, Array], config: Config, source: str) -> No
 
 
 def require_finite(arrays: Mapping[str, Array], source: str) -> None:
-    """Raise CheckpointError naming every array that holds NaN or infinity, with how many."""
+    """Raise NonfiniteError naming every array that holds NaN or infinity, with how many."""
     bad = [
         f"{name} ({int(np.isnan(array).sum())} NaN, {int(np.isinf(array).sum())} infinite)"
         for name, array in arrays.items()
         if not np.isfinite(array).all()
     ]
     if bad:
-        raise CheckpointError(
-            f"{source}: {len(bad)} weights are not finite; --allow-nonfinite (in Python, allow_nonfinite=True) takes "
-            f"them as they are\n{', '.join(bad)}"
-        )
+        raise NonfiniteError(source, bad)

@@ -99,8 +99,10 @@ def write_weights(conversion: Conversion, path: Path) -> Path:
 
     The same checkpoint gives the same bytes. Raises OutputError, leaving what was there before untouched.
     """
+    from safetensors import SafetensorError
+
     manifest = manifest_path(path)
-    with replacing(path, manifest) as (weights_file, manifest_file):
+    with replacing(path, manifest, errors=(SafetensorError,)) as (weights_file, manifest_file):
         save_weights(conversion.state, conversion.config, weights_file)
         manifest_file.write_text(json.dumps(conversion.manifest, indent=1) + "\n", encoding="utf-8")
     return manifest

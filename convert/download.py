@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ..errors import EffconvError
-from .transfer import DownloadError, Progress, Transfer, beside, on_disk, require_http
+from .transfer import DiskError, DownloadError, Progress, Transfer, beside, on_disk, require_http
 
 __all__ = ["DownloadError", "Progress", "fetch"]
 
@@ -51,18 +51,36 @@ def fetch(
             except EffconvError:
                 pass  # the other caller wanted another file: get ours
         transfer = Transfer(url, destination, size, report or _unheard, timeout)
-        transfer.run(attempts)
         try:
-            digest = _verified(url, transfer.part, size, sha256, check)
-        except EffconvError:
-            transfer.discard()
+            transfer.run(attempts)
+            digest = _verified_or_discarded(transfer, size, sha256, check)
+        except DiskError:
             raise
+        except DownloadError as error:
+            raise DownloadError(f"{error}{_by_hand(error, destination, size, sha256)}") from error
         with on_disk(destination):
             with open(transfer.part, "rb+") as file:
                 os.fsync(file.fileno())
             os.replace(transfer.part, destination)
             transfer.sidecar.unlink(missing_ok=True)
         return digest
+
+
+def _verified_or_discarded(
+    transfer: Transfer, size: int | None, sha256: str | None, check: Callable[[Path], None] | None
+) -> str:
+    try:
+        return _verified(transfer.url, transfer.part, size, sha256, check)
+    except EffconvError:
+        transfer.discard()
+        raise
+
+
+def _by_hand(error: DownloadError, destination: Path, size: int | None, sha256: str | None) -> str:
+    """The way out where the network leads nowhere, as the end of a message of at most two lines."""
+    joint = "; or" if "\n" in str(error) else "\nOr"
+    known = ", ".join(([f"{size} bytes"] if size else []) + ([f"sha256 {sha256}"] if sha256 else []))
+    return f"{joint} put the file, fetched by other means, at {destination}{known and f' ({known})'} and run again"
 
 
 def _verified(url: str, path: Path, size: int | None, sha256: str | None, check: Callable[[Path], None] | None) -> str:

@@ -29,12 +29,14 @@ def require_place(path: Path, *, folder: bool = False) -> None:
 
 
 @contextlib.contextmanager
-def replacing(*paths: Path) -> Iterator[list[Path]]:
+def replacing(*paths: Path, errors: tuple[type[Exception], ...] = ()) -> Iterator[list[Path]]:
     """Temporary files beside `paths` to write into; they take the paths' places when all are complete.
 
+    `errors` are what a writer that is not Python's own raises, beside OSError, when it cannot write.
     Raises OutputError when something cannot be written; then what was at `paths` is untouched.
     """
     temporary: list[Path] = []
+    refusals: tuple[type[Exception], ...] = (OSError, *errors)
     try:
         for path in paths:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -50,10 +52,9 @@ def replacing(*paths: Path) -> Iterator[list[Path]]:
             source.chmod(0o666 & ~mask)  # mkstemp makes files private; these are ordinary output
         for source, path in zip(temporary, paths, strict=True):
             source.replace(path)
-    except OSError as error:
-        raise OutputError(
-            f"{paths[0]}: cannot be written ({error.strerror or error}); choose another output"
-        ) from error
+    except refusals as error:
+        reason = getattr(error, "strerror", None) or str(error).split("\n", 1)[0]
+        raise OutputError(f"{paths[0]}: cannot be written ({reason}); choose another output") from error
     finally:
         for source in temporary:
             source.unlink(missing_ok=True)

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..errors import CheckpointError
+from ..errors import CheckpointError, first_names
 from .formats.archive import MAX_INDEX, Archive
 from .formats.bundle import Buffer, Bundle
 from .formats.table import masked_crc32c
@@ -147,7 +147,7 @@ def _open_directory(directory: Path, verify: bool) -> Checkpoint:
     if not indexes and (directory / "saved_model.pb").is_file():
         indexes = sorted((directory / "variables").glob("*.index"))
     if len(indexes) != 1:
-        found = ", ".join(index.name for index in indexes) or "none"
+        found = first_names([index.name for index in indexes]) or "none"
         raise CheckpointError(f"{directory}: expected one checkpoint, found {found}; name its prefix or .index file")
     return _open_prefix(indexes[0].with_suffix(""), verify)
 
@@ -192,7 +192,7 @@ def _open_archive(path: Path, verify: bool) -> Checkpoint:
         named = {str(state.parent / (_named_prefix(bytes(members[str(state)])) or "")) + ".index" for state in states}
         indexes = [name for name in indexes if name in named] or indexes
     if len(indexes) != 1:
-        found = ", ".join(indexes) or "none"
+        found = first_names(indexes) or "none"
         raise CheckpointError(f"{path}: expected one checkpoint in the archive, found {found}")
     prefix = indexes[0].removesuffix(".index")
 

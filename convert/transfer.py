@@ -31,6 +31,10 @@ class DownloadError(EffconvError):
     """A file that could not be had from its URL, or is not the file it should be."""
 
 
+class DiskError(DownloadError):
+    """A file that could not be kept here, whatever the network did."""
+
+
 class Progress(Protocol):
     """Told how far a download is, in bytes. `total_bytes` is None while the server has not said."""
 
@@ -206,4 +210,4 @@ def on_disk(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         reason = error.strerror or error
-        raise DownloadError(f"{path}: not writable or readable ({reason}); free space or change folder") from error
+        raise DiskError(f"{path}: not writable or readable ({reason}); free space or change folder") from error

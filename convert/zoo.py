@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ..effdet_torch.config import Config, ConfigError, get_config
-from ..errors import CheckpointError
+from ..errors import CheckpointError, EffconvError
 from .apply import plan
 from .download import fetch
 from .fingerprints import identify
@@ -128,7 +128,8 @@ def download(
             return Download(path, _sha256(path), NOT_VERIFIED)
         if expected and _sha256(path) == expected:
             return Download(path, expected, "as downloaded and verified before (sha256)")
-    sha256 = fetch(
+    sha256 = None if expected else _put_there(path, release)
+    sha256 = sha256 or fetch(
         release.url,
         path,
         size=release.size if verify else None,
@@ -140,6 +141,17 @@ def download(
     with replacing(record) as (file,):
         file.write_text(json.dumps(values) + "\n", encoding="utf-8")
     return Download(path, sha256, _how_verified(release, recorded) if verify else NOT_VERIFIED)
+
+
+def _put_there(path: Path, release: Release) -> str | None:
+    """The sha256 of an archive that the user has put into the cache; None where there is none, or not that one."""
+    if not path.is_file() or release.size not in (None, path.stat().st_size):
+        return None
+    try:
+        _require_sound(path, release)
+    except EffconvError:  # got anew
+        return None
+    return _sha256(path)
 
 
 def _how_verified(release: Release, recorded: str | None) -> str:

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from ..errors import CheckpointError
+from ..errors import CheckpointError, first_names
 
 # What training scripts call the state dict inside a larger dictionary: moving averages of the weights, and the weights.
 AVERAGE_KEYS = ("state_dict_ema", "model_ema", "ema_state_dict", "ema")
@@ -39,7 +39,7 @@ def read_pickle(path: Path, weights: str | None = None) -> dict[str, Any]:
         raise CheckpointError(f"{path}: expected a state dict of tensors, found {type(content).__name__}")
     strangers = [str(key) for key, value in content.items() if not (isinstance(key, str) and torch.is_tensor(value))]
     if strangers:
-        raise CheckpointError(f"{path}: expected tensors alone, found other values: {', '.join(strangers[:5])}")
+        raise CheckpointError(f"{path}: expected tensors alone, found other values: {first_names(strangers)}")
     if any(tensor.is_sparse or tensor.is_quantized for tensor in content.values()):
         raise CheckpointError(f"{path}: holds sparse or quantized tensors; save it in float32")
     return {key: _array(tensor) for key, tensor in content.items()}

@@ -305,10 +305,37 @@ def test_nonfinite_weights_are_refused_on_the_way_back_too(tiny: Path, tmp_path:
         assert loaded.backbone.stem.norm.bias[0].isnan()
 
 
+def test_weights_that_are_not_finite_advise_what_the_command_has(tiny: Path, tmp_path: Path) -> None:
+    network = load(tiny, model=str(tiny / "config.json"))
+    with torch.no_grad():
+        network.backbone.stem.norm.bias[0] = float("nan")
+    torch.save(network.state_dict(), tmp_path / "x.pth")
+    model = ("--model", tiny / "config.json")
+    (tmp_path / "x.jpg").touch()
+    has = refuse("torch2tf", tmp_path / "x.pth", *model, "-o", tmp_path / "m")
+    has_not = refuse("predict", tmp_path / "x.jpg", "--ckpt", tmp_path / "x.pth", *model, "-o", tmp_path / "out")
+    assert has == f"{has_not.strip()}; --allow-nonfinite takes them as they are\n"
+    assert "--allow-nonfinite" not in has_not
+
+
+def test_long_lists_of_names_are_cut_and_whole_in_json(tiny: Path, tmp_path: Path) -> None:
+    network = load(tiny, model=str(tiny / "config.json"))
+    state = {f"{key}.x": value for key, value in network.state_dict().items()}
+    torch.save(state, tmp_path / "x.pth")
+    command = ("torch2tf", tmp_path / "x.pth", "--model", "d0", "-o", tmp_path / "m")
+    stderr = refuse(*command)
+    assert f"unknown to the model: {', '.join(list(state)[:5])} and {len(state) - 5} more; --json lists all" in stderr
+    assert len(stderr) < 1000
+    result = run(*command, "--json")
+    assert result.exit_code == 2
+    assert json.loads(result.stdout)["unknown to the model"] == list(state)
+    assert "--json" not in result.stderr
+
+
 def test_other_bad_input_of_torch2tf(tiny: Path, tmp_path: Path) -> None:
     convert(tiny, tmp_path / "x.safetensors")
     weights = tmp_path / "x.safetensors"
-    assert "does not fit efficientdet-d0" in refuse("torch2tf", weights, "--model", "d0", "-o", tmp_path / "m", lines=5)
+    assert "does not fit efficientdet-d0" in refuse("torch2tf", weights, "--model", "d0", "-o", tmp_path / "m")
     assert "expected PyTorch weights" in refuse("torch2tf", tiny, "-o", tmp_path / "m")
     assert "cannot be written" in refuse("torch2tf", weights, "-o", weights / "model")
     assert not list(tmp_path.glob("m.*"))

@@ -11,7 +11,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from ...errors import CheckpointError
+from ...errors import CheckpointError, first_names
 from ..layout import Array
 
 WEIGHTS_GROUP = "model_weights"  # where a whole saved model keeps what a weights-only file has at its root
@@ -45,7 +45,7 @@ class WeightsFile:
         self.datasets = {name.removeprefix(top): dataset for name, dataset in self.datasets.items()}
         missing = sorted(listed - set(self.datasets))
         if missing:
-            raise CheckpointError(f"{path}: lists weights it does not hold: {', '.join(missing)}; get it again")
+            raise CheckpointError(f"{path}: lists weights it does not hold: {first_names(missing)}; get it again")
         if not listed:
             raise CheckpointError(f"{path}: an HDF5 file without Keras weights (no layer_names and weight_names)")
 

@@ -1,11 +1,12 @@
 """Whose state dict is this, and of which model? Answered by its names and shapes."""
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from ...effdet_torch.config import OFFICIAL_NAMES, VARIANTS, Config
-from ...errors import CheckpointError
+from ...errors import CheckpointError, first_names
+from ..apply import IncompleteConversion
 from ..rules import rules
 from .effdet import EFFDET
 from .mmdetection import MMDETECTION
@@ -16,7 +17,6 @@ from .zylo117 import ZYLO117
 
 Shape = tuple[int, ...]
 OFFICIAL = [VARIANTS[name] for name in OFFICIAL_NAMES]
-SHOWN = 3  # names in a message
 
 
 def _own_modules(config: Config) -> Modules:
@@ -52,7 +52,7 @@ class Fit(NamedTuple):
 
 def naming_of(shapes: Mapping[str, Shape], source: str) -> Naming:
     """The naming whose signs a file has. Raises CheckpointError naming both for two, and what is known for none."""
-    found = [naming for naming in NAMINGS.values() if all(sign in shapes for sign in naming.signs)]
+    found = [naming for naming in NAMINGS.values() if any(sign in shapes for sign in naming.signs)]
     if len(found) == 1:
         return found[0]
     if found:
@@ -63,7 +63,9 @@ def naming_of(shapes: Mapping[str, Shape], source: str) -> Naming:
         if any(key.startswith(start) for key in shapes):
             raise CheckpointError(f"{source}: a file of {whose}; it cannot be converted")
     known = ", ".join(naming.port for naming in NAMINGS.values())
-    raise CheckpointError(f"{source}: names of no kind that effconv knows ({known}); it begins with {_shown(shapes)}")
+    raise CheckpointError(
+        f"{source}: names of no kind that effconv knows ({known}); it begins with {first_names(list(shapes))}"
+    )
 
 
 def fits(shapes: Mapping[str, Shape], naming: Naming) -> list[Config]:
@@ -74,7 +76,7 @@ def fits(shapes: Mapping[str, Shape], naming: Naming) -> list[Config]:
 
 def with_classes_of(shapes: Mapping[str, Shape], naming: Naming, config: Config) -> Config | None:
     """`config` with the number of classes that a file's class outputs have; None where that is no whole number."""
-    outputs = shapes[naming.signs[1]]
+    outputs = shapes.get(naming.signs[1], ())
     classes, rest = divmod(outputs[0] if len(outputs) == 1 else 0, config.num_anchors)
     return None if rest or not classes else dataclasses.replace(config, num_classes=classes)
 
@@ -88,7 +90,7 @@ def recognise(
     image size and anchors: a file that fits both is refused unless `config` says which. Raises CheckpointError.
     """
     naming = naming or naming_of(shapes, source)
-    if any(sign not in shapes for sign in naming.signs):
+    if not any(sign in shapes for sign in naming.signs):
         raise CheckpointError(f"{source}: not of {naming.port}, whose files have {' and '.join(naming.signs)}")
     if config is not None:
         if not naming.models(config):
@@ -96,9 +98,9 @@ def recognise(
         if config in VARIANTS.values():
             config = with_classes_of(shapes, naming, config) or config
         if gap(shapes, naming, config):
-            found = [other.name for other in fits(shapes, naming)]
-            hint = f"its tensors are those of {' and '.join(found)}" if found else differences(shapes, naming, config)
-            raise CheckpointError(f"{source}: {naming.port}'s names, but not {config.name}'s tensors: {hint}")
+            found = " and ".join(other.name for other in fits(shapes, naming))
+            hint = f".\nIts tensors are those of {found}" if found else ""
+            raise IncompleteConversion(f"{source} ({naming.port})", config, differences(shapes, naming, config), hint)
         return Fit(naming, config)
     models = fits(shapes, naming)
     if len(models) > 1:
@@ -113,7 +115,12 @@ def nearest(shapes: Mapping[str, Shape], naming: Naming) -> str:
     """Which official model a file is nearest to, and in what it differs, in words."""
     models = [with_classes_of(shapes, naming, config) or config for config in OFFICIAL if naming.models(config)]
     best = min(models, key=lambda config: len(gap(shapes, naming, config)))
-    return f"but no official model's tensors; nearest is {best.name}: {differences(shapes, naming, best)}"
+    differing = "; ".join(
+        f"{len(names)} {what}: {first_names(names)}"
+        for what, names in differences(shapes, naming, best).items()
+        if names
+    )
+    return f"but no official model's tensors; nearest is {best.name}: {differing}"
 
 
 def gap(shapes: Mapping[str, Shape], naming: Naming, config: Config) -> set[str]:
@@ -123,20 +130,15 @@ def gap(shapes: Mapping[str, Shape], naming: Naming, config: Config) -> set[str]
     return {key for key, _ in set(shapes.items()) ^ set(wanted.items())}
 
 
-def differences(shapes: Mapping[str, Shape], naming: Naming, config: Config) -> str:
-    """In what a file's names and shapes differ from a model's: the first few of each kind, and how many."""
+def differences(shapes: Mapping[str, Shape], naming: Naming, config: Config) -> dict[str, list[str]]:
+    """{in what a file's names and shapes differ from a model's: which}."""
     wanted, differing = expected(naming, config), sorted(gap(shapes, naming, config))
-    lacking = [key for key in differing if key not in shapes]
-    unknown = [key for key in differing if key in shapes and key not in wanted]
-    misshapen = [
-        f"{key} (expected {list(wanted[key])}, found {list(shapes[key])})"
-        for key in differing
-        if key in shapes and key in wanted
-    ]
-    parts = (("missing", lacking), ("unknown", unknown), ("of another shape", misshapen))
-    return "; ".join(f"{len(keys)} {what}: {_shown(keys)}" for what, keys in parts if keys)
-
-
-def _shown(keys: Iterable[str]) -> str:
-    names = list(keys)
-    return ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
+    return {
+        "missing from the file": [key for key in differing if key not in shapes],
+        "unknown to the model": [key for key in differing if key in shapes and key not in wanted],
+        "of another shape": [
+            f"{key} (expected {list(wanted[key])}, found {list(shapes[key])})"
+            for key in differing
+            if key in shapes and key in wanted
+        ],
+    }

@@ -54,17 +54,31 @@ class Optimizer:
 
     @torch.no_grad()
     def step(self, rate: float) -> StepNorms:
-        """Update every parameter from its gradient, and forget the gradients. A missing gradient counts as zeros."""
+        """Update every parameter from its gradient, and forget the gradients. A missing gradient counts as zeros.
+
+        Where the norm found is not finite, nothing is updated and the gradients are left as they are.
+        """
         for parameter in self.parameters:
             if parameter.grad is None:
                 parameter.grad = torch.zeros_like(parameter)
         torch._foreach_add_([_gradient(each) for each in self.kernels], self.kernels, alpha=self.weight_decay)
         norms = clip_([_gradient(each) for each in self.parameters], self.clip_norm)
+        if not norms.found.isfinite():
+            return norms
         for group in self.sgd.param_groups:
             group["lr"] = rate
         self.sgd.step()
         self.sgd.zero_grad(set_to_none=True)
         return norms
+
+    def not_finite(self) -> list[str]:
+        """Names of the parameters whose gradients are not finite, nearest the outputs first."""
+        pairs = zip(self.names, self.parameters, strict=True)
+        return [name for name, each in pairs if each.grad is not None and not each.grad.isfinite().all()][::-1]
+
+    def forget(self) -> None:
+        """Leave out gradients that no step was taken with."""
+        self.sgd.zero_grad(set_to_none=True)
 
     def momenta(self) -> dict[str, Tensor]:
         """{parameter name: momentum}, zeros before the first step."""
@@ -83,9 +97,14 @@ class Optimizer:
 
 
 def clip_(gradients: list[Tensor], limit: float) -> StepNorms:
-    """Scale each gradient to a norm of `limit` at most, then all of them to a norm of `limit` together; in place."""
+    """Scale each gradient to a norm of `limit` at most, then all of them to a norm of `limit` together; in place.
+
+    Where their norm is not finite, none is scaled.
+    """
     norms = torch.stack(torch._foreach_norm(gradients))
     found = norms.norm()
+    if not found.isfinite():
+        return StepNorms(found, found)
     each = limit / norms.clamp(min=limit)
     together = (norms * each).norm()
     factor = limit / together.clamp(min=limit)

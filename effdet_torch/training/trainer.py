@@ -17,9 +17,10 @@ from torch.nn.parallel import DistributedDataParallel
 from ...errors import EffconvError
 from ..model import EfficientDet
 from ..ops import BatchNorm
-from ..postprocessing.anchors import official_anchors
+from ..postprocessing.anchors import feature_sizes, official_anchors
 from .loss import Losses, LossSettings, detection_loss
 from .moving_average import MovingAverage
+from .not_finite import first_not_finite
 from .optimizer import Optimizer, freeze
 from .stochastic_depth import drop_blocks, drop_repeats
 from .synchronised_norm import synchronise_norms
@@ -30,6 +31,16 @@ PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 class TrainingError(EffconvError):
     """A training that cannot go on."""
+
+
+class NotFiniteError(TrainingError):
+    """A step whose loss or gradient is not finite. `images` are places in the whole batch: those whose values are not
+    finite in the first layer that has such, or none.
+    """
+
+    def __init__(self, message: str, images: tuple[int, ...]):
+        super().__init__(message)
+        self.images = images
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,6 +117,7 @@ class Training:
         self.optimizer = Optimizer(
             model, momentum=settings.momentum, weight_decay=settings.weight_decay, clip_norm=settings.clip_norm
         )
+        self._statistics = [each.clone() for each in model.buffers()]
         self.network: nn.Module = model
         if processes > 1:
             if not settings.local_norms:
@@ -116,15 +128,17 @@ class Training:
     def step(self, images: Tensor, targets: Targets) -> StepRecord:
         """One optimisation step on images (B, 3, H, W) and targets (B, M), this process's share of the batch.
 
-        Parts of it are accumulated; only batch statistics are of each part by itself. Raises TrainingError when the
-        loss is not finite; then the weights are as they were.
+        Parts of it are accumulated; only batch statistics are of each part by itself. Raises NotFiniteError when a loss
+        or the gradient is not finite, and then everything is as it was before the step; and TrainingError when a part
+        is too small for batch norm.
         """
+        self.require_statistics(len(images))
         self._set_modes()
         rate = self.schedule(self.steps)
         sums = torch.zeros(len(Losses._fields), device=self.device)
         parts = self._parts(images, targets)
-        # One seed per step: a resumed training draws what an uninterrupted one would.
-        self._draws.manual_seed(_seed(self.settings.seed, self.steps, self._rank()))
+        self._seed_draws()
+        torch._foreach_copy_(self._statistics, list(self.model.buffers()))
         for number, part in enumerate(parts):
             with self._without_exchange() if number < len(parts) - 1 else contextlib.nullcontext():
                 losses = self._losses(*part)
@@ -133,14 +147,32 @@ class Training:
             sums = sums + torch.stack(list(losses)).detach()
         if self.processes > 1:
             torch.distributed.all_reduce(sums)
-        if not sums.isfinite().all():
-            raise TrainingError(f"the loss of step {self.steps} is {float(sums[0])}; lower the learning rate (--rate)")
         total, classes, boxes, iou = sums.tolist()
+        if not sums.isfinite().all():
+            raise self._not_finite({"class loss": classes, "box loss": boxes, "IoU loss": iou}, images)
         total += float(self.optimizer.decay_loss())
         norms = self.optimizer.step(rate)
+        if not norms.found.isfinite():
+            raise self._not_finite({"gradient": float(norms.found)}, images)
         self.average.update(self.model)
         self.steps += 1
         return StepRecord(total, classes, boxes, iou, float(norms.found), rate)
+
+    def require_statistics(self, images: int) -> None:
+        """Raises TrainingError when the smallest part of so many images, this process's share of a batch, has a single
+        value per channel somewhere: a batch norm cannot normalise by that.
+        """
+        height, width = feature_sizes(self.model.config)[-1]
+        per_part = -(-images // self.settings.parts)
+        smallest = images % per_part or per_part
+        processes = 1 if self.settings.local_norms else self.processes
+        if smallest * height * width * processes > 1 or self.settings.frozen_norms:
+            return
+        part = "a batch" if per_part == images else "a part of a batch"
+        raise TrainingError(
+            f"{part} has one image, and {self.model.config.name} has a coarsest level of 1 x 1: batch norm has no "
+            "statistics of one value; use a larger --batch, other --parts, or --frozen-norms"
+        )
 
     def total_loss(self, images: Tensor, targets: Targets) -> Tensor:
         """The loss () of a batch as a step computes it, weight decay left out, with what its gradients need."""
@@ -173,6 +205,45 @@ class Training:
         except (KeyError, RuntimeError, ValueError, TypeError) as error:
             raise TrainingError(f"not the state of this training ({str(error).splitlines()[0]})") from error
 
+    def _not_finite(self, values: dict[str, float], images: Tensor) -> NotFiniteError:
+        """What to raise, by running the step's share again; everything is put back to before the step."""
+        gradients = self.optimizer.not_finite()
+        self.optimizer.forget()
+        self._rewind()
+        places, start = [], 0
+        for part in images.chunk(self.settings.parts):
+            with self._autocast():
+                found = first_not_finite(self.model, part.to(self.device, memory_format=torch.channels_last))
+            if found:
+                shift = self._rank() * len(images) + start
+                places.append(found._replace(images=tuple(shift + place for place in found.images)))
+            start += len(part)
+        self._rewind()
+        if self.processes > 1:
+            every: list[Any] = [None] * self.processes
+            torch.distributed.all_gather_object(every, places)
+            places = [place for each in every for place in each]
+        what = " and ".join(f"the {name} is {value}" for name, value in values.items() if not math.isfinite(value))
+        where = f"every layer's values are finite{f', not so the gradient of {gradients[0]}' if gradients else ''}"
+        affected: tuple[int, ...] = ()
+        if places:
+            first = min(places)
+            where = f"the first layer with values that are not finite is {first.layer}"
+            affected = tuple(image for place in places if place.layer == first.layer for image in place.images)
+        return NotFiniteError(
+            f"step {self.steps}: {what or 'the total loss overflows'}; {where}; lower the learning rate (--rate)",
+            affected,
+        )
+
+    def _rewind(self) -> None:
+        """Batch statistics and draws as they were before the step."""
+        torch._foreach_copy_(list(self.model.buffers()), self._statistics)
+        self._seed_draws()
+
+    def _seed_draws(self) -> None:
+        # One seed per step: a resumed training draws what an uninterrupted one would.
+        self._draws.manual_seed(_seed(self.settings.seed, self.steps, self._rank()))
+
     def _parts(self, images: Tensor, targets: Targets) -> list[tuple[Tensor, Targets]]:
         """The share in parts; each has the positives of the whole batch, by which losses are divided."""
         positives = targets.positives.to(self.device)
@@ -184,12 +255,15 @@ class Training:
         return [(part, Targets(classes, codes, positives)) for part, classes, codes in zip(*columns, strict=True)]
 
     def _losses(self, images: Tensor, targets: Targets) -> Losses:
-        precision = PRECISIONS[self.settings.precision]
-        with torch.autocast(self.device.type, precision, enabled=precision != torch.float32):
+        with self._autocast():
             logits, codes = self.network(images.to(self.device, memory_format=torch.channels_last))
         targets = Targets(*(each.to(self.device) for each in targets))
         codes = [each.to(torch.promote_types(each.dtype, torch.float32)) for each in codes]
         return detection_loss(logits, codes, targets, self.anchors, self.settings.loss)
+
+    def _autocast(self) -> torch.autocast:
+        precision = PRECISIONS[self.settings.precision]
+        return torch.autocast(self.device.type, precision, enabled=precision != torch.float32)
 
     def _without_exchange(self) -> contextlib.AbstractContextManager[None]:
         """Gradients are exchanged with the last part only."""

@@ -74,8 +74,9 @@ class Ablator:
         if len(self.images) < group.size:
             raise EffconvError(f"{len(self.images)} images for {group.size} processes; start no more than images")
         self.mine = self.images[group.rank :: group.size]
-        self.cache = OutputCache(folder, self.mine, study.batch, study.workers, study.device)
-        running = Running(batch=study.batch, device=study.device)
+        batch = min(study.batch, len(self.images))  # it has its rows whether there are images for them or not
+        self.cache = OutputCache(folder, self.mine, batch, study.workers, study.device)
+        running = Running(batch=batch, device=study.device)
         self.key = run_key(model, self.baseline.pipeline, self.dataset, running)
         self._baseline: tuple[Matches, Sampled] | None = None
 

@@ -13,7 +13,7 @@ from ...effdet_torch.model import EfficientDet
 from ...errors import EffconvError
 from ...loading import load
 from ..embedded import CONFIG, FOLDER, TRACE
-from ..provenance import version
+from ..reference.availability import runs_live
 from ..traces.candidate_trace import CandidateTrace
 from ..traces.golden import Golden, GoldenTrace
 from ..traces.graph import GraphTrace
@@ -76,7 +76,7 @@ def choose_trace(choice: Choice, subject: Subject) -> Trace:
     if reference is None:
         # Without TensorFlow, what it computed of the embedded detector still proves it.
         embedded = subject.checkpoint == FOLDER and not _asks_for_images(choice)
-        reference = str(TRACE) if embedded and version("tensorflow") is None else "tf"
+        reference = str(TRACE) if embedded and not runs_live() else "tf"
     if reference == "tf":
         variables, source = official_variables(subject.checkpoint, config, subject.weights, verify=subject.verify)
         images, label = choose_images(choice, config)

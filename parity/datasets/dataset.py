@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ...errors import EffconvError
+from ...errors import EffconvError, first_names
 
 DEFAULT_SPLIT = "val2017"
 ANNOTATION_PREFIX = "instances_"
@@ -76,7 +76,7 @@ def find_annotations(folder: Path, split: str | None = None) -> Path:
     chosen = split or (DEFAULT_SPLIT if DEFAULT_SPLIT in files or len(files) != 1 else next(iter(files)))
     if chosen in files:
         return files[chosen]
-    there = ", ".join(sorted(files)) or ("no annotations" if folder.is_dir() else "no such folder")
+    there = first_names(sorted(files)) or ("no annotations" if folder.is_dir() else "no such folder")
     raise DatasetError(
         f"{folder}: expected annotations/{ANNOTATION_PREFIX}{chosen}.json, found {there}; "
         "give a folder as COCO 2017 unpacks, or another --split"

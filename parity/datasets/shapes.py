@@ -15,6 +15,7 @@ from PIL import Image, ImageDraw, ImageFilter
 
 from ...convert.output import replacing
 from ...errors import EffconvError
+from ..pictures import write_picture
 from .dataset import ANNOTATION_PREFIX
 
 JPEG_QUALITY = 90
@@ -186,8 +187,7 @@ def write_shapes(
     for number in range(images):
         picture = draw_picture(seed, number, size)
         name = f"{number + 1:06d}.jpg"
-        with replacing(folder / split / name) as (file,):
-            Image.fromarray(picture.pixels).save(file, "JPEG", quality=JPEG_QUALITY)
+        write_picture(Image.fromarray(picture.pixels), folder / split / name, "JPEG", quality=JPEG_QUALITY)
         entries.append({"id": number + 1, "file_name": name, "height": size[0], "width": size[1]})
         for drawn in picture.objects:
             annotations.append(

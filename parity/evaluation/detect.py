@@ -7,7 +7,7 @@ with `torchrun --nproc-per-node N -m effconv.cli eval ...`.
 import contextlib
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -58,8 +58,11 @@ def detect(
     """Results of `images`, in their order, on every process of the group.
 
     The network and what follows it run on `running.device`. `report(done, total)` counts images of all processes, as
-    far as this one can know. Raises EffconvError for a run that cannot be resumed, and ImageError in a strict run.
+    far as this one can know. A batch is no larger than the number of images.
+    Raises EffconvError for a run that cannot be resumed, and ImageError in a strict run.
     """
+    # A batch has its rows whether there are images for them or not.
+    running = replace(running, batch=min(running.batch, max(1, len(images))))
     parts = Parts(running.parts, run_key(model, pipeline, dataset, running)) if running.parts else None
     earlier = group.share(_earlier(parts, images, running.resume) if group.rank == 0 else None)
     left = [image for image in images if image.id not in earlier]

@@ -20,6 +20,7 @@ from ...errors import EffconvError, ImageError
 from ...loading import load
 from ..evaluation.coco import Rows, write_detections
 from ..evaluation.pipeline import Pipeline, Settings, build
+from ..pictures import write_picture
 from .drawing import draw
 from .image_files import JPEG_ENDINGS, find_images, is_named, name_outputs, require_no_input_among
 
@@ -126,11 +127,10 @@ def _predictions(
             continue
         prediction = prediction.above(asked.min_score)
         picture = draw(pixels, prediction, lambda category: category_name(category, model.config.num_classes))
-        with replacing(drawing) as (file,):
-            if drawing.suffix.lower() in JPEG_ENDINGS:
-                picture.save(file, "JPEG", quality=JPEG_QUALITY, subsampling=0)
-            else:
-                picture.save(file, "PNG")
+        if drawing.suffix.lower() in JPEG_ENDINGS:
+            write_picture(picture, drawing, "JPEG", quality=JPEG_QUALITY, subsampling=0)
+        else:
+            write_picture(picture, drawing, "PNG")
         height, width = pixels.shape[:2]
         yield Predicted(place + 1, image, drawing, height, width, prediction)
 

@@ -7,13 +7,10 @@ imported inside `import_tensorflow`, so importing this module is cheap; `pip ins
 Source: google/automl `efficientdet/tf2/efficientdet_keras.py`, `backbone/efficientnet_model.py`, `tf2/fpn_configs.py`.
 """
 
-import contextlib
 import math
 import os
-import re
 import sys
-import tempfile
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator, Mapping
 from typing import Any
 
 import numpy as np
@@ -21,6 +18,7 @@ from numpy.typing import NDArray
 
 from ...effdet_torch.config import Config
 from ...errors import EffconvError
+from .notes import without_notes
 
 Tensor = Any  # a tf.Tensor; TensorFlow is not imported here
 # Yields (official name, activation (B, H, W, C)) per layer; a tensor sent in, in a list that gives it up, takes the
@@ -29,47 +27,39 @@ Replacement = list[Tensor]
 Steps = Generator[tuple[str, Tensor], Replacement | None, Tensor]
 MapSteps = Generator[tuple[str, Tensor], Replacement | None, list[Tensor]]  # the same, returning several maps
 
-# How TensorFlow's C++ code marks information: I, the date and time, the thread, the place in its source.
-NOTE = re.compile(rb"I\d{4} |WARNING: All log messages before absl::InitializeLog")
 EPSILON = 1e-3  # of batch normalization
 FUSION_EPSILON = 1e-4
 
 
 def import_tensorflow() -> Any:
-    """The tensorflow module, started up. Raises EffconvError without it.
+    """The tensorflow module, started up. Raises EffconvError without it, and where it is broken.
 
     Its optional oneDNN kernels are off, as they were when the official code's runs were recorded, and its notes about
     this machine's hardware are left out.
     """
-    if "tensorflow" in sys.modules:
-        return sys.modules["tensorflow"]
+    if imported := sys.modules.get("tensorflow"):
+        return imported
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
     try:
-        with _without_notes():
+        with without_notes():
             import tensorflow
 
             tensorflow.constant(0)  # the first operation writes notes too
-    except ImportError as error:
-        raise EffconvError(f"TensorFlow is needed here and not installed: pip install tensorflow ({error})") from error
+    except ModuleNotFoundError as error:
+        if error.name != "tensorflow":
+            raise _broken(error) from error
+        raise EffconvError("TensorFlow is needed here and not installed: pip install tensorflow") from error
+    except Exception as error:  # whatever a library of another version than it was made for makes it raise
+        raise _broken(error) from error
     return tensorflow
 
 
-@contextlib.contextmanager
-def _without_notes() -> Iterator[None]:
-    """Hold back what libraries write to the standard error, and pass on all but their notes when done."""
-    sys.stderr.flush()
-    kept = os.dup(2)
-    with tempfile.TemporaryFile() as written:
-        os.dup2(written.fileno(), 2)
-        try:
-            yield
-        finally:
-            os.dup2(kept, 2)
-            os.close(kept)
-            written.seek(0)
-            lines = [line for line in written if not NOTE.match(line)]
-            os.write(2, b"".join(lines))
+def _broken(error: Exception) -> EffconvError:
+    reason = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
+    return EffconvError(
+        f"TensorFlow is installed and cannot be imported ({reason}); pip install --force-reinstall tensorflow"
+    )
 
 
 def _layer(name: str, activation: Tensor) -> Steps:

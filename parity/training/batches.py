@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from ...effdet_torch.training.targets import Targets, batch_targets
+from ...effdet_torch.training.trainer import TrainingError
 from ...errors import EffconvError
 from .examples import TrainingSet
 
@@ -33,7 +34,8 @@ def training_batches(
 
     Each batch of `batch_size` images is shared out in equal parts, of which `rank` gets its own. The order is drawn
     from the examples' seed and the epoch. `workers` processes prepare batches; there are the same without. Raises
-    EffconvError when a batch cannot be shared out equally.
+    EffconvError when a batch cannot be shared out equally, what an example raises of that kind, and TrainingError when
+    a worker dies.
     """
     if batch_size % processes:
         raise EffconvError(f"a batch of {batch_size} images cannot be shared out among {processes} processes")
@@ -47,19 +49,49 @@ def training_batches(
                 start = step * batch_size + rank * share
                 yield [(epoch, int(place)) for place in order[start : start + share]]
 
-    loader: DataLoader[tuple[Tensor, Targets]] = DataLoader(
-        examples,
+    loader: DataLoader[tuple[Tensor, Targets] | EffconvError] = DataLoader(
+        _Examples(examples),
         batch_sampler=keys(),
         num_workers=workers,
         collate_fn=_together,
         worker_init_fn=_one_thread,
         prefetch_factor=4 if workers else None,
     )
-    yield from loader
+    try:
+        for batch in loader:
+            if isinstance(batch, EffconvError):
+                raise batch
+            yield batch
+    except RuntimeError as error:
+        if not str(error).startswith("DataLoader worker"):
+            raise
+        raise TrainingError(
+            "a process that prepares images was killed, for want of memory perhaps; use fewer --workers"
+        ) from error
 
 
-def _together(examples: Sequence[tuple[Tensor, Targets]]) -> tuple[Tensor, Targets]:
-    images, targets = zip(*examples, strict=True)
+class _Examples(torch.utils.data.Dataset[tuple[Tensor, Targets] | EffconvError]):
+    """The same examples, and the error in place of one that cannot be had: raised in a worker it would come with that
+    process's traceback as its message.
+    """
+
+    def __init__(self, examples: TrainingSet):
+        self.examples = examples
+
+    def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, Targets] | EffconvError:
+        try:
+            return self.examples[key]
+        except EffconvError as error:
+            return error
+
+
+def _together(examples: Sequence[tuple[Tensor, Targets] | EffconvError]) -> tuple[Tensor, Targets] | EffconvError:
+    found = []
+    for example in examples:
+        if isinstance(example, EffconvError):
+            return example
+        found.append(example)
+    images, targets = zip(*found, strict=True)
     return torch.stack(images), batch_targets(list(targets))
 
 

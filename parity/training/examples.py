@@ -19,6 +19,16 @@ from ..datasets.dataset import Dataset, DatasetError
 KEPT_BYTES = 512 << 20  # decoded images are kept in memory when all of them are no more
 
 
+def require_images(dataset: Dataset) -> None:
+    """Raises DatasetError when a file of the dataset's images is not there. No file is read."""
+    missing = [image.path for image in dataset.images if not image.path.is_file()]
+    if missing:
+        raise DatasetError(
+            f"{missing[0]}: not there; {len(missing)} of the {len(dataset.images)} images in {dataset.path} are "
+            "missing; put them there, or take them out of the annotations"
+        )
+
+
 class TrainingSet(torch.utils.data.Dataset[tuple[Tensor, Targets]]):
     """Examples by (epoch, place of the image in the dataset); crowds are left out, as officially.
 

@@ -1,5 +1,6 @@
 """A training's curves as a picture: losses by step, and AP where it was evaluated."""
 
+import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -34,6 +35,8 @@ def plot_training(
         scores.plot([row["steps"] for row in evaluations], [row[name] for row in evaluations], marker=".", label=name)
     scores.set(xlabel="step", ylabel="of the moving averages", ylim=(0, 1), title="evaluations")
     scores.legend()
+    picture = io.BytesIO()  # a full disk cuts what goes to a file directly, without an error
+    canvas.print_png(picture)
     with replacing(path) as (file,):
-        canvas.print_png(file)
+        file.write_bytes(picture.getvalue())
     return True

@@ -14,6 +14,8 @@ from ...effdet_torch.training.trainer import StepRecord, TrainingError
 
 STATE, STEPS, EVALUATIONS, RUN = "state.pth", "steps.csv", "evaluations.csv", "run.json"
 STEP_COLUMNS = ("step", *StepRecord._fields)
+MAY_CHANGE = ("workers", "keep_every")  # of the settings, when a training is gone on with: no result depends on them
+SHOWN = 4  # settings that differ; further ones are counted
 
 
 class TrainingFolder:
@@ -22,10 +24,14 @@ class TrainingFolder:
     def __init__(self, path: Path, run: Mapping[str, Any]):
         self.path, self.run = path, json.loads(json.dumps(run))
 
-    def begin(self) -> None:
-        """Start anew. Raises TrainingError where another training is, so that nothing is lost by mistake."""
+    def require_free(self) -> None:
+        """Raises TrainingError where another training is, so that nothing is lost by mistake."""
         if (self.path / RUN).exists():
             raise TrainingError(f"{self.path}: a training is there; give another --out, or --resume to go on with it")
+
+    def begin(self) -> None:
+        """Start anew. Raises TrainingError where another training is."""
+        self.require_free()
         with replacing(self.path / RUN) as (file,):
             file.write_text(json.dumps(self.run, indent=1) + "\n", encoding="utf-8")
         self._write_rows(STEPS, [STEP_COLUMNS])
@@ -50,8 +56,13 @@ class TrainingFolder:
 
     def keep(self, state: Mapping[str, Any]) -> None:
         """Put a state in the place of the last one, whole or not at all."""
-        with replacing(self.path / STATE) as (file,):
-            torch.save(dict(state), file)
+        with replacing(self.path / STATE) as (path,), path.open("wb") as file:
+            try:
+                torch.save(dict(state), file)
+            except RuntimeError as error:
+                if isinstance(error.__context__, OSError):  # what the system said; PyTorch's own says nothing of it
+                    raise error.__context__ from error
+                raise
 
     def log(self, step: int, record: StepRecord) -> None:
         """Add what a step found; out of this process's hands when it returns."""
@@ -82,10 +93,16 @@ class TrainingFolder:
         if earlier == self.run:
             return
         earlier = earlier if isinstance(earlier, dict) else {}
-        name = next(name for name in {**earlier, **self.run} if earlier.get(name) != self.run.get(name))
+        before, now = _flat(earlier), _flat(self.run)
+        changed = [
+            f"{name} was {before.get(name)!r}, now {now.get(name)!r}"
+            for name in {**before, **now}
+            if before.get(name) != now.get(name)
+        ]
+        more = f", and {len(changed) - SHOWN} more" if len(changed) > SHOWN else ""
         raise TrainingError(
-            f"{path} is of another training: {name} was {earlier.get(name)!r}, now {self.run.get(name)!r}; "
-            "go on as it began, or start anew in another --out"
+            f"{path} is of another training: {', '.join(changed[:SHOWN])}{more}; only {' and '.join(MAY_CHANGE)} may "
+            "change with --resume: go on with the other settings as they were, or start anew in another --out"
         )
 
     def _read_state(self) -> dict[str, Any] | None:
@@ -119,3 +136,11 @@ class TrainingFolder:
     def _append(self, name: str, row: Sequence[Any]) -> None:
         with (self.path / name).open("a", newline="", encoding="utf-8") as file:
             csv.writer(file).writerow(row)
+
+
+def _flat(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings by their own names, those inside others too."""
+    found: dict[str, Any] = {}
+    for name, value in values.items():
+        found |= _flat(value) if isinstance(value, dict) else {name: value}
+    return found

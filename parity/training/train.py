@@ -17,6 +17,7 @@ from ...effdet_torch.training.schedule import Kind, official_schedule
 from ...effdet_torch.training.start import Start, random_model, transferred
 from ...effdet_torch.training.targets import Targets
 from ...effdet_torch.training.trainer import Training, TrainingError, TrainingSettings
+from ...errors import first_names
 from ...loading import load
 from ..datasets.dataset import Dataset, read_dataset
 from ..distributed import Group
@@ -25,9 +26,9 @@ from ..evaluation.detect import Running, detect
 from ..evaluation.pipeline import Settings, build
 from ..provenance import provenance
 from .batches import steps_per_epoch, training_batches
-from .examples import TrainingSet
+from .examples import TrainingSet, require_images
 from .plot import plot_training
-from .run_folder import TrainingFolder
+from .run_folder import MAY_CHANGE, TrainingFolder
 
 AVERAGED, RAW, CURVE = "model.safetensors", "raw.safetensors", "curve.png"
 Report = Callable[[int, int], None]
@@ -60,7 +61,7 @@ class Job:
 
     def results_depend_on(self, config: Config, processes: int) -> dict[str, Any]:
         """What must be equal for a training to be gone on with, as plain values."""
-        no_matter = {"out", "resume", "workers", "keep_every"}
+        no_matter = {"out", "resume", *MAY_CHANGE}
         values = {name: value for name, value in dataclasses.asdict(self).items() if name not in no_matter}
         paths = {name: str(value) for name, value in values.items() if isinstance(value, Path)}
         return {**values, **paths, "model": config_to_dict(config), "processes": processes}
@@ -77,6 +78,8 @@ def train(job: Job, command: str, say: Say, report: Report | None = None) -> dic
         say = say if group.rank == 0 else (lambda text: None)
         dataset = read_dataset(job.data, job.split)
         judged = read_dataset(job.data, job.evaluation_split) if job.evaluation_split else None
+        for each in (dataset, judged) if judged else (dataset,):
+            require_images(each)
         start = initial_model(job, say)
         config = start.model.config
         examples = TrainingSet(dataset, config, augmentation=job.augmentation, seed=job.settings.seed)
@@ -101,6 +104,9 @@ def train(job: Job, command: str, say: Say, report: Report | None = None) -> dic
             record = training.step(images, targets)
             epochs, rest = divmod(training.steps, per_epoch)
             if group.rank == 0:
+                # Not before: a training that cannot take its first step leaves nothing, and can be tried again.
+                if training.steps == 1 and not job.resume:
+                    folder.begin()
                 folder.log(training.steps - 1, record)
             if report:
                 report(training.steps * job.batch, per_epoch * job.epochs * job.batch)
@@ -150,7 +156,7 @@ def initial_model(job: Job, say: Say) -> Start:
     classes = job.num_classes or trained.config.num_classes
     start = transferred(trained.state_dict(), trained.config, classes, job.settings.seed)
     if start.new:
-        say(f"{classes} classes instead of {trained.config.num_classes}; new, at random: {', '.join(start.new)}")
+        say(f"{classes} classes instead of {trained.config.num_classes}; new, at random: {first_names(start.new)}")
     return start
 
 
@@ -158,7 +164,7 @@ def _opened(folder: TrainingFolder, resume: bool) -> Any:
     try:
         if resume:
             return folder.resume()
-        folder.begin()
+        folder.require_free()
     except TrainingError as error:
         return error  # raised by every process, so that none waits for the others
     return None
@@ -193,8 +199,10 @@ def metrics_of(training: Training, dataset: Dataset, job: Job, group: Group) -> 
 
 def write_trained_weights(training: Training, folder: Path) -> None:
     """The moving averages and the raw weights, as `.safetensors` that know their model."""
+    from safetensors import SafetensorError
+
     states = {AVERAGED: training.average.values, RAW: training.model.state_dict()}
     for name, state in states.items():
         arrays = {key: value.detach().cpu().contiguous().numpy() for key, value in state.items()}
-        with replacing(folder / name) as (file,):
+        with replacing(folder / name, errors=(SafetensorError,)) as (file,):
             save_weights(arrays, training.model.config, file)

@@ -35,8 +35,10 @@ from ..embedded import (
 from ..evaluation.coco import Rows, read_detections
 from ..evaluation.evaluate import Evaluation, evaluate_model
 from ..evaluation.records import VERDICT_LIMIT
+from ..pictures import write_picture
 from ..prediction.drawing import draw
-from ..provenance import provenance, version
+from ..provenance import provenance
+from ..reference.availability import runs_live
 from .demo_page import demo_page
 from .outcome import StepOutcome
 from .written_weights import compare_written
@@ -77,10 +79,10 @@ def run_demo(
 
     weights = output / f"{config.name}.safetensors"
     write_weights(convert(open_checkpoint(FOLDER), config), weights)
-    written = compare_written(FOLDER, config, weights)
+    live = runs_live()
+    written = compare_written(FOLDER, config, weights, live=live)
     done("conversion", written.holds, written.verdict)
 
-    live = version("tensorflow") is not None
     reference = "tf" if live else str(TRACE)
     choice = Choice(model=str(CONFIG), checkpoint=FOLDER, reference=reference, candidate=weights)
     layers = compare_layerwise(choice, _no_download, command, explaining=False, backward=False)
@@ -156,8 +158,7 @@ def _draw(model: EfficientDet, dataset: Dataset, folder: Path) -> list[Path]:
         (prediction,) = model.predict([encoded])
         picture = draw(decode(encoded), prediction.above(SHOWN_SCORE), lambda category: dataset.categories[category])
         drawings.append(folder / f"{image.path.stem}.png")
-        with replacing(drawings[-1]) as (file,):
-            picture.save(file, "PNG")
+        write_picture(picture, drawings[-1], "PNG")
     return drawings
 
 

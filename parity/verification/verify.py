@@ -27,6 +27,7 @@ from ..evaluation.pipeline import Settings
 from ..evaluation.published import compare_with_published
 from ..evaluation.records import OFFICIAL_ANNOTATIONS
 from ..provenance import provenance, version
+from ..reference.network import import_tensorflow
 from .outcome import StepOutcome
 from .written_weights import compare_written
 
@@ -57,8 +58,7 @@ def verify(
     `fetch(model)` gives the released checkpoint, verified; `report(what)` a progress report. Raises EffconvError for
     whatever keeps a step from being carried out; going on with the same command starts from there.
     """
-    if version("tensorflow") is None:
-        raise EffconvError("the layers are compared with TensorFlow: pip install tensorflow")
+    import_tensorflow()  # what the layers are compared with: not found missing after the downloads
     config = get_config(asked.model)
     steps: list[StepOutcome] = []
 
@@ -121,7 +121,7 @@ def _convert(checkpoint: Path, config: Config, folder: Path) -> tuple[bool, str]
     """Whether the file that was written holds the checkpoint's weights, and what was found in it."""
     path = folder / f"{config.name}.safetensors"
     write_weights(convert(open_checkpoint(checkpoint), config), path)
-    written = compare_written(checkpoint, config, path)
+    written = compare_written(checkpoint, config, path, live=True)
     return written.holds, f"{written.verdict} -> {path.name}"
 
 

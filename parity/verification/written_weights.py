@@ -11,8 +11,7 @@ from ...convert.rules import rules
 from ...convert.sources import open_checkpoint
 from ...convert.weights_file import read_weights
 from ...effdet_torch.config import Config
-from ...errors import CheckpointError
-from ..provenance import version
+from ...errors import CheckpointError, first_names
 from ..reference.reading import NOT_COVERED
 from ..traces.official import official_variables
 
@@ -39,16 +38,16 @@ class Written(NamedTuple):
         )
         if not self.differing:
             return f"{counts}; {self.dropped} others accounted for"
-        more = f" and {len(self.differing) - 3} more" if len(self.differing) > 3 else ""
-        return f"{counts}; {len(self.differing)} differ: {', '.join(self.differing[:3])}{more}"
+        return f"{counts}; {len(self.differing)} differ: {first_names(self.differing)}"
 
 
-def compare_written(checkpoint: Path, config: Config, weights: Path) -> Written:
+def compare_written(checkpoint: Path, config: Config, weights: Path, *, live: bool) -> Written:
     """Every tensor of `weights` (.safetensors) beside its variable of `checkpoint`, moved by the rule table's layout.
 
-    TensorFlow reads the checkpoint where it is installed. Raises CheckpointError for a checkpoint that does not fit.
+    TensorFlow reads the checkpoint if `live`, otherwise we do. Raises CheckpointError for a checkpoint that does not
+    fit.
     """
-    variables, dropped, reading = _variables(checkpoint, config)
+    variables, dropped, reading = _variables(checkpoint, config, live)
     try:
         state, stored, _ = read_weights(weights)
     except CheckpointError as error:
@@ -69,11 +68,11 @@ def compare_written(checkpoint: Path, config: Config, weights: Path) -> Written:
     return Written(equal, len(rules(config)), dropped, tuple(differing), reading)
 
 
-def _variables(path: Path, config: Config) -> tuple[dict[str, NDArray[np.float32]], int, str]:
+def _variables(path: Path, config: Config, live: bool) -> tuple[dict[str, NDArray[np.float32]], int, str]:
     """({official TF1 name: array as stored}, how many variables are left out, who read them)."""
     checkpoint = open_checkpoint(path)
     chosen = plan(checkpoint, config)
-    if version("tensorflow") is not None:
+    if live:
         variables, source = official_variables(path, config)
         return variables, len(chosen.dropped), str(source["reading"])
     return {rule.tf: checkpoint.read(name) for rule, name in chosen.rows}, len(chosen.dropped), NOT_COVERED

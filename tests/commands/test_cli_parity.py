@@ -21,6 +21,7 @@ TINY = Path(__file__).parent.parent / "golden" / "tiny-swish"
 RECORD = TINY / "activations_128x160.npz"
 EMBEDDED_LAYERS = len(layers(embedded_config()))
 EMBEDDED_TENSORS = len(rules(embedded_config()))
+BROKEN = "TensorFlow is installed and cannot be imported ({}); pip install --force-reinstall tensorflow\n"
 OF_TINY = ("--model", TINY / "config.json", "--ckpt", TINY)
 
 
@@ -67,15 +68,43 @@ def test_without_arguments_the_embedded_detector_is_proven_beside_tensorflow() -
 
 
 def test_without_tensorflow_its_recording_proves_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    from effconv.parity.comparison import subject
-
-    monkeypatch.setattr(subject, "version", lambda name: None)
+    monkeypatch.setitem(sys.modules, "tensorflow", None)
     done = run("parity", "--json")
     assert done.exit_code == 0, done.output
+    assert "recorded, is used in its place. TensorFlow is needed here and not installed" in done.stderr
     record = json.loads(done.stdout)
     assert record["images"]["label"] == "000001.jpg"
     assert len(record["rows"]) == EMBEDDED_LAYERS
     assert {"float64 local", "float32 local"} <= set(record["rows"][0]["checks"])
+
+
+@pytest.mark.parametrize(
+    ("raised", "said"),
+    [
+        ("ImportError('undefined symbol: _ZN')", "ImportError: undefined symbol: _ZN"),
+        ("ModuleNotFoundError('No module', name='wrapt')", "ModuleNotFoundError: No module"),
+        ("TypeError('Descriptors cannot be created.\\nSee above')", "TypeError: Descriptors cannot be created."),
+    ],
+)
+def test_a_broken_tensorflow(raised: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    break_tensorflow(raised, tmp_path, monkeypatch)
+    assert refuse("parity", "--reference", "tf") == f"effconv: {BROKEN.format(said)}"
+
+
+def test_with_a_broken_tensorflow_its_recording_proves_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    break_tensorflow("ImportError('no symbol')", tmp_path, monkeypatch)
+    done = run("parity", "--json")
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout)["images"]["label"] == "000001.jpg"
+    said = BROKEN.format("ImportError: no symbol")
+    assert done.stderr == f"effconv: warning: what TensorFlow computed, recorded, is used in its place. {said}"
+
+
+def break_tensorflow(raised: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From here on, importing TensorFlow raises that."""
+    (folder / "tensorflow.py").write_text(f"raise {raised}\n")
+    monkeypatch.syspath_prepend(folder)
+    monkeypatch.delitem(sys.modules, "tensorflow", raising=False)
 
 
 @pytest.mark.tf

@@ -32,8 +32,8 @@ def test_missing_extra_and_misshapen_are_all_listed_at_once(tiny: Path, tmp_path
     with pytest.raises(IncompleteConversion) as caught:
         convert(open_checkpoint(path), config_of(tiny))
     message = str(caught.value)
-    assert caught.value.gaps["missing from the file"] == sorted((n + EMA_SUFFIX for n in missing), reverse=True)
-    assert sorted(caught.value.gaps["unknown to the model"]) == ["box_net/unheard_of/Momentum", "segmentation/kernel"]
+    assert caught.value.lists["missing from the file"] == sorted((n + EMA_SUFFIX for n in missing), reverse=True)
+    assert sorted(caught.value.lists["unknown to the model"]) == ["box_net/unheard_of/Momentum", "segmentation/kernel"]
     assert f"{misshapen} (expected float32 [16], found float32 [3])" in message
     assert f"{wrong_type} (expected float32 [16], found float64 [16])" in message
     assert "2 missing from the file, 2 unknown to the model, 2 of another shape or type" in message
@@ -81,8 +81,8 @@ def test_80_classes_instead_of_90_do_not_fit() -> None:
     config = dataclasses.replace(get_config("d0"), num_classes=80)
     with pytest.raises(IncompleteConversion) as caught:
         plan(stub_checkpoint("efficientdet-d0"), config)
-    assert list(caught.value.gaps) == ["of another shape or type"]
-    assert len(caught.value.gaps["of another shape or type"]) == 2  # the class head's last kernel and bias
+    assert list(caught.value.lists) == ["of another shape or type"]
+    assert len(caught.value.lists["of another shape or type"]) == 2  # the class head's last kernel and bias
 
 
 @pytest.mark.parametrize("model", ["d0", "d2-640", "d0-advprop"])
@@ -165,7 +165,7 @@ def test_nonfinite_weights_are_named_and_refused_unless_allowed(bad: float, tiny
     tensors[second][0, 0, 3, 4] = bad
     tensors["class_net/class-0/bias"][1] = bad  # a raw weight that is not used
     path = write_tensors(tmp_path / "model", tensors)
-    with pytest.raises(CheckpointError, match="2 weights are not finite; --allow-nonfinite") as caught:
+    with pytest.raises(CheckpointError, match="2 weights are not finite; use weights of an earlier step") as caught:
         convert(open_checkpoint(path), config_of(tiny))
     assert first in str(caught.value)
     assert second in str(caught.value)
@@ -195,7 +195,7 @@ def test_inverse_lists_every_gap(tiny: Path) -> None:
     state["box_head.predict.pointwise.bias"] = np.zeros(3, np.float32)
     with pytest.raises(IncompleteConversion) as caught:
         apply_inverse(state, config, "x.safetensors")
-    assert {label: len(names) for label, names in caught.value.gaps.items()} == {
+    assert {label: len(names) for label, names in caught.value.lists.items()} == {
         "missing from the file": 1,
         "unknown to the model": 1,
         "of another shape or type": 1,

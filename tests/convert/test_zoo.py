@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 import shutil
 import tarfile
 from collections.abc import Iterator
@@ -109,6 +110,25 @@ def test_wrong_sha256_leaves_no_archive(served: Path, tiny: Path) -> None:
     with pytest.raises(DownloadError, match="0" * 64):
         download(Release(model_of(tiny), "x", "x/a.tar.gz", None, "0" * 64, None))
     assert [path.name for path in cache_folder().rglob("*.tar.gz*") if not path.name.endswith(".lock")] == []
+
+
+def test_a_failed_download_says_where_a_file_fetched_by_hand_is_to_be_put(served: Path, tiny: Path) -> None:
+    content = archive(served, "x/a.tar.gz", tiny)
+    (served / "x/a.tar.gz").rename(served / "fetched by hand")
+    digest = hashlib.sha256(content).hexdigest()
+    for known, said in (((len(content), digest), rf" \({len(content)} bytes, sha256 {digest}\)"), ((None, None), "")):
+        release = Release(model_of(tiny), "x", "x/a.tar.gz", *known, None)
+        path = cache_folder() / "x" / "a.tar.gz"
+        wanted = rf"404.*\nOr put the file, fetched by other means, at {re.escape(str(path))}{said} and run again$"
+        with pytest.raises(DownloadError, match=wanted):
+            download(release)
+        path.write_bytes(b"another file")
+        with pytest.raises(DownloadError, match=wanted):
+            download(release)
+        path.write_bytes(content)
+        assert download(release).path.read_bytes() == content
+        path.unlink()
+        path.with_name(path.name + ".json").unlink(missing_ok=True)
 
 
 def test_download_is_verified_by_fingerprint(served: Path, tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -131,7 +131,7 @@ def test_a_file_is_known_by_its_names_and_shapes() -> None:
         ({"layer1.weight": (1,)}, "names of no kind that effconv knows"),
         (
             {key: shape for key, shape in shapes_of("effdet", "d0").items() if not key.endswith("after_combine.conv.conv_pw.bias")},
-            "nearest is efficientdet-d0: 24 missing: fpn.cell.0.fnode.0.after_combine.conv.conv_pw.bias",
+            "nearest is efficientdet-d0: 24 missing from the file: fpn.cell.0.fnode.0.after_combine.conv.conv_pw.bias",
         ),
         (shapes_of("effdet", "d0") | {"backbone.bn1.weight": (33,)}, "1 of another shape: backbone.bn1.weight (expected [32], found [33])"),
     ],

@@ -1,5 +1,6 @@
 """Training steps: what they change, what they leave, and that they can be cut, shared out and taken up again."""
 
+import copy
 import dataclasses
 import io
 import json
@@ -20,7 +21,8 @@ from effconv.effdet_torch.ops import BatchNorm
 from effconv.effdet_torch.training.start import CLASS_PREDICTIONS, random_model, transferred
 from effconv.effdet_torch.training.stochastic_depth import drop_blocks, drop_repeats, official_survival
 from effconv.effdet_torch.training.targets import batch_targets
-from effconv.effdet_torch.training.trainer import TrainingError, TrainingSettings
+from effconv.effdet_torch.training.trainer import NotFiniteError, Training, TrainingError, TrainingSettings
+from kept_runs import hooks
 from training_data import BATCH, SCHEDULE, TINY, made_up_batch, steps, training
 
 
@@ -100,14 +102,65 @@ def test_a_frozen_backbone_stays_as_it_is() -> None:
     require_changed(given.model, before, lambda name: name.startswith("backbone."))
 
 
-def test_a_loss_that_is_not_finite_stops_the_training() -> None:
-    given = training()
-    images, targets = made_up_batch(0)
-    images[0, 0, 0, 0] = torch.nan
-    before = {name: value.clone() for name, value in given.model.named_parameters()}
-    with pytest.raises(TrainingError, match=r"the loss of step 0 is nan; lower the learning rate"):
+def broken_box_head(given: Training, images: torch.Tensor) -> None:
+    """Box codes of infinity: the box loss alone is not finite."""
+    bias = given.model.box_head.predict.pointwise.bias
+    assert bias is not None
+    with torch.no_grad():
+        bias[0] = torch.inf
+
+
+def broken_gradient(given: Training, images: torch.Tensor) -> None:
+    """A gradient of NaN behind a layer of finite values."""
+    weight = given.model.bifpn.cells[0].nodes[0].conv.pointwise.weight  # type: ignore[index, union-attr]
+    weight.register_hook(lambda gradient: gradient * torch.nan)
+
+
+def broken_image(given: Training, images: torch.Tensor) -> None:
+    images[2, 0, 0, 0] = torch.nan
+
+
+def huge_image(given: Training, images: torch.Tensor) -> None:
+    images[3] = 3e38
+
+
+NOT_FINITE: dict[str, tuple[Any, str, tuple[int, ...]]] = {
+    "box head": (
+        broken_box_head,
+        r"step 2: the box loss is (nan|inf); the first layer with .* is box_head\.predict\.pointwise;",
+        (0, 1, 2, 3),
+    ),
+    "gradient": (
+        broken_gradient,
+        r"step 2: the gradient is nan; every layer's values are finite, not so the gradient of bifpn\.cells\.0\.",
+        (),
+    ),
+    "image": (broken_image, r"step 2: the class loss is nan and the box loss is nan; .* is the input;", (2,)),
+    "overflow": (huge_image, r"step 2: .*; the first layer with .* is backbone\.stem\.conv;", (3,)),
+}
+
+
+@pytest.mark.parametrize("parts", [1, 2])
+@pytest.mark.parametrize("kind", NOT_FINITE)
+def test_a_loss_that_is_not_finite_stops_the_training(kind: str, parts: int) -> None:
+    """Named are the loss, the step, the first layer and the images; nothing is changed, statistics neither."""
+    breaks, message, affected = NOT_FINITE[kind]
+    settings = TrainingSettings(survival=0.5, parts=parts)
+    given, other = training(settings), training(settings)
+    steps(given, 0, 2)
+    steps(other, 0, 2)
+    images, targets = made_up_batch(2)
+    breaks(given, images)
+    before = copy.deepcopy(given.state())
+    with pytest.raises(NotFiniteError, match=message) as caught:
         given.step(images, batch_targets(targets))
-    assert all(torch.equal(value, before[name]) for name, value in given.model.named_parameters())
+    assert caught.value.images == affected
+    after = given.state()
+    for part in ("model", "average", "momentum"):
+        assert all(torch.equal(value, before[part][name]) for name, value in after[part].items()), part
+    assert hooks(given.model) == hooks(other.model)
+    if kind in ("image", "overflow"):  # and it can go on
+        assert steps(given, 2, 3) == steps(other, 2, 3)
 
 
 def test_bfloat16_computes_otherwise_but_keeps_float32_weights() -> None:
@@ -199,7 +252,7 @@ import json, sys
 import torch
 from effconv.effdet_torch.training.targets import batch_targets
 from training_data import BATCH, made_up_batch, training
-from effconv.effdet_torch.training.trainer import TrainingSettings
+from effconv.effdet_torch.training.trainer import NotFiniteError, TrainingSettings
 torch.distributed.init_process_group("gloo")
 rank = torch.distributed.get_rank()
 given = training(TrainingSettings(local_norms=sys.argv[2] == "local"), processes=2)
@@ -208,10 +261,18 @@ records = []
 for number in range(5):
     images, targets = made_up_batch(number)
     records.append(given.step(images[share], batch_targets(targets[share])))
+before = given.model.backbone.stem.norm.running_var.clone()
+images, targets = made_up_batch(5)
+images[BATCH - 1, 0, 0, 0] = torch.nan  # the other process's
+try:
+    given.step(images[share], batch_targets(targets[share]))
+except NotFiniteError as error:
+    failure = [str(error), error.images]
+assert torch.equal(before, given.model.backbone.stem.norm.running_var)
 if rank == 0:
     statistics = float(given.model.backbone.blocks[3].depthwise_norm.running_var.sum())
     average = float(given.average.values["backbone.stem.conv.weight"].abs().sum())
-    open(sys.argv[1], "w").write(json.dumps([records, statistics, average]))
+    open(sys.argv[1], "w").write(json.dumps([records, statistics, average, failure]))
 states = [None, None]
 torch.distributed.all_gather_object(states, {name: value for name, value in given.model.named_parameters()})
 assert all(torch.equal(value, states[1][name]) for name, value in states[0].items())
@@ -220,7 +281,9 @@ torch.distributed.destroy_process_group()
 
 
 def two_processes(folder: Path, norms: str) -> list[Any]:
-    """What the first of two processes found: records of five steps, and sums of its statistics and averages."""
+    """What the first of two processes found: records of five steps, sums of its statistics and averages, and what a
+    step on an image of NaN raised.
+    """
     script, output = folder / "shared_out.py", folder / "records.json"
     script.write_text(SHARED_OUT)
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(script)]
@@ -232,7 +295,9 @@ def two_processes(folder: Path, norms: str) -> list[Any]:
 
 
 def test_two_processes_train_as_one_with_their_batches_together(tmp_path: Path) -> None:
-    records, statistics, average = two_processes(tmp_path, "synchronised")
+    records, statistics, average, failure = two_processes(tmp_path, "synchronised")
+    assert "nan; the first layer with values that are not finite is the input;" in failure[0]
+    assert failure[1] == [BATCH - 1]
     alone = training()
     for found, expected in zip(records, steps(alone, 0, 5), strict=True):
         # Sums over a batch in another order; the gradient's norm gathers more of them.
@@ -246,7 +311,8 @@ def test_two_processes_train_as_one_with_their_batches_together(tmp_path: Path) 
 
 def test_two_processes_with_norms_of_their_own(tmp_path: Path) -> None:
     """Another training than of the whole batch, yet one in which all processes have the same weights."""
-    records, _, _ = two_processes(tmp_path, "local")
+    records, _, _, failure = two_processes(tmp_path, "local")
+    assert failure[1] == [BATCH - 1]
     alone = steps(training(), 0, 5)
     for found, expected in zip(records, alone, strict=True):
         assert found[0] != pytest.approx(expected.total, rel=1e-4)

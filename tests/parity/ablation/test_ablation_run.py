@@ -57,6 +57,10 @@ def baseline(ablator: Ablator) -> dict[str, Any]:
     return ablator.row([])
 
 
+def test_a_batch_is_no_larger_than_the_number_of_images(study: Study, tmp_path: Path) -> None:
+    assert Ablator(dataclasses.replace(study, batch=300), tmp_path, Group()).cache.batch == study.limit
+
+
 def test_names_and_stages() -> None:
     assert set(CHANGES) < set(ABLATIONS)
     assert {each.stage for each in ABLATIONS.values()} == set(STAGES)

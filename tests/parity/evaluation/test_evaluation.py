@@ -1,11 +1,16 @@
 """Evaluating a model: the same detections however it is run, resumed or shared out; images that cannot be read."""
 
 import json
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from effconv.effdet_torch.preprocessing.preprocess import Preprocessor
+from effconv.parity.datasets.dataset import Image
+from effconv.parity.evaluation import detect
+from effconv.parity.evaluation.image_stream import Batch, stream
 from effconv.parity.evaluation.records import CONDITIONS
 from evaluation_runs import run
 from small_images import SIZES, write_pictures
@@ -40,6 +45,23 @@ def test_detections_are_written_as_the_official_code_writes_them(whole: tuple[di
 def test_workers_change_nothing(pictures: Path, whole: tuple[dict[str, Any], bytes], tmp_path: Path) -> None:
     assert run(pictures, "--workers", 2, "--detections", tmp_path / "d.json").exit_code == 0
     assert (tmp_path / "d.json").read_bytes() == whole[1]
+
+
+def test_a_batch_is_no_larger_than_the_number_of_images(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has its rows whether there are images for them or not: 100000 would ask for gigabytes."""
+    sizes: list[int] = []
+
+    def observed(images: Sequence[Image], preprocess: Preprocessor, batch: int, workers: int) -> Iterator[Batch]:
+        sizes.append(batch)
+        return stream(images, preprocess, batch, workers)
+
+    monkeypatch.setattr(detect, "stream", observed)
+    for size in (3, 300):
+        assert run(pictures, "--limit", 3, "--batch", size, "--detections", tmp_path / f"{size}.json").exit_code == 0
+    assert sizes == [3, 3]
+    assert (tmp_path / "3.json").read_bytes() == (tmp_path / "300.json").read_bytes()
 
 
 def test_a_batch_is_rounded_otherwise_and_finds_the_same_objects(

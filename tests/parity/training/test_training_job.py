@@ -4,10 +4,12 @@ import csv
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -144,8 +146,16 @@ def test_a_finished_training_gone_on_with_is_left_as_it_is(whole: Path, data: Pa
     ("more", "message"),
     [
         ((), "a training is there; give another --out, or --resume"),
-        (("--resume", "--rate", 0.1), "is of another training: rate was 0.08, now 0.1"),
-        (("--resume", "--jitter", 0.1, 2), "is of another training: augmentation was"),
+        (
+            ("--resume", "--batch", 4, "--rate", 0.1),
+            "is of another training: batch was 2, now 4, rate was 0.08, now 0.1; only workers and keep_every may "
+            "change with --resume: go on with the other settings as they were, or start anew in another --out",
+        ),
+        (
+            ("--resume", "--jitter", 0.1, 2, "--clip-norm", 5, "--seed", 1, "--epochs", 9),
+            "epochs was 3, now 9, jitter_min was 0.5, now 0.1, jitter_max was 1.5, now 2.0, clip_norm was 10.0, "
+            "now 5.0, and 1 more; only workers",
+        ),
     ],
 )
 def test_another_training_in_the_folder(
@@ -174,6 +184,85 @@ def test_bad_input(more: tuple[object, ...], message: str, data: Path, model: Pa
     result = train(data, model, tmp_path / "run", *more)
     assert (result.exit_code, message in result.stderr) == (2, True), result.stderr
     assert not (tmp_path / "run").exists()
+
+
+def changed_data(data: Path, folder: Path, changes: Mapping[str, bytes | None]) -> Path:
+    """A copy of a dataset in which files have other contents, or None for none."""
+    shutil.copytree(data, folder)
+    for name, content in changes.items():
+        if content is None:
+            (folder / name).unlink()
+        else:
+            (folder / name).write_bytes(content)
+    return folder
+
+
+def pictures(data: Path, split: str) -> list[str]:
+    return sorted(str(path.relative_to(data)) for path in (data / split).iterdir())
+
+
+@pytest.mark.parametrize("split", ["train2017", "val2017"])
+def test_a_missing_image_is_found_before_the_first_step(split: str, data: Path, model: Path, tmp_path: Path) -> None:
+    name = pictures(data, split)[1]
+    result = train(changed_data(data, tmp_path / "data", {name: None}), model, tmp_path / "run")
+    assert result.exit_code == 2
+    assert f"{Path(name).name}: not there; 1 of the {'8' if split == 'train2017' else '4'} images in" in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_start_that_fails_can_be_tried_again(workers: int, data: Path, model: Path, tmp_path: Path) -> None:
+    """Images are read when it is their turn; a damaged one in the first batch is one line, from a worker too."""
+    every = pictures(data, "train2017")
+    damaged = changed_data(data, tmp_path / "data", dict.fromkeys(every, b"not an image"))
+    more = ("--workers", workers, "--epochs", 1)
+    result = train(damaged, model, tmp_path / "run", *more)
+    assert result.exit_code == 2
+    assert any(f"{Path(name).name}: not a" in result.stderr for name in every), result.stderr
+    assert len(result.stderr.splitlines()) == 1
+    assert not (tmp_path / "run").exists()
+    for name in every:
+        shutil.copy(data / name, damaged / name)
+    assert train(damaged, model, tmp_path / "run", *more).exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (("--batch", 1), "a batch has one image, and small has a coarsest level of 1 x 1"),
+        (("--batch", 5, "--parts", 4), "a part of a batch has one image"),
+    ],
+)
+def test_batch_norm_needs_two_values(
+    more: tuple[object, ...], message: str, data: Path, model: Path, tmp_path: Path
+) -> None:
+    result = train(data, model, tmp_path / "run", *more)
+    assert (result.exit_code, message in result.stderr) == (2, True), result.stderr
+    assert len(result.stderr.splitlines()) == 1
+    assert not (tmp_path / "run").exists()
+    assert train(data, model, tmp_path / "run", *more, "--epochs", 1, "--frozen-norms").exit_code == 0
+
+
+class Payload:
+    """What unpickling would do."""
+
+    def __init__(self, victim: Path):
+        self.victim = victim
+
+    def __reduce__(self) -> Any:
+        return Path.touch, (self.victim,)
+
+
+def test_a_hostile_state_is_refused_and_not_run(whole: Path, data: Path, model: Path, tmp_path: Path) -> None:
+    for name in ("run.json", "steps.csv"):
+        shutil.copy(whole / name, tmp_path)
+    state = torch.load(whole / "state.pth", weights_only=True)
+    torch.save({**state, "more": Payload(tmp_path / "run by the payload")}, tmp_path / "state.pth")
+    result = train(data, model, tmp_path, "--resume")
+    assert not (tmp_path / "run by the payload").exists()
+    assert (result.exit_code, "state.pth: damaged" in result.stderr) == (2, True), result.stderr
+    assert len(result.stderr.splitlines()) == 1
 
 
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04 damaged", b"\x80\x04N."])

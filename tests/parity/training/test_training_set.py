@@ -1,6 +1,8 @@
 """Examples and batches to train on: what is left out, and that they are the same however they are prepared."""
 
 import json
+import os
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +12,7 @@ import torch
 from effconv.effdet_torch.postprocessing.anchors import official_anchors
 from effconv.effdet_torch.training.augment import Augmentation
 from effconv.effdet_torch.training.targets import BACKGROUND, label_anchors
+from effconv.effdet_torch.training.trainer import TrainingError
 from effconv.errors import EffconvError, ImageError
 from effconv.parity.datasets.dataset import DatasetError, read_dataset
 from effconv.parity.training import examples as training_set
@@ -120,6 +123,12 @@ def test_decoded_images_are_kept_while_they_fit(folder: Path, monkeypatch: pytes
 
 def test_workers_make_no_difference(folder: Path) -> None:
     assert same(batches(folder), batches(folder, workers=2))
+
+
+def test_a_worker_that_is_killed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(TrainingSet, "_pixels", lambda self, place: os.kill(os.getpid(), signal.SIGKILL))
+    with pytest.raises(TrainingError, match="a process that prepares images was killed"):
+        batches(folder, workers=1)
 
 
 def test_every_image_once_in_an_epoch_in_another_order_in_the_next(folder: Path) -> None:

@@ -14,6 +14,7 @@ import torch
 from click.testing import CliRunner
 
 from effconv.cli import main
+from effconv.effdet_torch.training.augment import Augmentation
 from effconv.effdet_torch.training.loss import LossSettings
 from effconv.effdet_torch.training.optimizer import decayed_parameters
 from effconv.effdet_torch.training.schedule import official_schedule
@@ -39,10 +40,12 @@ def test_the_defaults_are_official() -> None:
     assert values(settings.loss, LOSS) == values(LossSettings(), LOSS) == LOSS
     assert settings.loss.iou_kind is None
     assert values(OfficialSettings(learning_rates=()), STEP | LOSS) == STEP | LOSS
+    augmentation = Augmentation()
+    assert (augmentation.flip, augmentation.jitter_min, augmentation.jitter_max) == (True, 0.1, 2.0)
     defaults = {name: each.default for name, each in inspect.signature(official_schedule).parameters.items()}
     assert {name: defaults[name] for name in SCHEDULE} == SCHEDULE
     job = {field.name: field.default for field in dataclasses.fields(Job)}
-    expected = {"rate": 0.08, "warmup_epochs": 1.0, "schedule": "cosine", "epochs": 300, "batch": 64}
+    expected = {"rate": 0.08, "warmup_epochs": 1.0, "schedule": "cosine", "epochs": 300, "batch": 64, "resume": False}
     assert {name: job[name] for name in expected} == expected
 
 
@@ -56,6 +59,8 @@ def test_the_command_trains_with_the_official_settings(monkeypatch: pytest.Monke
     assert values(job.settings, STEP) == STEP
     assert values(job.settings.loss, LOSS) == LOSS
     assert (job.rate, job.warmup_epochs, job.schedule, job.epochs, job.batch) == (0.08, 1.0, "cosine", 300, 64)
+    assert job.augmentation == Augmentation(flip=True, jitter_min=0.1, jitter_max=2.0)
+    assert not job.resume
 
 
 @pytest.fixture

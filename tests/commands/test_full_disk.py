@@ -1,0 +1,191 @@
+"""A disk that is full while a command writes: one or two lines, no half-written file, and what was there untouched.
+
+A limit on the size of any file stands for the disk; the system refuses writes beyond it whatever language they come
+from. A disk with room for some bytes and not for all is simulated so too.
+"""
+
+import errno
+import json
+import os
+import resource
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from effconv.cli import main
+from effconv.parity import embedded
+from loopback import Server
+
+SWISH = Path(__file__).parent.parent / "golden" / "tiny-swish"
+MODEL = ("--model", SWISH / "config.json")
+OF_TINY = (*MODEL, "--ckpt", SWISH)
+SIZE = 96
+
+
+@contextmanager
+def largest_file(bytes_: int) -> Iterator[None]:
+    """No file may grow beyond so many bytes."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (bytes_, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def run(words: tuple[object, ...]) -> Result:
+    return CliRunner().invoke(main, [str(word) for word in words])
+
+
+def require_refused(result: Result) -> None:
+    assert isinstance(result.exception, SystemExit), result.exception
+    assert result.exit_code == 2, result.output
+    lines = [line for line in result.stderr.strip().splitlines() if "images/s" not in line]
+    assert lines[-1].startswith("effconv: "), result.stderr
+    assert len(lines) <= 2, result.stderr
+    assert "File too large" in result.stderr or "No space left" in result.stderr
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.fixture(scope="module")
+def given(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the commands read: weights, pictures, and a model for them."""
+    folder = tmp_path_factory.mktemp("given")
+    values = json.loads((SWISH / "config.json").read_text())
+    (folder / "small.json").write_text(json.dumps({**values, "num_classes": 11, "image_size": [SIZE, SIZE]}))
+    for split in ("train2017", "val2017"):
+        words = ("shapes", "-o", folder, "--images", 2, "--split", split, "--size", f"{SIZE}x{SIZE}")
+        assert run(words).exit_code == 0
+    assert run(("tf2torch", *OF_TINY, "-o", folder / "tiny.safetensors")).exit_code == 0
+    assert run(("predict", folder / "val2017", "-o", folder / "warm", *OF_TINY)).exit_code == 0  # compiles once
+    return folder
+
+
+COMMANDS: dict[str, tuple[int, Callable[[Path, Path], tuple[object, ...]]]] = {
+    "tf2torch": (50_000, lambda given, out: ("tf2torch", *OF_TINY, "-o", out / "x.safetensors")),
+    "torch2tf": (50_000, lambda given, out: ("torch2tf", given / "tiny.safetensors", "-o", out / "model")),
+    "trace": (50_000, lambda given, out: ("trace", *OF_TINY, "--reference", "torch", "-o", out / "x.npz")),
+    "shapes": (500, lambda given, out: ("shapes", "-o", out, "--images", 1)),
+    "predict": (500, lambda given, out: ("predict", given / "val2017", "-o", out, *OF_TINY)),
+}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_nothing_is_left_behind(command: str, given: Path, tmp_path: Path) -> None:
+    limit, words = COMMANDS[command]
+    with largest_file(limit):
+        require_refused(run(words(given, tmp_path / "new")))
+    assert files(tmp_path) == {}
+    assert run(words(given, tmp_path / "old")).exit_code == 0
+    before = files(tmp_path)
+    with largest_file(limit):
+        require_refused(run(words(given, tmp_path / "old")))
+    assert files(tmp_path) == before
+
+
+def test_the_demo(tmp_path: Path) -> None:
+    with largest_file(500):
+        require_refused(run(("demo", "-o", tmp_path)))
+    assert files(tmp_path) == {}
+
+
+def test_an_exported_graph(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def written(model: object, path: Path, size: tuple[int, int]) -> None:
+        path.write_bytes(bytes(100_000))
+
+    monkeypatch.setattr("effconv.effdet_torch.engines.onnx_export.export_onnx", written)  # takes 7 s
+    with largest_file(50_000):
+        require_refused(run(("export", "onnx", *OF_TINY, "-o", tmp_path / "x.onnx")))
+    assert files(tmp_path) == {}
+
+
+def test_a_download(tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EFFCONV_MIRROR", server.url.rpartition("/")[0])
+    monkeypatch.setenv("EFFCONV_CACHE", str(tmp_path / "cache"))
+    with largest_file(1000):
+        require_refused(run(("download", "--model", "d3")))
+    assert not [name for name in files(tmp_path) if name.endswith(".tar.gz")]
+
+
+# What these keep besides is what a run that was cut off goes on from.
+
+
+def test_detections(pictures: Path, tmp_path: Path) -> None:
+    words = ("eval", "--coco", pictures, *OF_TINY, "--workers", 0, "--detections", tmp_path / "d.json")
+    with largest_file(1500):
+        require_refused(run(words))
+    assert all(name.startswith("d.json.parts/") for name in files(tmp_path))
+    assert run((*words, "--resume")).exit_code == 0
+    assert list(files(tmp_path)) == ["d.json"]
+
+
+def test_a_training(given: Path, tmp_path: Path) -> None:
+    words = ("train", "--data", given, "--model", given / "small.json", "--out", tmp_path / "out", "--epochs", 1)
+    with largest_file(50_000):
+        require_refused(run((*words, "--eval-split", "none", "--batch", 2, "--workers", 0)))
+    assert set(files(tmp_path)) <= {"out/run.json", "out/steps.csv"}
+
+
+def test_kept_outputs_of_an_ablation(pictures: Path, tmp_path: Path) -> None:
+    """They are written through mapped memory, which kills a process when there is no room for it."""
+    words = ("ablate", "--hard-nms-0.5", "--coco", pictures, *OF_TINY, "--limit", 2, "--record", tmp_path / "r.json")
+    with largest_file(100_000):
+        require_refused(run((*words, "--cache", tmp_path / "cache")))
+    assert set(files(tmp_path)) <= {"r.json.rows"}
+
+
+REPORTS: dict[str, Callable[[Path], tuple[object, ...]]] = {
+    "ablate --record": lambda out: ("ablate", "--hard-nms-0.5", "--limit", 2, "--record", out / "r.json"),
+    "ablate --report": lambda out: ("ablate", "--hard-nms-0.5", "--limit", 2, "--report", out / "r.html"),
+    "bench --record": lambda out: ("bench", "coco", "--images", 10, "--record", out / "r.json"),
+    "parity .json": lambda out: ("parity", *OF_TINY, *RECORDED, "--report", out / "r.json"),
+    "parity .md": lambda out: ("parity", *OF_TINY, *RECORDED, "--report", out / "r.md"),
+    "parity .html": lambda out: ("parity", *OF_TINY, *RECORDED, "--report", out / "r.html"),
+}
+RECORDED = ("--reference", SWISH / "activations_128x160.npz")
+
+
+@pytest.mark.parametrize("command", REPORTS)
+def test_records_and_reports(command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Refused at their last byte: what is computed before needs larger files than they are."""
+    monkeypatch.setattr(embedded, "HELD_OUT_IMAGES", 2)
+    monkeypatch.setattr("effconv.parity.benchmarks.coco.measure_engines", lambda *_: {"identical": {}})
+    whole = Path.write_text
+
+    def write_text(path: Path, text: str, **options: Any) -> int:
+        if path.name.startswith(".r."):
+            whole(path, text[:-1], **options)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return whole(path, text, **options)
+
+    monkeypatch.setattr(Path, "write_text", write_text)
+    require_refused(run(REPORTS[command](tmp_path)))
+    assert set(files(tmp_path)) <= {"r.json.rows"}
+
+
+@pytest.mark.parametrize("words", [["models"], ["models", "--json"], ["results"], ["--help"], ["--version"]])
+def test_a_full_standard_output(words: list[str]) -> None:
+    with open("/dev/full", "wb") as full:
+        command = [sys.executable, "-m", "effconv", *words]
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    line = "effconv: cannot read or write (No space left on device); free space, or choose another place\n"
+    assert (done.returncode, done.stderr) == (2, line)
+
+
+@pytest.mark.parametrize("words", [["models"], ["results"]])
+def test_a_reader_that_stopped_reading(words: list[str]) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = [sys.executable, "-m", "effconv", *words]
+    done = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (1, "")
