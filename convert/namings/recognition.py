@@ -107,7 +107,8 @@ def recognise(
         names = " and ".join(model.name for model in models)
         raise CheckpointError(f"{source}: its tensors are those of {names}; say which model it is")
     if not models:
-        raise CheckpointError(f"{source}: {naming.port}'s names, {nearest(shapes, naming)}")
+        own = "if it is a model of your own, name its configuration"
+        raise CheckpointError(f"{source}: {naming.port}'s names, {nearest(shapes, naming)}; {own}")
     return Fit(naming, models[0])
 
 

@@ -75,16 +75,22 @@ def test_from_any_naming_to_any_other(model: str, classes: int) -> None:
     config = dataclasses.replace(get_config(model), num_classes=classes)
     namings = [naming for naming in NAMINGS.values() if naming.models(config)]
     ours = state_of(config)
+    exact = folded(ours, config)
     files = {naming.name: to_port(ours, naming, config) for naming in namings}
     for naming in namings:
         shapes = {key: value.shape for key, value in files[naming.name].items()}
         assert [fit.num_classes for fit in fits(shapes, naming)] == [classes] * (2 if model == "d6" else 1)
         state = from_port(files[naming.name], naming, config)
         for other in namings:
-            again = to_port(state, other, config)
-            assert set(again) == set(files[other.name])
+            again = folded(from_port(to_port(state, other, config), other, config), config)
             for key, value in again.items():
-                np.testing.assert_allclose(value, files[other.name][key], rtol=1e-6, atol=1e-3, err_msg=key)
+                np.testing.assert_allclose(value, exact[key], rtol=1e-6, atol=1e-3, err_msg=key)
+
+
+def folded(state: dict[str, Array], config: Config) -> dict[str, Array]:
+    """The same function without redundant biases, as a port that has none keeps it."""
+    naming = NAMINGS["pytorch-tools"]
+    return from_port(to_port(state, naming, config), naming, config) if naming.models(config) else state
 
 
 def test_a_bias_without_a_place_is_folded_and_its_epsilon_moved() -> None:
@@ -120,7 +126,7 @@ def test_a_file_is_known_by_its_names_and_shapes() -> None:
 @pytest.mark.parametrize(
     ("shapes", "message"),
     [
-        (shapes_of("effdet", "d7"), "its tensors are those of efficientdet-d6 and efficientdet-d7; say which model it is"),
+        (shapes_of("effdet", "d7"), "its tensors are those of efficientdet-d6 and efficientdet-d7; say which"),
         (
             shapes_of("effdet", "d0") | shapes_of("zylo117", "d0"),
             "its names are effdet (timm) and zylo117/Yet-Another-EfficientDet-Pytorch's; say which it is of",
