@@ -219,7 +219,7 @@ def test_a_loss_that_is_not_finite_names_the_image_and_keeps_the_state(
 
 def test_a_rate_beyond_all_measure(training_pictures: Path, small_model: Path, tmp_path: Path) -> None:
     """What is kept can be gone on from: weights that are not finite never take its place."""
-    result = train(training_pictures, small_model, tmp_path / "run", "--rate", 1e38, "--keep-every", 1)
+    result = train(training_pictures, small_model, tmp_path / "run", "--rate", 3e40, "--keep-every", 1)
     assert result.exit_code == 2
     assert "not finite" in result.stderr
     assert "with a lower --rate" in result.stderr
