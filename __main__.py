@@ -1,26 +1,48 @@
-"""The program `effconv`: silent when it is interrupted, at whatever moment."""
+"""The program `effconv`: an interruption ends it with a line or none, at whatever moment."""
 
 import os
 import signal
+from types import FrameType
 
 from .errors import INTERRUPTED_STATUS
+
+IMPORTING = "<frozen importlib._bootstrap>"  # the file of the frames of an import
+AGAIN_SECONDS = 0.05
 
 
 def run() -> None:
     """Run the command line. Before it begins and after it has ended, an interruption has nothing to clean up."""
     waits = signal.getsignal(signal.SIGINT) is signal.default_int_handler  # not so in the background of a script
     if waits:
-        # Not as an exception, which imports may turn into another and finalizers print.
-        signal.signal(signal.SIGINT, lambda *_: os._exit(INTERRUPTED_STATUS))
+        signal.signal(signal.SIGINT, _end)
     from .cli import main
 
     try:
         if waits:
-            signal.signal(signal.SIGINT, signal.default_int_handler)
+            signal.signal(signal.SIGINT, _interrupt)
         main()
     finally:
         if waits:
-            signal.signal(signal.SIGINT, lambda *_: os._exit(INTERRUPTED_STATUS))
+            signal.signal(signal.SIGINT, _end)
+
+
+def _end(number: int, frame: FrameType | None) -> None:
+    os._exit(INTERRUPTED_STATUS)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    """Raise KeyboardInterrupt, but not within an import: those of PyTorch and NumPy abort or fail otherwise by it."""
+    place = frame
+    while place:
+        if place.f_code.co_filename == IMPORTING:
+            from threading import Timer
+
+            again = Timer(AGAIN_SECONDS, os.kill, (os.getpid(), signal.SIGINT))
+            again.daemon = True
+            again.start()
+            return
+        place = place.f_back
+    signal.default_int_handler(number, frame)
 
 
 if __name__ == "__main__":

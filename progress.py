@@ -3,13 +3,17 @@
 import contextlib
 import sys
 import time
-from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from collections.abc import Iterator
+from typing import NamedTuple, Protocol
 
 QUIET_SECONDS = 0.5  # work done sooner shows nothing
 LINE_SECONDS = 5.0  # between plain lines
 
-Report = Callable[[int, int | None], None]
+
+class Report(Protocol):
+    """How far work has come: so much done of a total (None when unknown), and what else is to be shown with it."""
+
+    def __call__(self, done: int, total: int | None, note: str = "") -> None: ...
 
 
 class Unit(NamedTuple):
@@ -34,7 +38,7 @@ EVALUATIONS = Unit("evaluations", 1, 0)
 
 @contextlib.contextmanager
 def progress(label: str, unit: Unit) -> Iterator[Report]:
-    """Yields `report(done, total)` (total None when unknown), shown on stderr while the block runs."""
+    """Yields a Report, shown on stderr while the block runs."""
     shown = _Bar(label, unit) if sys.stderr.isatty() else _Lines(label, unit)
     try:
         yield shown.report
@@ -48,7 +52,7 @@ class _Lines:
         self.start = self.last = time.monotonic()
         self.first_done: int | None = None
 
-    def report(self, done: int, total: int | None) -> None:
+    def report(self, done: int, total: int | None, note: str = "") -> None:
         now = time.monotonic()
         if self.first_done is None:
             self.first_done = done  # a resumed download did not take any time for these
@@ -61,7 +65,7 @@ class _Lines:
         line = f"{self.label}: {unit.show(done)}{of_total} {unit.name}, {rate / unit.size:.1f} {unit.name}/s"
         if total and rate > 0:
             line += f", {max(total - done, 0) / rate:.0f} s left"
-        print(line, file=sys.stderr)
+        print(f"{line}; {note}" if note else line, file=sys.stderr)
 
     def close(self) -> None:
         """Nothing is left open by plain lines."""
@@ -74,12 +78,12 @@ class _Bar:
         self.stack = contextlib.ExitStack()
         self.update: Report | None = None
 
-    def report(self, done: int, total: int | None) -> None:
+    def report(self, done: int, total: int | None, note: str = "") -> None:
         if self.update is None:
             if time.monotonic() - self.start < QUIET_SECONDS:
                 return
             self.update = self._open(done)
-        self.update(done, total)
+        self.update(done, total, note)
 
     def _open(self, done: int) -> Report:
         from rich.console import Console
@@ -96,11 +100,17 @@ class _Bar:
                 rate = f", {task.speed / unit.size:.1f} {unit.name}/s" if task.speed else ""
                 return Text(f"{unit.show(task.completed)}/{total} {unit.name}{rate}")
 
-        columns = (TextColumn("{task.description}"), BarColumn(), Figures(), TimeRemainingColumn())
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            Figures(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[note]}"),
+        )
         bar = Progress(*columns, console=Console(stderr=True))
         self.stack.enter_context(bar)
-        task = bar.add_task(self.label, completed=done)
-        return lambda done, total: bar.update(task, completed=done, total=total)
+        task = bar.add_task(self.label, completed=done, note="")
+        return lambda done, total, note="": bar.update(task, completed=done, total=total, note=note)
 
     def close(self) -> None:
         """Leave the finished bar on the screen."""

@@ -95,6 +95,7 @@ def train_command(as_json: bool, threads: int | None, record: Path | None, **cho
     import torch
 
     from ..errors import EffconvError
+    from ..parity.evaluation.report import figure
     from ..parity.rendering.record import write_record
     from ..parity.training.train import train
     from ..progress import IMAGES, progress
@@ -117,7 +118,7 @@ def train_command(as_json: bool, threads: int | None, record: Path | None, **cho
     losses = found["last_losses"]
     click.echo(f"{found['model']}: {found['steps']} steps, loss {losses['total']:.4f} in the last")
     for row in found["evaluations"][-1:]:
-        click.echo(", ".join(f"{name} {value:.3f}" for name, value in row.items() if name != "steps"))
+        click.echo(", ".join(f"{name} {figure(value, 3)}" for name, value in row.items() if name != "steps"))
     click.echo(f"-> {job.out}")
 
 
@@ -128,7 +129,7 @@ def _job(chosen: dict[str, Any]) -> Any:
     from ..effdet_torch.training.stochastic_depth import official_survival
     from ..effdet_torch.training.trainer import TrainingSettings
     from ..errors import EffconvError
-    from ..parity.training.train import Job
+    from ..parity.training.job import Job
 
     def number(name: str) -> float:
         try:

@@ -13,7 +13,7 @@ from scripts import load_script
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-pytest_plugins = ["loopback", "evaluation_runs", "browsers"]
+pytest_plugins = ["loopback", "evaluation_runs", "browsers", "training_runs"]
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 GOLDEN = REPOSITORY / "tests" / "golden"

@@ -41,6 +41,12 @@ def first_not_finite(network: nn.Module, images: Tensor) -> Place | None:
     return found[0] if found else None
 
 
+def first_not_finite_weight(network: nn.Module) -> str | None:
+    """The name of the first parameter or buffer that is not finite."""
+    state = network.state_dict()
+    return next((name for name, value in state.items() if not value.isfinite().all()), None)
+
+
 def _rows(values: Tensor) -> tuple[int, ...]:
     return tuple((~values.isfinite()).flatten(1).any(1).nonzero()[:, 0].tolist())
 

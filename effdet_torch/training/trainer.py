@@ -230,10 +230,7 @@ class Training:
             first = min(places)
             where = f"the first layer with values that are not finite is {first.layer}"
             affected = tuple(image for place in places if place.layer == first.layer for image in place.images)
-        return NotFiniteError(
-            f"step {self.steps}: {what or 'the total loss overflows'}; {where}; lower the learning rate (--rate)",
-            affected,
-        )
+        return NotFiniteError(f"step {self.steps}: {what or 'the total loss overflows'}; {where}", affected)
 
     def _rewind(self) -> None:
         """Batch statistics and draws as they were before the step."""

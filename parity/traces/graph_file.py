@@ -153,7 +153,7 @@ class GraphFile:
             raise EffconvError(f"{self.path}: not a SavedModel: no graph in it") from None
 
     def _parse(self, message: Any, data: bytes) -> Any:
-        from google.protobuf.message import DecodeError  # type: ignore[import-untyped]  # comes with TensorFlow
+        from google.protobuf.message import DecodeError  # comes with TensorFlow
 
         try:
             message.ParseFromString(data)

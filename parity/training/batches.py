@@ -1,5 +1,6 @@
 """Batches to train on: an order for each epoch, shared out among processes, prepared ahead by workers."""
 
+import signal
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -11,6 +12,7 @@ from ...effdet_torch.training.targets import Targets, batch_targets
 from ...effdet_torch.training.trainer import TrainingError
 from ...errors import EffconvError
 from .examples import TrainingSet
+from .interruption import STOPPING
 
 
 def steps_per_epoch(images: int, batch_size: int) -> int:
@@ -18,6 +20,12 @@ def steps_per_epoch(images: int, batch_size: int) -> int:
     if images < batch_size:
         raise EffconvError(f"{images} images to train on, fewer than a batch of {batch_size}; give a smaller --batch")
     return images // batch_size
+
+
+def batch_places(examples: TrainingSet, epoch: int, step: int, batch_size: int) -> list[int]:
+    """Places in the dataset of one batch's images, those of all processes in their order."""
+    order = np.random.default_rng([examples.seed, epoch]).permutation(len(examples))
+    return [int(place) for place in order[step * batch_size : (step + 1) * batch_size]]
 
 
 def training_batches(
@@ -44,17 +52,16 @@ def training_batches(
 
     def keys() -> Iterator[list[tuple[int, int]]]:
         for epoch in epochs:
-            order = np.random.default_rng([examples.seed, epoch]).permutation(len(examples))
             for step in range(first_step if epoch == epochs.start else 0, steps):
-                start = step * batch_size + rank * share
-                yield [(epoch, int(place)) for place in order[start : start + share]]
+                places = batch_places(examples, epoch, step, batch_size)
+                yield [(epoch, place) for place in places[rank * share : (rank + 1) * share]]
 
     loader: DataLoader[tuple[Tensor, Targets] | EffconvError] = DataLoader(
         _Examples(examples),
         batch_sampler=keys(),
         num_workers=workers,
         collate_fn=_together,
-        worker_init_fn=_one_thread,
+        worker_init_fn=_settle,
         prefetch_factor=4 if workers else None,
     )
     try:
@@ -95,5 +102,7 @@ def _together(examples: Sequence[tuple[Tensor, Targets] | EffconvError]) -> tupl
     return torch.stack(images), batch_targets(list(targets))
 
 
-def _one_thread(worker: int) -> None:
+def _settle(worker: int) -> None:
     torch.set_num_threads(1)
+    for number in STOPPING:  # they end with the process that started them, which has its work to save first
+        signal.signal(number, signal.SIG_IGN)

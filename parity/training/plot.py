@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from ...convert.output import replacing
+from ..evaluation.coco import UNDEFINED
 
 METRICS = ("AP", "AP50", "AP75", "APs")
 
@@ -32,7 +33,8 @@ def plot_training(
     losses.set(xlabel="step", ylabel="loss", yscale="log", title=title)
     losses.legend()
     for name in METRICS:
-        scores.plot([row["steps"] for row in evaluations], [row[name] for row in evaluations], marker=".", label=name)
+        measured = [row for row in evaluations if row[name] != UNDEFINED]
+        scores.plot([row["steps"] for row in measured], [row[name] for row in measured], marker=".", label=name)
     scores.set(xlabel="step", ylabel="of the moving averages", ylim=(0, 1), title="evaluations")
     scores.legend()
     picture = io.BytesIO()  # a full disk cuts what goes to a file directly, without an error

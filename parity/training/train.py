@@ -2,80 +2,42 @@
 
 import dataclasses
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
-
 from ...convert.output import replacing
 from ...convert.weights_file import save_weights
-from ...effdet_torch.config import Config, config_to_dict, get_config
-from ...effdet_torch.training.augment import Augmentation
-from ...effdet_torch.training.schedule import Kind, official_schedule
+from ...effdet_torch.config import get_config
+from ...effdet_torch.training.schedule import official_schedule
 from ...effdet_torch.training.start import Start, random_model, transferred
-from ...effdet_torch.training.targets import Targets
-from ...effdet_torch.training.trainer import Training, TrainingError, TrainingSettings
+from ...effdet_torch.training.trainer import Training, TrainingError
 from ...errors import first_names
 from ...loading import load
-from ..datasets.dataset import Dataset, read_dataset
+from ...progress import Report
+from ..datasets.dataset import read_dataset
 from ..distributed import Group
-from ..evaluation.coco import evaluate, rows_of
-from ..evaluation.detect import Running, detect
-from ..evaluation.pipeline import Settings, build
 from ..provenance import provenance
-from .batches import steps_per_epoch, training_batches
+from .batches import steps_per_epoch
 from .examples import TrainingSet, require_images
+from .interruption import Stops
+from .job import Job
 from .plot import plot_training
-from .run_folder import MAY_CHANGE, TrainingFolder
+from .run_folder import TrainingFolder
+from .session import Say, Session
 
 AVERAGED, RAW, CURVE = "model.safetensors", "raw.safetensors", "curve.png"
-Report = Callable[[int, int], None]
-Say = Callable[[str], None]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Job:
-    """A training as it is asked for. `batch` counts the images of one step over all processes."""
-
-    data: Path
-    model: str
-    out: Path
-    split: str = "train2017"
-    evaluation_split: str | None = "val2017"  # None: no evaluation
-    init: Path | None = None  # trained weights; None: random values
-    num_classes: int | None = None  # None: the initial weights', or the model's
-    epochs: int = 300
-    batch: int = 64
-    rate: float = 0.08  # for a batch of 64
-    warmup_epochs: float = 1.0
-    schedule: Kind = "cosine"
-    evaluate_every: int = 1  # epochs
-    keep_every: int = 1000  # steps; besides after each epoch
-    workers: int = 2
-    device: str = "cpu"
-    resume: bool = False
-    augmentation: Augmentation | None = field(default_factory=Augmentation)
-    settings: TrainingSettings = field(default_factory=TrainingSettings)
-
-    def results_depend_on(self, config: Config, processes: int) -> dict[str, Any]:
-        """What must be equal for a training to be gone on with, as plain values."""
-        no_matter = {"out", "resume", *MAY_CHANGE}
-        values = {name: value for name, value in dataclasses.asdict(self).items() if name not in no_matter}
-        paths = {name: str(value) for name, value in values.items() if isinstance(value, Path)}
-        return {**values, **paths, "model": config_to_dict(config), "processes": processes}
 
 
 def train(job: Job, command: str, say: Say, report: Report | None = None) -> dict[str, Any] | None:
     """Train, and return the record; None in every process of a group but its first.
 
-    `say` is told what a reader should know at once; `report(done, total)` counts images. Raises EffconvError for bad
-    input and for a training that cannot go on.
+    `say` is told what a reader should know at once; `report(done, total, note)` counts images. Raises EffconvError for
+    bad input and for a training that cannot go on, and StoppedError, which says how to go on, after Ctrl-C or SIGTERM.
     """
     group = Group()
-    with group.joined(job.device):
-        say = say if group.rank == 0 else (lambda text: None)
+    say = say if group.rank == 0 else (lambda text: None)
+    stops = Stops(say)
+    with group.joined(job.device), stops.listening():
         dataset = read_dataset(job.data, job.split)
         judged = read_dataset(job.data, job.evaluation_split) if job.evaluation_split else None
         for each in (dataset, judged) if judged else (dataset,):
@@ -100,24 +62,7 @@ def train(job: Job, command: str, say: Say, report: Report | None = None) -> dic
             training.restore(state)
             say(f"going on after {training.steps} of {per_epoch * job.epochs} steps")
         started, began_at = time.monotonic(), training.steps
-        for images, targets in _batches(examples, job, training.steps, per_epoch, group):
-            record = training.step(images, targets)
-            epochs, rest = divmod(training.steps, per_epoch)
-            if group.rank == 0:
-                # Not before: a training that cannot take its first step leaves nothing, and can be tried again.
-                if training.steps == 1 and not job.resume:
-                    folder.begin()
-                folder.log(training.steps - 1, record)
-            if report:
-                report(training.steps * job.batch, per_epoch * job.epochs * job.batch)
-            if judged and rest == 0 and (epochs == job.epochs or epochs % job.evaluate_every == 0):
-                metrics = metrics_of(training, judged, job, group)
-                if group.rank == 0:
-                    folder.log_evaluation(training.steps, metrics)
-                say(f"epoch {epochs} of {job.epochs}: AP {metrics['AP']:.3f}, AP75 {metrics['AP75']:.3f}")
-            # After the evaluation, so that one which is lost is made again.
-            if group.rank == 0 and (rest == 0 or training.steps % job.keep_every == 0):
-                folder.keep(training.state())
+        Session(training, examples, judged, job, folder, group, command).run(stops, say, report)
         seconds = time.monotonic() - started
     if group.rank > 0:
         return None
@@ -168,33 +113,6 @@ def _opened(folder: TrainingFolder, resume: bool) -> Any:
     except TrainingError as error:
         return error  # raised by every process, so that none waits for the others
     return None
-
-
-def _batches(
-    examples: TrainingSet, job: Job, done: int, per_epoch: int, group: Group
-) -> Iterator[tuple[Tensor, Targets]]:
-    """What is left to train on after so many steps, all epochs."""
-    epoch, step = divmod(done, per_epoch)
-    return training_batches(
-        examples,
-        batch_size=job.batch,
-        epochs=range(epoch, job.epochs),
-        first_step=step,
-        rank=group.rank,
-        processes=group.size,
-        workers=job.workers,
-    )
-
-
-def metrics_of(training: Training, dataset: Dataset, job: Job, group: Group) -> dict[str, float]:
-    """The twelve metrics of the moving averages on every image of a dataset."""
-    model = training.averaged()
-    pipeline = build(model.config, Settings())
-    batch = max(1, job.batch // group.size)
-    results = detect(
-        model, pipeline, dataset, dataset.images, Running(batch=batch, workers=0, device=job.device), group
-    )
-    return evaluate(dataset, rows_of(results, {}), dataset.images).metrics
 
 
 def write_trained_weights(training: Training, folder: Path) -> None:

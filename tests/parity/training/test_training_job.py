@@ -2,21 +2,17 @@
 
 import csv
 import json
-import os
-import random
 import shutil
-import signal
-import subprocess
 import sys
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from click.testing import CliRunner, Result
+from click.testing import CliRunner
 from safetensors.numpy import load_file
+from training_runs import EPOCHS, STEPS, SWISH, differing, killed_and_resumed, train
 
 import effconv
 import effconv.errors
@@ -26,46 +22,20 @@ from effconv.parity.training.plot import plot_training
 from effconv.parity.training.run_folder import TrainingFolder
 from training_data import TINY
 
-SWISH = Path(__file__).parents[2] / "golden" / "tiny-swish"
-SIZE = 96
-EPOCHS, STEPS = 3, 4  # of each epoch
+
+@pytest.fixture(name="data")
+def _data(training_pictures: Path) -> Path:
+    return training_pictures
 
 
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Eight drawn pictures to train on, and four to evaluate on."""
-    folder = tmp_path_factory.mktemp("shapes")
-    for split, images in (("train2017", 8), ("val2017", 4)):
-        arguments = ["shapes", "-o", folder, "--images", images, "--split", split, "--size", f"{SIZE}x{SIZE}"]
-        assert CliRunner().invoke(main, [str(each) for each in arguments]).exit_code == 0
-    return folder
+@pytest.fixture(name="model")
+def _model(small_model: Path) -> Path:
+    return small_model
 
 
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The tiny model for the pictures: a class for each of their ids, and a smaller input."""
-    path = tmp_path_factory.mktemp("model") / "config.json"
-    values = json.loads((SWISH / "config.json").read_text())
-    path.write_text(json.dumps({**values, "name": "small", "num_classes": 11, "image_size": [SIZE, SIZE]}))
-    return path
-
-
-def options(data: Path, model: Path, out: Path, *more: object) -> list[str]:
-    given = ["--data", data, "--model", model, "--out", out, "--epochs", EPOCHS, "--batch", 2, "--workers", 0]
-    return [str(each) for each in (*given, "--jitter", 0.5, 1.5, "--survival", 0.9, *more)]
-
-
-def train(data: Path, model: Path, out: Path, *more: object) -> Result:
-    return CliRunner().invoke(main, ["train", *options(data, model, out, *more)])
-
-
-@pytest.fixture(scope="module")
-def whole(data: Path, model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a training that was never stopped."""
-    out = tmp_path_factory.mktemp("whole") / "run"
-    result = train(data, model, out, "--record", out.with_name("record.json"))
-    assert result.exit_code == 0, result.output
-    return out
+@pytest.fixture(name="whole")
+def _whole(whole_training: Path) -> Path:
+    return whole_training
 
 
 def rows(path: Path) -> list[dict[str, str]]:
@@ -104,34 +74,10 @@ def test_the_evaluation_is_that_of_effconv_eval(whole: Path, data: Path) -> None
     assert metrics == {name: float(last[name]) for name in metrics}
 
 
-def lines(path: Path) -> int:
-    return len(path.read_text().splitlines()) if path.exists() else 0
-
-
 @pytest.mark.slow
-def test_killed_at_random_points_and_gone_on_with(whole: Path, data: Path, model: Path, tmp_path: Path) -> None:
-    out, moments = tmp_path / "run", random.Random(5)
-    resume: list[str] = []
-    for _ in range(3):
-        after = moments.randrange(1, EPOCHS * STEPS - 1)
-        command = [sys.executable, "-m", "effconv.cli", "train", *options(data, model, out, "--keep-every", 3, *resume)]
-        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-        with subprocess.Popen(
-            command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment
-        ) as process:
-            while process.poll() is None and (
-                not (out / "steps.csv").exists() or len((out / "steps.csv").read_text().splitlines()) <= after
-            ):
-                time.sleep(0.01)
-            process.send_signal(signal.SIGKILL)
-        resume = ["--resume"]
-    # A line cut short.
-    with (out / "steps.csv").open("a") as file:
-        file.write("11,0.3")
-    result = train(data, model, out, "--resume")
-    assert result.exit_code == 0, result.output
-    for name in ("steps.csv", "evaluations.csv", "model.safetensors", "raw.safetensors"):
-        assert (out / name).read_bytes() == (whole / name).read_bytes(), name
+def test_killed_at_random_moments_and_gone_on_with(whole: Path, data: Path, model: Path, tmp_path: Path) -> None:
+    assert killed_and_resumed(data, model, tmp_path / "run", number=3, seed=5) == 3
+    assert differing(whole, tmp_path / "run") == []
 
 
 def test_a_finished_training_gone_on_with_is_left_as_it_is(whole: Path, data: Path, model: Path) -> None:

@@ -22,7 +22,7 @@ from effconv.effdet_torch.training.start import random_model
 from effconv.effdet_torch.training.trainer import Training, TrainingSettings
 from effconv.parity.reference.training import OfficialSettings
 from effconv.parity.training import train as training_job
-from effconv.parity.training.train import Job
+from effconv.parity.training.job import Job
 from training_data import TINY
 
 STEP = {"momentum": 0.9, "weight_decay": 4e-5, "clip_norm": 10.0, "average_decay": 0.9998}

@@ -1,0 +1,44 @@
+"""A training as it is asked for."""
+
+import dataclasses
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ...effdet_torch.config import Config, config_to_dict
+from ...effdet_torch.training.augment import Augmentation
+from ...effdet_torch.training.schedule import Kind
+from ...effdet_torch.training.trainer import TrainingSettings
+from .run_folder import MAY_CHANGE
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """A training as it is asked for. `batch` counts the images of one step over all processes."""
+
+    data: Path
+    model: str
+    out: Path
+    split: str = "train2017"
+    evaluation_split: str | None = "val2017"  # None: no evaluation
+    init: Path | None = None  # trained weights; None: random values
+    num_classes: int | None = None  # None: the initial weights', or the model's
+    epochs: int = 300
+    batch: int = 64
+    rate: float = 0.08  # for a batch of 64
+    warmup_epochs: float = 1.0
+    schedule: Kind = "cosine"
+    evaluate_every: int = 1  # epochs
+    keep_every: int = 1000  # steps; besides after each epoch
+    workers: int = 2
+    device: str = "cpu"
+    resume: bool = False
+    augmentation: Augmentation | None = field(default_factory=Augmentation)
+    settings: TrainingSettings = field(default_factory=TrainingSettings)
+
+    def results_depend_on(self, config: Config, processes: int) -> dict[str, Any]:
+        """What must be equal for a training to be gone on with, as plain values."""
+        no_matter = {"out", "resume", *MAY_CHANGE}
+        values = {name: value for name, value in dataclasses.asdict(self).items() if name not in no_matter}
+        paths = {name: str(value) for name, value in values.items() if isinstance(value, Path)}
+        return {**values, **paths, "model": config_to_dict(config), "processes": processes}
