@@ -9,6 +9,7 @@ import click
 from .commands.ablate import ablate_command
 from .commands.bench import bench
 from .commands.bench_networks import COMMANDS
+from .commands.convert import convert_command
 from .commands.demo import demo
 from .commands.download import download_command
 from .commands.evaluate import eval_command
@@ -37,6 +38,7 @@ def main() -> None:
 
 for command in (
     tf2torch,
+    convert_command,
     torch2tf,
     inspect,
     identify_command,

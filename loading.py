@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .convert.apply import require_finite, require_state
+from .convert.apply import require_finite, require_state, with_its_classes
 from .convert.conversion import convert
 from .convert.layout import Array
 from .convert.namings.containers import unwrapped
@@ -63,8 +63,8 @@ def load(
     if path.suffix == ".safetensors" or path.suffix in PICKLE_ENDINGS:
         state, config = read_state(path, model, weights=weights, verify=verify, allow_nonfinite=allow_nonfinite)
     else:
-        config = _require_model(path, model)
         checkpoint = open_checkpoint(path, verify=verify)
+        config = with_its_classes(checkpoint.variables, checkpoint.container, _require_model(path, model))
         state = convert(checkpoint, config, weights, verify=verify, allow_nonfinite=allow_nonfinite).state
     with torch.device("meta"):
         network = EfficientDet(config)
@@ -120,7 +120,7 @@ def _from_port(
     if fit.naming is not EFFCONV:
         notices.insert(0, f"converted from {fit.naming.port}'s names")
     if config is None or config.num_classes != fit.config.num_classes:
-        notices.insert(0, f"taken as {fit.config.name} with {fit.config.num_classes} classes")
+        notices.insert(0, f"taken as {fit.config.label}")
     if notices:
         warnings.warn(f"{path}: {'; '.join(notices)}", PortWarning, stacklevel=4)
     return from_port(content.tensors, fit.naming, fit.config), fit.config

@@ -27,16 +27,18 @@ def tf2torch(
     as_json: bool,
 ) -> None:
     """Convert a TensorFlow checkpoint to PyTorch weights (.safetensors, with a manifest beside it)."""
+    from ..convert.apply import with_its_classes
     from ..convert.conversion import convert, write_weights
     from ..convert.sources import open_checkpoint
     from ..effdet_torch.config import get_config
     from ..progress import BYTES, progress
 
-    config = get_config(model)
     path = ckpt or fetch_release(model, generation, verify)
+    checkpoint = open_checkpoint(path, verify=verify)
+    config = with_its_classes(checkpoint.variables, checkpoint.container, get_config(model))
     with progress(f"checking {path.name}", BYTES) as report:
         conversion = convert(
-            open_checkpoint(path, verify=verify),
+            checkpoint,
             config,
             weights,
             verify=verify,

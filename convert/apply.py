@@ -1,6 +1,7 @@
 """Apply a rule table to a checkpoint: account for every variable first, then move the axes of those that are used."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -115,6 +116,19 @@ def plan(checkpoint: Checkpoint, config: Config, weights: str | None = None) -> 
     return Plan(tuple(rows), dropped, kind, notice, averages)
 
 
+def with_its_classes(variables: Mapping[str, Variable], container: Container, config: Config) -> Config:
+    """An official `config` with as many classes as a checkpoint's class outputs have; any other as it is.
+
+    Training on other data (google/automl `main.py --hparams=num_classes=3`) changes nothing else of a model.
+    """
+    bias = next(rule for rule in rules(config) if rule.torch == "class_head.predict.pointwise.bias")
+    variable = variables.get(container_name(container, bias))
+    if config not in VARIANTS.values() or variable is None or len(variable.shape) != 1:
+        return config
+    classes, rest = divmod(variable.shape[0], config.num_anchors)
+    return config if rest or not classes else replace(config, num_classes=classes)
+
+
 def examine_averages(checkpoint: Checkpoint, table: Sequence[Rule]) -> Averages:
     """How plausible the moving averages of a checkpoint are, all of which must be there."""
     kind = checkpoint.container
@@ -201,22 +215,32 @@ def _repeated(names: Iterable[str]) -> list[str]:
     return [name for name in names if name in seen or seen.add(name)]  # type: ignore[func-returns-value]
 
 
-def looks_like(variables: Mapping[str, Variable], container: Container) -> list[str]:
-    """Names of the official architectures whose every variable is in `variables` with its shape; [] when none is."""
+def looks_like(variables: Mapping[str, Variable], container: Container) -> list[Config]:
+    """The official architectures, with any number of classes, whose every variable is in `variables` with its shape."""
     fitting = []
     for name in OFFICIAL_NAMES:
-        table = rules(VARIANTS[name])
+        config = with_its_classes(variables, container, VARIANTS[name])
+        table = rules(config)
         if all(variables.get(container_name(container, rule)) == Variable("float32", rule.shape) for rule in table):
-            fitting.append(name)
+            fitting.append(config)
     return fitting
 
 
+def only_model(checkpoint: Checkpoint) -> Config:
+    """The official model that a checkpoint is of. Raises CheckpointError unless it is one."""
+    found = looks_like(checkpoint.variables, checkpoint.container)
+    if len(found) != 1:
+        which = f"those of {' and '.join(config.label for config in found)}" if found else "of no official model"
+        raise CheckpointError(f"{checkpoint.path}: its variables are {which}; say which model it is")
+    return found[0]
+
+
 def _other_model(variables: Mapping[str, Variable], container: Container, config: Config) -> str:
-    names = [name for name in looks_like(variables, container) if rules(VARIANTS[name]) != rules(config)]
-    if not names:
+    found = [other for other in looks_like(variables, container) if rules(other) != rules(config)]
+    if not found:
         return ""
-    shorts = " or ".join(f"--model {name.removeprefix('efficientdet-')}" for name in names)
-    return f".\nIts variables are those of {' and '.join(names)}; use {shorts}"
+    shorts = " or ".join(f"--model {other.name.removeprefix('efficientdet-')}" for other in found)
+    return f".\nIts variables are those of {' and '.join(other.label for other in found)}; use {shorts}"
 
 
 def apply(plan: Plan, read: Callable[[str], Array], release: Callable[[], None] = lambda: None) -> dict[str, Array]:

@@ -21,7 +21,7 @@ from .rules import as_text, rules
 from .sources import Checkpoint
 from .weights_file import save_weights
 
-MANIFEST_ENDING = ".manifest.json"  # in the place of .safetensors
+MANIFEST_ENDING = ".manifest.json"  # in the place of the weights' own
 
 
 class Conversion(NamedTuple):
@@ -88,9 +88,7 @@ def rule_table_digest(config: Config) -> str:
 
 
 def manifest_path(weights: Path) -> Path:
-    """Where the manifest of a `.safetensors` file lies. Raises OutputError for a name of another ending."""
-    if weights.suffix != ".safetensors":
-        raise OutputError(f"{weights}: converted weights are .safetensors; name the output so")
+    """Where the manifest of a file of weights lies."""
     return weights.with_suffix(MANIFEST_ENDING)
 
 
@@ -101,6 +99,8 @@ def write_weights(conversion: Conversion, path: Path) -> Path:
     """
     from safetensors import SafetensorError
 
+    if path.suffix != ".safetensors":
+        raise OutputError(f"{path}: converted weights are .safetensors; name the output so")
     manifest = manifest_path(path)
     with replacing(path, manifest, errors=(SafetensorError,)) as (weights_file, manifest_file):
         save_weights(conversion.state, conversion.config, weights_file)

@@ -4,10 +4,13 @@ import math
 from pathlib import Path
 from typing import Any
 
-from ..effdet_torch.config import OFFICIAL_NAMES, VARIANTS, get_config
+from ..effdet_torch.config import VARIANTS, Config
+from ..errors import CheckpointError
 from .apply import EMA_SUFFIX, average_name, averages_are_initial, examine_averages, looks_like
 from .fingerprints import identify
 from .formats.onnx_graph import Graph
+from .namings.containers import unwrapped
+from .namings.recognition import fits, naming_of
 from .rules import Rule, rules
 from .sources import Checkpoint, Container, checksum
 from .weights_file import StoredWeights
@@ -23,8 +26,8 @@ def inspect_checkpoint(checkpoint: Checkpoint, *, checked: bool) -> dict[str, An
     Reads the index alone, except for `.h5`. `checked` says whether the data was verified before, which is reported.
     """
     checksums = checkpoint.checksums()
-    fits = looks_like(checkpoint.variables, checkpoint.container)
-    table = rules(get_config(fits[0])) if fits else ()
+    configs = looks_like(checkpoint.variables, checkpoint.container)
+    table = rules(configs[0]) if configs else ()
     released = identify(checkpoint).released
     by = "" if checked else ", by its index"
     data = "every checksum holds" if checked else "not checked"
@@ -34,7 +37,7 @@ def inspect_checkpoint(checkpoint: Checkpoint, *, checked: bool) -> dict[str, An
         "data": NO_CHECKSUMS if checkpoint.container is Container.H5 else data,
         "variables": len(checkpoint.variables),
         "moving_averages": _averages(checkpoint, table),
-        "fits": _fits(fits),
+        "fits": _fits(configs),
         "release": f"{released.label}{by}" if released else "none that is known",
         "fingerprint": checkpoint.fingerprint(),
         "tensors": [
@@ -49,12 +52,14 @@ def inspect_weights(path: Path, stored: StoredWeights, *, checked: bool) -> dict
 
     `checked` says whether checksums were compared when it was read, where it has any.
     """
-    shapes = {key: (array.dtype.name, array.shape) for key, array in stored.state.items()}
-    fits = [
-        name
-        for name in OFFICIAL_NAMES
-        if shapes == {rule.torch: ("float32", rule.layout.torch_shape(rule.shape)) for rule in rules(get_config(name))}
-    ]
+    content = unwrapped(stored.state)
+    shapes = {key: array.shape for key, array in content.tensors.items()}
+    try:
+        naming = naming_of(shapes, str(path))
+    except CheckpointError as error:
+        names, configs = str(error).removeprefix(f"{path}: "), []
+    else:
+        names, configs = naming.port, fits(shapes, naming)
     data = "every checksum holds" if checked else "not checked"
     trainable = {key: array for key, array in stored.state.items() if key.rpartition(".")[2] not in STATISTICS}
     return {
@@ -63,8 +68,10 @@ def inspect_weights(path: Path, stored: StoredWeights, *, checked: bool) -> dict
         "data": NO_CHECKSUMS if stored.checksums is None else data,
         "variables": len(stored.state),
         "parameters": sum(array.size for array in trainable.values()),
-        "model": stored.config.name if stored.config else "not named",
-        "fits": _fits(fits),
+        "names": names,
+        "model": stored.config.label if stored.config else "not named",
+        "fits": _fits(configs),
+        "around": content.notices,
         "tensors": [
             {
                 "name": key,
@@ -95,8 +102,8 @@ def inspect_graph(path: Path, graph: Graph) -> dict[str, Any]:
     }
 
 
-def _fits(names: list[str]) -> list[str]:
-    return [f"{name} ({parameter_count(name):,} parameters)" for name in names] or ["no official model"]
+def _fits(configs: list[Config]) -> list[str]:
+    return [f"{config.label} ({parameter_count(config):,} parameters)" for config in configs] or ["no official model"]
 
 
 def _averages(checkpoint: Checkpoint, table: tuple[Rule, ...]) -> str:
@@ -110,9 +117,9 @@ def _averages(checkpoint: Checkpoint, table: tuple[Rule, ...]) -> str:
     return f"{count} of {len(table)}" + (f"; implausible: {warning}" if warning else "")
 
 
-def parameter_count(model: str) -> int:
+def parameter_count(config: Config) -> int:
     """Trainable parameters of a model: everything but the moving statistics of batch norms."""
-    table = rules(get_config(model))
+    table = rules(config)
     return sum(math.prod(rule.shape) for rule in table if not rule.tf.endswith(("/moving_mean", "/moving_variance")))
 
 
@@ -122,7 +129,7 @@ def list_models() -> list[dict[str, Any]]:
         {
             "model": name,
             "image_size": list(config.image_size),
-            "parameters": parameter_count(name),
+            "parameters": parameter_count(config),
             "generations": [release.generation for release in RELEASES if release.model == name],
         }
         for name, config in VARIANTS.items()

@@ -84,6 +84,13 @@ class Config:
         return self.num_scales * len(self.aspect_ratios)
 
     @property
+    def label(self) -> str:
+        """The name, and the number of classes where it is not the official model's."""
+        official = VARIANTS.get(self.name)
+        other = official is not None and official.num_classes != self.num_classes
+        return f"{self.name} with {self.num_classes} classes" if other else self.name
+
+    @property
     def levels(self) -> range:
         """Reduction levels the heads run on; level L has stride 2**L."""
         return range(self.min_level, self.max_level + 1)

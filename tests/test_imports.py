@@ -58,7 +58,7 @@ def test_fresh_interpreter_does_not_import(code: str, repository: Path, tmp_path
     assert (done.returncode, done.stdout.strip().splitlines()[-1:]) == (0, ["[]"]), done.stderr
 
 
-RANKS = {"effdet_torch": 0, "convert": 1, "loading": 2, "parity": 3, "commands": 4, "cli": 5}
+RANKS = {"effdet_torch": 0, "convert": 1, "loading": 2, "saving": 2, "parity": 3, "commands": 4, "cli": 5}
 
 
 def imported_parts(path: Path, repository: Path) -> set[str]:

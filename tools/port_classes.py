@@ -25,7 +25,6 @@ from effconv.convert.namings.pytorch_tools import PYTORCH_TOOLS
 from effconv.convert.namings.zylo117 import ZYLO117
 from effconv.effdet_torch.config import Config
 
-SIZE = 256  # of the images; the smallest that has all levels of D7x
 Outputs = tuple[Tensor, Tensor]  # class outputs (B, anchors, classes) and box codes (B, anchors, 4)
 
 
@@ -37,6 +36,11 @@ class Port(NamedTuple):
     build: Callable[[Config], nn.Module]
     outputs: Callable[[nn.Module, Tensor], Outputs]
     activated: bool = False  # its class outputs are probabilities
+
+
+def size_of(config: Config) -> int:
+    """Of the images: so that the highest level of two of them has eight values, whose variance means something."""
+    return 2 ** (config.max_level + 1)
 
 
 def find_sources(folder: Path) -> None:
@@ -69,7 +73,7 @@ def flat(maps: list[Tensor], size: int) -> Tensor:
 def _effdet(config: Config) -> nn.Module:
     name = config.name.replace("efficientdet-", "tf_efficientdet_")
     create = import_module("effdet").create_model
-    return create(name, pretrained=False, pretrained_backbone=False, image_size=(SIZE, SIZE))  # type: ignore[no-any-return]
+    return create(name, pretrained=False, pretrained_backbone=False, image_size=(size_of(config),) * 2)  # type: ignore[no-any-return]
 
 
 def _effdet_outputs(network: nn.Module, images: Tensor) -> Outputs:

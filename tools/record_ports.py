@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from port_classes import PORTS, SIZE, Port, filled, find_sources, flat, shapes_of
+from port_classes import PORTS, Port, filled, find_sources, flat, shapes_of, size_of
 from subjects import MEASURED
 from torch import Tensor, nn
 
@@ -111,10 +111,10 @@ def faults(naming: Naming, config: Config, theirs: Mapping[str, Array], ours: Ma
 
 def measure(port: Port, config: Config) -> dict[str, Any]:
     """The row of one model of a port."""
-    naming = port.naming
+    naming, size = port.naming, size_of(config)
     network = port.build(config)
     shapes = shapes_of(network)
-    images = torch.from_numpy(np.random.default_rng(SEED).standard_normal((2, 3, SIZE, SIZE)))
+    images = torch.from_numpy(np.random.default_rng(SEED).standard_normal((2, 3, size, size)))
     own = calibrated(config, images)
     ours = {key: value.numpy() for key, value in own.state_dict().items()}
     theirs = to_port(ours, naming, config)
@@ -132,7 +132,7 @@ def measure(port: Port, config: Config) -> dict[str, Any]:
         "tensors": len(shapes),
         "names_and_shapes": digest(shapes),
         "agree": expected(naming, config) == shapes,
-        "images": [2, 3, SIZE, SIZE],
+        "images": [2, 3, size, size],
         "error": apart,
         "holds": apart < LIMIT,
         "faults": planted,

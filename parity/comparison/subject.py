@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from ...convert.apply import with_its_classes
 from ...convert.sources import open_checkpoint
 from ...effdet_torch.config import Config, get_config
 from ...effdet_torch.model import EfficientDet
@@ -67,6 +68,8 @@ def choose_subject(choice: Choice, fetch: Fetch) -> Subject:
         raise EffconvError(f"{checkpoint}: name the model it is of (--model d0)")
     if checkpoint is None:
         checkpoint = FOLDER if config == embedded else fetch(config.name)
+    opened = open_checkpoint(checkpoint, verify=False)
+    config = with_its_classes(opened.variables, opened.container, config)
     return Subject(config, checkpoint, choice.weights, choice.verify)
 
 

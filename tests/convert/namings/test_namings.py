@@ -42,12 +42,17 @@ def test_every_port_was_built_and_compared() -> None:
     assert {port for port, _ in measured} == {NAMINGS[name].port for name in ("effdet", "zylo117", "pytorch-tools")}
 
 
-@pytest.mark.parametrize("naming", NAMINGS.values(), ids=lambda naming: naming.name)
-@pytest.mark.parametrize("model", OFFICIAL_NAMES)
-def test_every_tensor_has_one_place(naming: Naming, model: str) -> None:
-    config = VARIANTS[model]
-    if not naming.models(config):
-        pytest.skip(f"{naming.port} has no {model}")
+@pytest.mark.parametrize(
+    ("naming", "config"),
+    [
+        (naming, config)
+        for naming in NAMINGS.values()
+        for config in map(VARIANTS.__getitem__, OFFICIAL_NAMES)
+        if naming.models(config)
+    ],
+    ids=lambda value: value.name,
+)
+def test_every_tensor_has_one_place(naming: Naming, config: Config) -> None:
     table = places(naming, config)
     assert [place.ours for place in table] == [rule.torch for rule in rules(config)]
     assert len({(place.theirs, place.index) for place in table}) == len(table)

@@ -1,0 +1,97 @@
+"""The command that converts weights between TensorFlow, effconv and other ports, in any direction."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from .options import PATH, json_option, model_option, nonfinite_option, print_json, verify_option
+
+if TYPE_CHECKING:
+    from ..convert.layout import Array
+    from ..effdet_torch.config import Config
+
+PORTS = ("effconv", "effdet", "zylo117", "pytorch-tools", "mmdetection")
+
+
+@click.command("convert")
+@click.argument("file", type=PATH)
+@click.option("-o", "--output", type=PATH, required=True, help="A .safetensors or .pth, or a TF checkpoint's prefix.")
+@click.option("--to", type=click.Choice(["tf", *PORTS]), help="Whose names; default: effconv's, or TensorFlow's.")
+@click.option("--from", "names", type=click.Choice(PORTS), help="Whose names FILE has; default: told by its names.")
+@model_option(required=False)
+@click.option("--num-classes", type=click.IntRange(min=1), help="Refuse a file of another number of classes.")
+@click.option("--weights", type=click.Choice(["ema", "raw"]), help="Default: the moving averages where there are any.")
+@nonfinite_option
+@verify_option
+@json_option
+def convert_command(
+    file: Path,
+    output: Path,
+    to: str | None,
+    names: str | None,
+    model: str | None,
+    num_classes: int | None,
+    weights: str | None,
+    allow_nonfinite: bool,
+    verify: bool,
+    as_json: bool,
+) -> None:
+    """Convert weights from any names to any: TensorFlow's, effconv's and those of other PyTorch ports.
+
+    FILE is a TensorFlow checkpoint (directory, prefix, .index, .tar.gz, .h5), or PyTorch weights (.safetensors, .pth).
+    Which port's they are, which model and how many classes is told by their names and shapes.
+    """
+    from ..errors import CheckpointError
+    from ..saving import target_of, write_state
+
+    to = to or target_of(output)
+    state, config, source = _read(file, names, model, weights, verify, allow_nonfinite)
+    if num_classes not in (None, config.num_classes):
+        raise CheckpointError(f"{file}: expected {num_classes} classes, found {config.num_classes}")
+    written = write_state(state, config, output, to, source)
+    if as_json:
+        print_json(
+            {
+                "model": config.name,
+                "num_classes": config.num_classes,
+                "to": to,
+                "tensors": len(state),
+                "source": source,
+                "files": [str(path) for path in written],
+            }
+        )
+        return
+    click.echo(f"{file}: {config.label}, {len(state)} tensors, all accounted for")
+    click.echo("-> " + ", ".join(str(path) for path in written))
+
+
+def _read(
+    file: Path, names: str | None, model: str | None, weights: str | None, verify: bool, allow_nonfinite: bool
+) -> "tuple[dict[str, Array], Config, dict[str, Any]]":
+    """(state dict, its model, where it is from)."""
+    from ..convert.apply import only_model, with_its_classes
+    from ..convert.conversion import convert
+    from ..convert.namings.recognition import NAMINGS
+    from ..convert.sources import open_checkpoint
+    from ..effdet_torch.config import get_config
+    from ..errors import CheckpointError
+    from ..loading import CHECKPOINT_ENDINGS, read_state
+
+    if file.suffix in CHECKPOINT_ENDINGS:
+        naming = NAMINGS[names] if names else None
+        state, config = read_state(
+            file, model, weights=weights, naming=naming, verify=verify, allow_nonfinite=allow_nonfinite
+        )
+        return state, config, {"file": file.name}
+    if names is not None:
+        raise CheckpointError(f"{file}: a TensorFlow checkpoint, whose names are its own; leave out --from")
+    checkpoint = open_checkpoint(file, verify=verify)
+    if model is None:
+        config = only_model(checkpoint)
+    else:
+        config = with_its_classes(checkpoint.variables, checkpoint.container, get_config(model))
+    conversion = convert(checkpoint, config, weights, verify=verify, allow_nonfinite=allow_nonfinite)
+    if conversion.plan.notice:
+        click.echo(f"note: {conversion.plan.notice}", err=True)
+    return conversion.state, config, conversion.manifest["source"]

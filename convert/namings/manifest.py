@@ -1,0 +1,43 @@
+"""What became of every tensor on its way to another port's names: plain values for a manifest."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from ...effdet_torch.config import Config, config_to_dict
+from ...version import __version__
+from ..layout import Array
+from .naming import Naming, places
+from .tensors import from_port, to_port
+
+FOLDED = "a convolution has no bias there: it is taken off the running mean of the norm behind it"
+EPSILON = "the norm has another epsilon there, which its running variance makes up for"
+
+
+def port_manifest(
+    state: Mapping[str, Array], naming: Naming, config: Config, source: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The model, where its weights are from, and which of our tensors do not come back equal to the bit, and why.
+
+    `changed` names those; what they compute comes back all the same, to rounding.
+    """
+    back = from_port(to_port(state, naming, config), naming, config)
+    table = places(naming, config)
+    changed = {
+        place.ours: EPSILON if place.added and not place.folded_bias else FOLDED
+        for place in table
+        if not np.array_equal(back[place.ours], state[place.ours], equal_nan=True)
+    }
+    return {
+        "effconv": __version__,
+        "model": config.name,
+        "names": naming.port,
+        "source": dict(source),
+        "tensors": len({place.theirs for place in table if not place.lacking}),
+        "exact": len(table) - len(changed),
+        "changed": changed,
+        "added": {key: "not used by this model; written as ones" for key in naming.unused(config)},
+        "note": naming.notice,
+        "config": config_to_dict(config),
+    }
