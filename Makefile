@@ -71,7 +71,7 @@ shapes-detector: $(VENV)/installed-for-tests
 	  --epochs 30 --batch 32 --rate 0.4 --warmup-epochs 0.5 --average-decay 0.999 --jitter 0.8 1.2 --eval-every 5 \
 	  --threads 1 --workers 0 --local-norms --record results/measured/shapes-training.json
 	$(BIN)/effconv torch2tf $(SHAPES)/detector/raw.safetensors --ema $(SHAPES)/detector/model.safetensors \
-	  -o examples/shapes/model
+	  -o examples/shapes/model --force
 	cp $(SHAPES)/detector/curve.png examples/shapes/curve.png
 	$(BIN)/python tools/record_shapes.py
 	$(BIN)/python tools/render_docs.py

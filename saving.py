@@ -6,13 +6,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .convert.conversion import manifest_path, write_checkpoint
+from .convert.conversion import checkpoint_paths, manifest_path, write_checkpoint
 from .convert.layout import Array
 from .convert.namings.manifest import port_manifest
 from .convert.namings.naming import Naming
 from .convert.namings.recognition import EFFCONV, NAMINGS
 from .convert.namings.tensors import to_port
 from .convert.output import OutputError, replacing
+from .convert.output_kinds import CHECKPOINT, MANIFEST, PORT_WEIGHTS, WEIGHTS, Kind
 from .convert.weights_file import save_weights
 from .effdet_torch.config import Config, ConfigError
 
@@ -48,6 +49,14 @@ def target_of(path: Path) -> str:
     return TENSORFLOW
 
 
+def outputs_of(path: Path, to: str) -> dict[Path, Kind]:
+    """The files that `write_state` writes, with what each is."""
+    if to == TENSORFLOW:
+        return dict.fromkeys(checkpoint_paths(path), CHECKPOINT)
+    ours = to == EFFCONV.name and path.suffix == ".safetensors"
+    return {path: WEIGHTS if ours else PORT_WEIGHTS, manifest_path(path): MANIFEST}
+
+
 def write_state(
     state: Mapping[str, Array], config: Config, path: Path, to: str, source: Mapping[str, Any]
 ) -> list[Path]:
@@ -65,7 +74,7 @@ def write_state(
     manifest = manifest_path(path)
     with replacing(path, manifest, errors=_writers()) as (weights_file, manifest_file):
         _write(to_port(state, naming, config), naming, config, path.suffix, weights_file)
-        described = port_manifest(state, naming, config, source)
+        described = port_manifest(state, naming, config, path.name, source)
         manifest_file.write_text(json.dumps(described, indent=1) + "\n", encoding="utf-8")
     return [path, manifest]
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .options import PATH, Number, Output, json_option, model_option, print_json
+from .options import PATH, Number, Output, force_option, json_option, model_option, print_json
 
 if TYPE_CHECKING:
     from ..parity.ablation.registry import Ablation
@@ -44,8 +44,11 @@ class AblateCommand(click.Command):
 @click.option("--resamples", type=click.IntRange(min=1), default=1000, show_default=True, help="Of the intervals.")
 @click.option("--cache", type=Output(folder=True), help="Keep inputs and raw outputs in this folder for the next run.")
 @click.option("--device", default="cpu", show_default=True, help="cpu, cuda, ...: where the network runs.")
-@click.option("--report", type=Output(".html", ".htm"), help="Write a page (.html) with a chart here.")
-@click.option("--record", type=Output(), help="Write the record (JSON) here too; finished rows are kept beside it.")
+@click.option("--report", type=Output(".html", ".htm", kind="REPORT"), help="Write a page (.html) with a chart here.")
+@click.option(
+    "--record", type=Output(kind="RECORD"), help="Write the record (JSON) here too; finished rows are kept beside it."
+)
+@force_option
 @click.option("--resume", is_flag=True, help="Go on with a run that was cut off; needs --record.")
 @json_option
 @click.pass_context

@@ -5,7 +5,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .options import PATH, json_option, model_option, nonfinite_option, print_json, verify_option
+from .options import (
+    PATH,
+    force_option,
+    json_option,
+    keep_others,
+    model_option,
+    nonfinite_option,
+    print_json,
+    verify_option,
+)
 
 if TYPE_CHECKING:
     from ..convert.layout import Array
@@ -22,6 +31,7 @@ PORTS = ("effconv", "effdet", "zylo117", "pytorch-tools", "mmdetection")
 @model_option(required=False)
 @click.option("--num-classes", type=click.IntRange(min=1), help="Refuse a file of another number of classes.")
 @click.option("--weights", type=click.Choice(["ema", "raw"]), help="Default: the moving averages where there are any.")
+@force_option
 @nonfinite_option
 @verify_option
 @json_option
@@ -42,10 +52,15 @@ def convert_command(
     FILE is a TensorFlow checkpoint (directory, prefix, .index, .tar.gz, .h5), or PyTorch weights (.safetensors, .pth).
     Which port's they are, which model and how many classes is told by their names and shapes.
     """
+    from ..convert.output import require_place
     from ..errors import CheckpointError
-    from ..saving import target_of, write_state
+    from ..saving import outputs_of, target_of, write_state
 
     to = to or target_of(output)
+    outputs = outputs_of(output, to)
+    for path in outputs:
+        require_place(path)
+    keep_others(outputs)
     state, config, source = _read(file, names, model, weights, verify, allow_nonfinite)
     if num_classes not in (None, config.num_classes):
         raise CheckpointError(f"{file}: expected {num_classes} classes, found {config.num_classes}")

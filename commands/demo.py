@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from .options import Output, json_option, print_json
+from .options import Output, force_option, json_option, keep_others, print_json
 
 
 @click.command("demo")
@@ -19,16 +19,18 @@ from .options import Output, json_option, print_json
     show_default=True,
     help="Folder to write to.",
 )
+@force_option
 @json_option
 def demo(output: Path, as_json: bool) -> None:
     """The whole way of a small detector that ships with effconv: pictures, conversion, layers, detections, metrics.
 
     Beside TensorFlow where it is installed, otherwise beside what TensorFlow made of the detector, recorded.
     """
-    from ..parity.verification.demo import run_demo
+    from ..parity.verification.demo import demo_outputs, run_demo
     from ..parity.verification.outcome import StepOutcome
     from ..progress import IMAGES, progress
 
+    keep_others(demo_outputs(output))
     outcomes = {True: "holds", False: "DOES NOT HOLD", None: "not proven"}
 
     def tell(step: StepOutcome) -> None:

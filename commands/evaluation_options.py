@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .options import PATH, Number, Output, engine_option, precision_option
+from .options import PATH, Number, Output, engine_option, force_option, precision_option
 
 if TYPE_CHECKING:
     from ..parity.evaluation.evaluate import Evaluation
@@ -35,7 +35,10 @@ RUN = (
     click.option("--batch", type=click.IntRange(min=1), default=1, show_default=True, help="Images at once."),
     click.option("--workers", type=click.IntRange(min=0), help="Processes that read images."),
     click.option("--device", default="cpu", show_default=True, help="cpu, cuda, ..."),
-    click.option("--detections", type=Output(), help="Write the detections here, in COCO's results format."),
+    click.option(
+        "--detections", type=Output(kind="DETECTIONS"), help="Write the detections here, in COCO's results format."
+    ),
+    force_option,
     click.option("--resume", is_flag=True, help="Go on with a run that was cut off; needs --detections."),
     click.option("--strict", is_flag=True, help="Stop at the first image that cannot be read."),
     click.option("--category-map", type=PATH, help="JSON: model's category id -> dataset's."),

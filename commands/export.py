@@ -5,7 +5,17 @@ from typing import Any
 
 import click
 
-from .options import PATH, Output, fetch_release, json_option, model_option, print_json, verify_option
+from .options import (
+    PATH,
+    Output,
+    fetch_release,
+    force_option,
+    json_option,
+    keep_others,
+    model_option,
+    print_json,
+    verify_option,
+)
 
 
 @click.group("export")
@@ -19,7 +29,8 @@ def export() -> None:
 @click.option("--generation", help="Which released checkpoint to download: coco2 (default), coco, ...")
 @click.option("--weights", type=click.Choice(["ema", "raw"]), help="Default: moving averages if there are any.")
 @click.option("--size", metavar="HxW", help="Input height and width in pixels; default: the model's.")
-@click.option("-o", "--output", type=Output(), help="Default: MODEL.onnx in this folder.")
+@click.option("-o", "--output", type=Output(kind="GRAPH"), help="Default: MODEL.onnx in this folder.")
+@force_option
 @verify_option
 @json_option
 def onnx_command(
@@ -37,6 +48,7 @@ def onnx_command(
     Its input "images" is (B, 3, H, W), normalised as the model's configuration says; its outputs are the model's.
     """
     from ..convert.output import OutputError, replacing
+    from ..convert.output_kinds import GRAPH
     from ..effdet_torch.config import ConfigError, get_config
     from ..effdet_torch.engines.onnx_export import OPSET, export_onnx, output_names
     from ..loading import load
@@ -50,6 +62,7 @@ def onnx_command(
     network = load(path, model=model, weights=weights, verify=verify)
     shape = parse_size(size) if size else network.config.image_size
     written = output or Path(f"{network.config.name}.onnx")
+    keep_others({written: GRAPH})
     with replacing(written) as (file,):
         export_onnx(network, file, shape)
     record: dict[str, Any] = {

@@ -8,16 +8,20 @@ import re
 import shlex
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from ..errors import INTERRUPTED_STATUS, NAMES_SHOWN, EffconvError
 
+if TYPE_CHECKING:
+    from ..convert.output_kinds import Kind
+
 PATH = click.Path(path_type=Path)
 AS_JSON = "effconv.as_json"  # in a context's `meta`, for the group that prints errors
+FORCED = "effconv.force"  # in a command's context: whether files of others may be replaced
 LARGEST_SIDE = 65536  # of an input; a picture that large fits no memory
 ENGINES = ("eager", "fast", "compile", "onnxruntime", "openvino")  # those of `engines.py`, which imports torch
 
@@ -34,14 +38,19 @@ class Number(click.FloatRange):
 
 
 class Output(click.Path):
-    """A file to be written, with one of `endings` if there are any, or a folder: refused before any work is done."""
+    """A file to be written, with one of `endings` if there are any, or a folder: refused before any work is done.
 
-    def __init__(self, *endings: str, folder: bool = False):
+    A file that is there already must be of `kind`, which names one of `convert.output_kinds`, or --force be given. What
+    is written into a folder is known to each command alone, which calls `keep_others`.
+    """
+
+    def __init__(self, *endings: str, kind: str = "", folder: bool = False):
         super().__init__(path_type=Path)
-        self.endings, self.folder = endings, folder
+        self.endings, self.kind, self.folder = endings, kind, folder
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """The path. Raises EffconvError for an ending that is none of ours, and where nothing can be written."""
+        """The path. Raises EffconvError for an ending that is none of ours, and where nothing can or may be written."""
+        from ..convert import output_kinds
         from ..convert.output import require_place
 
         path = Path(os.fsdecode(super().convert(value, param, ctx)))
@@ -49,11 +58,31 @@ class Output(click.Path):
             name = param.opts[-1] if param else "the output"
             raise EffconvError(f"{name} {path}: expected a file ending in {', '.join(self.endings)}")
         require_place(path, folder=self.folder)
+        if self.kind:
+            keep_others({path: getattr(output_kinds, self.kind)})
         if path.suffix.lower() in (".html", ".htm"):
             from ..parity.rendering.html import require_plotly
 
             require_plotly()
         return path
+
+
+def keep_others(outputs: "Mapping[Path, Kind]") -> None:
+    """Raises EffconvError naming the first of `outputs` where a file is that effconv did not write, without --force."""
+    from ..convert.output_kinds import may_replace
+
+    if click.get_current_context().meta.get(FORCED):
+        return
+    for path, kind in outputs.items():
+        if not may_replace(path, kind):
+            raise EffconvError(
+                f"{path}: exists, and is not {kind.name} that effconv wrote; choose another output, or replace it with "
+                "--force"
+            )
+
+
+def _remember_force(context: click.Context, parameter: click.Parameter, value: bool) -> None:
+    context.meta[FORCED] = value
 
 
 class CommandLine(click.Group):
@@ -156,6 +185,15 @@ precision_option = click.option(
 )
 nonfinite_option = click.option("--allow-nonfinite", is_flag=True, help="Take NaN and infinite weights as they are.")
 verify_option = click.option("--verify/--no-verify", default=True, help="Check every checksum (default), or none.")
+# Eager: outputs are looked at when it is known.
+force_option = click.option(
+    "--force",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_remember_force,
+    help="Replace files that effconv did not write itself.",
+)
 skip_option = click.option(
     "--skip-unreadable", is_flag=True, help="Exit with status 0 although images that were found cannot be read."
 )
@@ -203,7 +241,9 @@ def available_processors() -> int:
 
 def record_option(command: Callable[..., Any]) -> Callable[..., Any]:
     """`--record`, which every benchmark has."""
-    return click.option("--record", type=Output(), help="Write the record (JSON) here too.")(command)
+    return click.option("--record", type=Output(kind="RECORD"), help="Write the record (JSON) here too.")(
+        force_option(command)
+    )
 
 
 def rounds_option(default: int, text: str) -> Callable[..., Any]:

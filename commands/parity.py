@@ -32,7 +32,7 @@ from .parity_modes import Mode, require_used
 @click.option("--explain", is_flag=True, help="Where layers differ, try the known porting mistakes one by one.")
 @click.option(
     "--report",
-    type=Output(".html", ".md", ".json"),
+    type=Output(".html", ".md", ".json", kind="REPORT"),
     help="Write the whole comparison to this .html, .md or .json file.",
 )
 @click.option("--end-to-end", is_flag=True, help="Compare every stage from an image's bytes to its detections.")

@@ -13,7 +13,9 @@ from .options import (
     Output,
     engine_option,
     fetch_release,
+    force_option,
     json_option,
+    keep_others,
     model_option,
     print_json,
     skip_option,
@@ -46,6 +48,7 @@ if TYPE_CHECKING:
 @click.option("--nms", type=click.Choice(["soft", "hard"]), default="soft", show_default=True, help="Suppression.")
 @click.option("--device", default="cpu", show_default=True, help="cpu, cuda, ...")
 @engine_option
+@force_option
 @click.option("--strict", is_flag=True, help="Stop at the first image that cannot be read.")
 @skip_option
 @verify_option
@@ -67,12 +70,14 @@ def predict_command(
     status 2 where a file named here cannot be read, and 1 where one of a folder or glob cannot; all others are done.
     """
     from ..parity.evaluation.pipeline import Settings
-    from ..parity.prediction.predict import Asked, predict_images
+    from ..parity.prediction.predict import Asked, predict_images, prediction_outputs
     from ..progress import IMAGES, progress
     from .options import parse_size
 
     settings = Settings(nms=nms, size=parse_size(size) if size else None)
     asked = Asked(images=images, checkpoint=ckpt, settings=settings, **chosen)
+
+    keep_others(prediction_outputs(asked))
 
     def fetch(model: str) -> Path:
         return fetch_release(model, generation, asked.verify)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from .options import Output, json_option, print_json
+from .options import Output, force_option, json_option, keep_others, print_json
 
 
 @click.command("shapes")
@@ -13,13 +13,15 @@ from .options import Output, json_option, print_json
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Another seed, other pictures.")
 @click.option("--split", default="val2017", show_default=True, help="Name of the split.")
 @click.option("--size", metavar="HxW", default="160x160", show_default=True, help="Height and width in pixels.")
+@force_option
 @json_option
 def shapes_command(output: Path, images: int, seed: int, split: str, size: str, as_json: bool) -> None:
     """Draw a dataset in COCO's format: turned, overlapping shapes of eight categories on noisy backgrounds."""
-    from ..parity.datasets.shapes import write_shapes
+    from ..parity.datasets.shapes import shapes_outputs, write_shapes
     from ..progress import IMAGES, progress
     from .options import parse_size
 
+    keep_others(shapes_outputs(output, split, images))
     with progress("drawing", IMAGES) as report:
         result = write_shapes(output, split, images, seed, parse_size(size), report)
     if as_json:

@@ -4,7 +4,18 @@ from pathlib import Path
 
 import click
 
-from .options import PATH, Output, fetch_release, json_option, model_option, nonfinite_option, print_json, verify_option
+from .options import (
+    PATH,
+    Output,
+    fetch_release,
+    force_option,
+    json_option,
+    keep_others,
+    model_option,
+    nonfinite_option,
+    print_json,
+    verify_option,
+)
 
 
 @click.command("tf2torch")
@@ -12,7 +23,10 @@ from .options import PATH, Output, fetch_release, json_option, model_option, non
 @click.option("--ckpt", type=PATH, help="Directory, prefix, .index, .tar.gz or .h5; default: the released checkpoint.")
 @click.option("--generation", help="Which released checkpoint to download: coco2 (default), coco, ...")
 @click.option("--weights", type=click.Choice(["ema", "raw"]), help="Default: the moving averages where there are any.")
-@click.option("-o", "--output", type=Output(".safetensors"), help="Default: MODEL.safetensors in this directory.")
+@click.option(
+    "-o", "--output", type=Output(".safetensors", kind="WEIGHTS"), help="Default: MODEL.safetensors in this directory."
+)
+@force_option
 @nonfinite_option
 @verify_option
 @json_option
@@ -28,14 +42,18 @@ def tf2torch(
 ) -> None:
     """Convert a TensorFlow checkpoint to PyTorch weights (.safetensors, with a manifest beside it)."""
     from ..convert.apply import with_its_classes
-    from ..convert.conversion import convert, write_weights
+    from ..convert.conversion import convert, manifest_path, write_weights
+    from ..convert.output_kinds import MANIFEST, WEIGHTS
     from ..convert.sources import open_checkpoint
     from ..effdet_torch.config import get_config
     from ..progress import BYTES, progress
 
+    config = get_config(model)
+    output = output or Path(f"{config.name}.safetensors")
+    keep_others({output: WEIGHTS, manifest_path(output): MANIFEST})
     path = ckpt or fetch_release(model, generation, verify)
     checkpoint = open_checkpoint(path, verify=verify)
-    config = with_its_classes(checkpoint.variables, checkpoint.container, get_config(model))
+    config = with_its_classes(checkpoint.variables, checkpoint.container, config)
     with progress(f"checking {path.name}", BYTES) as report:
         conversion = convert(
             checkpoint,
@@ -45,7 +63,6 @@ def tf2torch(
             allow_nonfinite=allow_nonfinite,
             report=report,
         )
-    output = output or Path(f"{config.name}.safetensors")
     manifest = write_weights(conversion, output)
     if as_json:
         print_json({"output": str(output), "manifest": str(manifest), **conversion.manifest})

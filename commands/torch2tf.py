@@ -1,17 +1,52 @@
 """The command that writes a TensorFlow checkpoint from PyTorch weights."""
 
+import os
 from pathlib import Path
+from typing import Any
 
 import click
 
-from .options import PATH, json_option, model_option, nonfinite_option, print_json, verify_option
+from .options import (
+    PATH,
+    force_option,
+    json_option,
+    keep_others,
+    model_option,
+    nonfinite_option,
+    print_json,
+    verify_option,
+)
+
+FOLDER_PREFIX = "model"  # of a checkpoint in a folder that was named
+
+
+class Prefix(click.Path):
+    """The prefix of a checkpoint to write; a folder stands for the prefix `model` in it."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        """The path. Raises EffconvError where nothing can or may be written."""
+        from ..convert.conversion import checkpoint_paths
+        from ..convert.output import require_place
+        from ..convert.output_kinds import CHECKPOINT
+
+        prefix = Path(value)
+        if str(value).endswith(os.sep) or prefix.is_dir():
+            prefix /= FOLDER_PREFIX
+        paths = checkpoint_paths(prefix)
+        for path in paths:
+            require_place(path)
+        keep_others(dict.fromkeys(paths, CHECKPOINT))
+        return prefix
 
 
 @click.command("torch2tf")
 @click.argument("weights", type=PATH)
-@click.option("-o", "--output", "prefix", type=PATH, required=True, help="Prefix of the checkpoint, e.g. d0/model.")
+@click.option(
+    "-o", "--output", "prefix", type=Prefix(), required=True, help="Prefix, e.g. d0/model; a folder: model in it."
+)
 @click.option("--ema", type=PATH, help="Weights to store as moving averages; default: the same.")
 @model_option(required=False)
+@force_option
 @nonfinite_option
 @verify_option
 @json_option

@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from .options import PATH, Output, fetch_release, json_option, model_option, print_json, verify_option
+from .options import PATH, Output, fetch_release, force_option, json_option, model_option, print_json, verify_option
 
 
 @click.command("trace")
@@ -22,7 +22,8 @@ from .options import PATH, Output, fetch_release, json_option, model_option, pri
 @click.option("--noise", "noise_seed", type=click.IntRange(min=0, max=2**32 - 1), help="Seed of the noise; default: 0.")
 @click.option("--size", metavar="HxW", help="Image height and width in pixels; default: the model's.")
 @click.option("--float64", "with_float64", is_flag=True, help="Keep the float64 run too: three times the size.")
-@click.option("-o", "--output", type=Output(), required=True, help="The trace to write, e.g. d0.npz.")
+@click.option("-o", "--output", type=Output(kind="TRACE"), required=True, help="The trace to write, e.g. d0.npz.")
+@force_option
 @verify_option
 @json_option
 def trace_command(

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from .options import PATH, Number, Output, json_option, print_json
+from .options import PATH, Number, Output, json_option, keep_others, print_json, record_option
 
 PRECISIONS = "float32", "bfloat16"
 # Options that are fields of `TrainingSettings` and of `Job` under their own names.
@@ -85,7 +85,7 @@ JOB = (
 @click.option("--device", default="cpu", show_default=True, help="cpu or cuda.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of all that is drawn.")
 @click.option("--resume", is_flag=True, help="Go on with the training in --out.")
-@click.option("--record", type=Output(), help="Write the record (JSON) here too.")
+@record_option
 @json_option
 def train_command(as_json: bool, threads: int | None, record: Path | None, **chosen: Any) -> None:
     """Train a detector as the official code does, from nothing or from converted weights.
@@ -97,9 +97,10 @@ def train_command(as_json: bool, threads: int | None, record: Path | None, **cho
     from ..errors import EffconvError
     from ..parity.evaluation.report import figure
     from ..parity.rendering.record import write_record
-    from ..parity.training.train import train
+    from ..parity.training.train import train, training_outputs
     from ..progress import IMAGES, progress
 
+    keep_others(training_outputs(chosen["out"]))
     if threads:
         torch.set_num_threads(threads)
     try:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from .options import PATH, Output, fetch_release, json_option, print_json
+from .options import PATH, Output, fetch_release, force_option, json_option, keep_others, print_json
 
 
 @click.command("verify")
@@ -23,6 +23,7 @@ from .options import PATH, Output, fetch_release, json_option, print_json
 @click.option(
     "-o", "--output", type=Output(folder=True), help="Folder for weights and records; default: verified-MODEL."
 )
+@force_option
 @json_option
 def verify_command(
     model: str,
@@ -42,14 +43,14 @@ def verify_command(
     """
     from ..effdet_torch.config import get_config
     from ..parity.verification.outcome import StepOutcome
-    from ..parity.verification.verify import Verification, verify
+    from ..parity.verification.verify import Verification, verification_outputs, verify
     from ..progress import BYTES, IMAGES, Report, progress
     from .options import available_processors
 
-    name = get_config(model).name
+    config = get_config(model)
     asked = Verification(
         model=model,
-        output=output or Path(f"verified-{name}"),
+        output=output or Path(f"verified-{config.name}"),
         checkpoint=ckpt,
         coco=coco,
         split=split,
@@ -57,6 +58,8 @@ def verify_command(
         workers=min(4, max(1, available_processors() - 1)) if workers is None else workers,
         device=device,
     )
+
+    keep_others(verification_outputs(asked.output, config))
 
     def tell(step: StepOutcome) -> None:
         outcome = {True: "holds", False: "DOES NOT HOLD", None: "not proven"}[step.holds]

@@ -16,6 +16,7 @@ from .fingerprints import identify
 from .formats.bundle import shard_suffix, write_bundle
 from .layout import Array
 from .output import OutputError, replacing
+from .output_kinds import CHECKPOINT_MARK
 from .plausibility import AveragesWarning
 from .rules import as_text, rules
 from .sources import Checkpoint
@@ -108,6 +109,12 @@ def write_weights(conversion: Conversion, path: Path) -> Path:
     return manifest
 
 
+def checkpoint_paths(prefix: Path) -> list[Path]:
+    """The files of an exported checkpoint: its data, its index, and its directory's `checkpoint` file."""
+    names = (prefix.name + shard_suffix(0, 1), f"{prefix.name}.index", "checkpoint")
+    return [prefix.with_name(name) for name in names]
+
+
 def write_checkpoint(
     raw: Mapping[str, Array], averages: Mapping[str, Array], config: Config, prefix: Path, source: str
 ) -> list[Path]:
@@ -122,13 +129,14 @@ def write_checkpoint(
     tensors |= {name + EMA_SUFFIX: array for name, array in shadows.items()}
     tensors["global_step"] = np.array(0, np.int64)
     index, data = write_bundle(tensors)
-    names = [prefix.with_name(prefix.name + suffix) for suffix in (shard_suffix(0, 1), ".index")]
-    state = prefix.with_name("checkpoint")
-    with replacing(*names, state) as (data_file, index_file, state_file):
+    paths = checkpoint_paths(prefix)
+    with replacing(*paths) as (data_file, index_file, state_file):
         with data_file.open("wb") as file:
             for array in data:
                 file.write(array.reshape(-1).view(np.uint8))  # type: ignore[arg-type]
         index_file.write_bytes(index)
         quoted = json.dumps(prefix.name)
-        state_file.write_text(f"model_checkpoint_path: {quoted}\nall_model_checkpoint_paths: {quoted}\n")
-    return [*names, state]
+        state_file.write_text(
+            f"{CHECKPOINT_MARK}\nmodel_checkpoint_path: {quoted}\nall_model_checkpoint_paths: {quoted}\n"
+        )
+    return paths

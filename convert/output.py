@@ -17,6 +17,8 @@ def require_place(path: Path, *, folder: bool = False) -> None:
     """Raises OutputError when a file, or a folder, cannot be written to `path`, as far as can be told before."""
     if path.exists() and path.is_dir() is not folder:
         reason = f"it is a {'file' if folder else 'directory'}"
+    elif path.exists() and not folder and not path.is_file():
+        reason = "it is a device or a pipe"  # whose place a file would take
     else:
         above = next((each for each in path.absolute().parents if each.exists()), Path("/"))
         if not above.is_dir():

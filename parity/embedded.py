@@ -6,16 +6,17 @@ trains it anew; `tools/record_shapes.py` records.
 """
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from ..convert.output_kinds import Kind
 from ..effdet_torch.config import Config, get_config
 from ..effdet_torch.preprocessing.decode import decode, read_encoded
 from ..errors import EffconvError
 from .datasets.dataset import Dataset
-from .datasets.shapes import write_shapes
+from .datasets.shapes import shapes_outputs, write_shapes
 
 PACKAGE = Path(str(resources.files(__package__.partition(".")[0]))).resolve()
 FOLDER = PACKAGE / "examples" / "shapes"
@@ -40,6 +41,11 @@ def embedded_config() -> Config:
 def write_held_out(folder: Path, report: Callable[[int, int], None] | None = None) -> dict[str, Any]:
     """Draw the pictures the detector was not trained on; see `shapes.write_shapes`."""
     return write_shapes(folder, SPLIT, HELD_OUT_IMAGES, HELD_OUT_SEED, HELD_OUT_SIZE, report)
+
+
+def held_out_outputs(folder: Path) -> Mapping[Path, Kind]:
+    """The files that `write_held_out` will write."""
+    return shapes_outputs(folder, SPLIT, HELD_OUT_IMAGES)
 
 
 def pixel_digest(dataset: Dataset) -> str:

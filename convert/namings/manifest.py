@@ -16,9 +16,9 @@ EPSILON = "the norm has another epsilon there, which its running variance makes 
 
 
 def port_manifest(
-    state: Mapping[str, Array], naming: Naming, config: Config, source: Mapping[str, Any]
+    state: Mapping[str, Array], naming: Naming, config: Config, file: str, source: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """The model, where its weights are from, and which of our tensors do not come back equal to the bit, and why.
+    """The model, the file's name, where its weights are from, and which of our tensors do not come back equal to the bit, and why.
 
     `changed` names those; what they compute comes back all the same, to rounding.
     """
@@ -32,12 +32,13 @@ def port_manifest(
     return {
         "effconv": __version__,
         "model": config.name,
+        "file": file,
         "names": naming.port,
         "source": dict(source),
         "tensors": len({place.theirs for place in table if not place.lacking}),
         "exact": len(table) - len(changed),
         "changed": changed,
-        "added": {key: "not used by this model; written as ones" for key in naming.unused(config)},
+        "added": dict.fromkeys(naming.unused(config), "not used by this model; written as ones"),
         "note": naming.notice,
         "config": config_to_dict(config),
     }

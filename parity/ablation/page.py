@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ...convert.output import replacing
+from ...convert.output_kinds import PAGE_MARK
 from ...errors import EffconvError
 from ..evaluation.coco import METRICS
 from ..rendering.html import asset, definitions, plotly_script
@@ -41,7 +42,7 @@ def render_ablation_page(record: Mapping[str, Any]) -> str:
         f"{JUDGED}"
     )
     return (
-        f'<!doctype html>\n<html lang="en"><head>{head}</head><body><main>'
+        f'<!doctype html>\n{PAGE_MARK}\n<html lang="en"><head>{head}</head><body><main>'
         f"<h1>{escape(title)}</h1><p>{escape(about)}</p>"
         f'<div id="chart">{_chart(changed)}</div>\n<div class="scroll">{_table([baseline, *changed])}</div>'
         f"<h2>Provenance</h2>{definitions(dict(record['provenance']))}</main></body></html>\n"

@@ -6,6 +6,7 @@ from string import Template
 from typing import Any
 
 from ...convert.output import replacing
+from ...convert.output_kinds import PAGE_MARK
 from ..rendering.html import asset, definitions, plain, plotly_script, script_json
 
 # One script, in this order: the last file uses the functions of the others.
@@ -25,6 +26,7 @@ def render_page(record: dict[str, Any]) -> str:
     template = Template(asset("page.html"))
     # One pass over the template: a `$` in a value stays what it is.
     return template.substitute(
+        mark=PAGE_MARK,
         title=escape(f"{record['model']}: layer by layer"),
         model=escape(record["model"]),
         style=asset("page.css"),

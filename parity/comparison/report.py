@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ...convert.output import replacing
+from ...convert.output_kinds import PAGE_MARK
 from ...errors import EffconvError
 from ..rendering.markdown import markdown_table
 from ..rendering.record import write_record
@@ -140,7 +141,7 @@ def comparison_markdown(record: Mapping[str, Any]) -> str:
             cells.append([f"`{row[name]}`", f"`{row['official']}`", *figures, outcome])
         return ["", markdown_table([name, "official name", *checks, ""], cells)]
 
-    lines = [f"# {record['model']}: {record['verdict']}", ""]
+    lines = [PAGE_MARK, "", f"# {record['model']}: {record['verdict']}", ""]
     lines += [f"- {side}: {record[side]['label']}" for side in ("reference", "candidate", "images")]
     lines += [f"- {explanation(each)}" for each in record["explanations"]]
     lines += table(record["rows"], "layer", CHECKS)

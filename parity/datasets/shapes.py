@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter
 
 from ...convert.output import replacing
+from ...convert.output_kinds import ANNOTATIONS, PICTURE, SHAPES, Kind
 from ...errors import EffconvError
 from ..pictures import write_picture
 from .dataset import ANNOTATION_PREFIX
@@ -167,6 +168,20 @@ def _paint(
     return pixels * (1 - coverage[..., None]) + colour * shading * coverage[..., None]
 
 
+def _picture_name(number: int) -> str:
+    return f"{number + 1:06d}.jpg"
+
+
+def _annotations_path(folder: Path, split: str) -> Path:
+    return folder / "annotations" / f"{ANNOTATION_PREFIX}{split}.json"
+
+
+def shapes_outputs(folder: Path, split: str, images: int) -> dict[Path, Kind]:
+    """The files that `write_shapes` will write."""
+    pictures = {folder / split / _picture_name(number): PICTURE for number in range(images)}
+    return {_annotations_path(folder, split): ANNOTATIONS, **pictures}
+
+
 def write_shapes(
     folder: Path,
     split: str,
@@ -186,7 +201,7 @@ def write_shapes(
     annotations: list[dict[str, Any]] = []
     for number in range(images):
         picture = draw_picture(seed, number, size)
-        name = f"{number + 1:06d}.jpg"
+        name = _picture_name(number)
         write_picture(Image.fromarray(picture.pixels), folder / split / name, "JPEG", quality=JPEG_QUALITY)
         entries.append({"id": number + 1, "file_name": name, "height": size[0], "width": size[1]})
         for drawn in picture.objects:
@@ -204,12 +219,12 @@ def write_shapes(
             report(number + 1, images)
     categories = [{"id": number, "name": name} for number, name in CATEGORIES.items()]
     data = {
-        "info": {"description": f"drawn shapes, seed {seed}, {size[0]}x{size[1]}"},
+        "info": {"description": f"{SHAPES}{seed}, {size[0]}x{size[1]}"},
         "images": entries,
         "annotations": annotations,
         "categories": categories,
     }
-    path = folder / "annotations" / f"{ANNOTATION_PREFIX}{split}.json"
+    path = _annotations_path(folder, split)
     with replacing(path) as (file,):
         file.write_text(json.dumps(data) + "\n", encoding="utf-8")
     return {"annotations": str(path), "images": len(entries), "objects": len(annotations)}

@@ -1,14 +1,16 @@
 """`effconv predict` as one job: find the images, detect, draw, and write COCO's JSON."""
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from ...convert import output_kinds
 from ...convert.output import OutputError, replacing
+from ...convert.output_kinds import Kind
 from ...effdet_torch.categories import category_name
 from ...effdet_torch.config import Config, get_config
 from ...effdet_torch.device import require_device
@@ -56,6 +58,21 @@ class Predicted(NamedTuple):
     prediction: Prediction
 
 
+def prediction_outputs(asked: Asked) -> Mapping[Path, Kind]:
+    """The files that `predict_images` will write.
+
+    Raises EffconvError for a folder or glob without images, and when one of the images would be overwritten.
+    """
+    images = find_images(asked.images)
+    outputs = {
+        **dict.fromkeys(name_outputs(images, asked.output), output_kinds.PICTURE),
+        asked.output / DETECTIONS: output_kinds.DETECTIONS,
+        asked.output / IMAGES: output_kinds.IMAGE_LIST,
+    }
+    require_no_input_among([*outputs], images)
+    return outputs
+
+
 def predict_images(
     asked: Asked,
     fetch: Callable[[str], Path],
@@ -71,8 +88,7 @@ def predict_images(
     if asked.model is None and (asked.checkpoint is None or asked.checkpoint.suffix != ".safetensors"):
         raise EffconvError("name the model to predict with (--model d0)")
     images = find_images(asked.images)
-    drawings = name_outputs(images, asked.output)
-    require_no_input_among([*drawings, asked.output / DETECTIONS, asked.output / IMAGES], images)
+    drawings = [path for path, kind in prediction_outputs(asked).items() if kind is output_kinds.PICTURE]
     if asked.output.exists() and not asked.output.is_dir():
         raise OutputError(f"{asked.output}: is a file; name a folder for the output")
     path = asked.checkpoint or fetch(get_config(asked.model or "").name)

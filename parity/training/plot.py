@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from ...convert.output import replacing
+from ...convert.output_kinds import PICTURE_MARK
 from ..evaluation.coco import UNDEFINED
 
 METRICS = ("AP", "AP50", "AP75", "APs")
@@ -38,7 +39,7 @@ def plot_training(
     scores.set(xlabel="step", ylabel="of the moving averages", ylim=(0, 1), title="evaluations")
     scores.legend()
     picture = io.BytesIO()  # a full disk cuts what goes to a file directly, without an error
-    canvas.print_png(picture)
+    canvas.print_png(picture, metadata={"Software": PICTURE_MARK})
     with replacing(path) as (file,):
         file.write_bytes(picture.getvalue())
     return True

@@ -10,12 +10,17 @@ from typing import Any
 import torch
 
 from ...convert.output import replacing
+from ...convert.output_kinds import Kind
 from ...effdet_torch.training.trainer import StepRecord, TrainingError
 
 STATE, STEPS, EVALUATIONS, RUN = "state.pth", "steps.csv", "evaluations.csv", "run.json"
 STEP_COLUMNS = ("step", *StepRecord._fields)
 MAY_CHANGE = ("workers", "keep_every")  # of the settings, when a training is gone on with: no result depends on them
 SHOWN = 4  # settings that differ; further ones are counted
+
+
+# What a training adds to as it goes: known by the file beside it that says which training it is.
+LOG = Kind("part of a training", lambda path: path.with_name(RUN).is_file())
 
 
 class TrainingFolder:

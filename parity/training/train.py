@@ -5,6 +5,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from ...convert import output_kinds
 from ...convert.output import replacing
 from ...convert.weights_file import save_weights
 from ...effdet_torch.config import get_config
@@ -22,10 +23,16 @@ from .examples import TrainingSet, require_images
 from .interruption import Stops
 from .job import Job
 from .plot import plot_training
-from .run_folder import TrainingFolder
+from .run_folder import EVALUATIONS, LOG, STATE, STEPS, TrainingFolder
 from .session import Say, Session
 
 AVERAGED, RAW, CURVE = "model.safetensors", "raw.safetensors", "curve.png"
+
+
+def training_outputs(folder: Path) -> dict[Path, output_kinds.Kind]:
+    """The files that a training will write there, besides the one that says which training it is."""
+    kinds = {AVERAGED: output_kinds.WEIGHTS, RAW: output_kinds.WEIGHTS, CURVE: output_kinds.PICTURE}
+    return {folder / name: kind for name, kind in {**kinds, **dict.fromkeys((STATE, STEPS, EVALUATIONS), LOG)}.items()}
 
 
 def train(job: Job, command: str, say: Say, report: Report | None = None) -> dict[str, Any] | None:

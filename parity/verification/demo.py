@@ -1,15 +1,17 @@
 """`effconv demo`: the whole way of the detector that ships with effconv, each step with its verdict and one page."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ...convert.conversion import convert, write_weights
+from ...convert import output_kinds
+from ...convert.conversion import convert, manifest_path, write_weights
 from ...convert.output import replacing
+from ...convert.output_kinds import Kind
 from ...convert.sources import open_checkpoint
 from ...effdet_torch.model import EfficientDet
 from ...effdet_torch.preprocessing.decode import decode, read_encoded
@@ -29,6 +31,7 @@ from ..embedded import (
     TRACE,
     TRAINING,
     embedded_config,
+    held_out_outputs,
     pixel_digest,
     write_held_out,
 )
@@ -48,6 +51,20 @@ SHOWN_SCORE = 0.4  # of objects in them
 LEAST_SCORE = 0.05
 LIVE = 8  # pictures through TensorFlow, where it is installed
 Report = Callable[[int, int], None]
+
+
+def demo_outputs(output: Path) -> Mapping[Path, Kind]:
+    """The files that `run_demo` will write. Raises EffconvError when effconv is not complete."""
+    weights = output / f"{embedded_config().name}.safetensors"
+    return {
+        **held_out_outputs(output / "pictures"),
+        weights: output_kinds.WEIGHTS,
+        manifest_path(weights): output_kinds.MANIFEST,
+        output / "detections.json": output_kinds.DETECTIONS,
+        **{output / "drawings" / f"{number + 1:06d}.png": output_kinds.PICTURE for number in range(DRAWN)},
+        output / "demo.json": output_kinds.RECORD,
+        output / "index.html": output_kinds.REPORT,
+    }
 
 
 def run_demo(

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ...convert.output_kinds import PAGE_MARK
+
 OUTCOMES = {True: ("holds", "good"), False: ("does not hold", "bad"), None: ("not proven", "open")}
 STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 64rem; margin: 2rem auto; padding: 0 1rem; color: #1c2330; }
@@ -45,7 +47,11 @@ def demo_page(record: Mapping[str, Any], training: Mapping[str, Any], curve: Pat
         f"torch {_text(made['versions']['torch'])}.</footer>",
     ]
     head = f'<meta charset="utf-8"><title>{_text(record["model"])}: {verdict}</title><style>{STYLE}</style>'
-    return f'<!doctype html>\n<html lang="en"><head>{head}</head><body>\n' + "\n".join(parts) + "\n</body></html>\n"
+    return (
+        f'<!doctype html>\n{PAGE_MARK}\n<html lang="en"><head>{head}</head><body>\n'
+        + "\n".join(parts)
+        + "\n</body></html>\n"
+    )
 
 
 def _step(step: Mapping[str, Any]) -> list[str]:

@@ -10,8 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ...convert.conversion import convert, write_weights
+from ...convert import output_kinds
+from ...convert.conversion import convert, manifest_path, write_weights
 from ...convert.output import replacing
+from ...convert.output_kinds import PAGE_MARK, Kind
 from ...convert.sources import open_checkpoint
 from ...effdet_torch.config import Config, config_to_dict, get_config
 from ...errors import EffconvError
@@ -44,6 +46,19 @@ class Verification:
     batch: int = 1
     workers: int = 1
     device: str = "cpu"
+
+
+def verification_outputs(folder: Path, config: Config) -> Mapping[Path, Kind]:
+    """The files that `verify` will write."""
+    weights = folder / f"{config.name}.safetensors"
+    return {
+        weights: output_kinds.WEIGHTS,
+        manifest_path(weights): output_kinds.MANIFEST,
+        folder / "layers.json": output_kinds.RECORD,
+        folder / "detections.json": output_kinds.DETECTIONS,
+        folder / "verification.json": output_kinds.RECORD,
+        folder / "verification.md": output_kinds.REPORT,
+    }
 
 
 def verify(
@@ -157,6 +172,8 @@ def verification_page(record: Mapping[str, Any]) -> str:
     """One page in Markdown: the verdict, a row per step, and the twelve metrics beside the published ones."""
     outcome = {True: "holds", False: "does not hold", None: "not proven"}
     lines = [
+        PAGE_MARK,
+        "",
         f"# {record['model']}: {'verified' if record['ok'] else 'not verified'}",
         "",
         "| step | outcome | what was found |",

@@ -120,6 +120,23 @@ def test_save(state: dict[str, np.ndarray], tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.manifest.json", "a.pth", "b.manifest.json", "b.safetensors"]  # fmt: skip
 
 
+def test_what_effconv_did_not_write_is_not_replaced(files: Path, tmp_path: Path) -> None:
+    mine, command = (
+        tmp_path / "mine.pth",
+        ("convert", files / "pets.pth", "-o", tmp_path / "mine.pth", "--to", "effdet"),
+    )
+    mine.write_bytes(b"mine")
+    refused = run(*command)
+    assert (refused.exit_code, mine.read_bytes()) == (2, b"mine")
+    assert "exists, and is not weights for another port that effconv wrote" in refused.stderr
+    assert run(*command, "--force").exit_code == 0
+    assert run(*command).exit_code == 0  # again: it is effconv's now
+    config = tmp_path / "mine.json"
+    config.write_text("{}")
+    assert run("convert", files / "pets.pth", "-o", tmp_path / "mine.safetensors").exit_code == 0
+    assert config.read_text() == "{}"
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -1,32 +1,15 @@
 """What cannot be written is refused before any work is done, by every command that writes."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import click
 import pytest
 from click.testing import CliRunner
+from output_options import ALL
 
 from effconv.cli import main
 from effconv.commands.options import Output
 from effconv.parity.rendering import html
-
-WRITING = {"--output", "--record", "--report", "--detections", "--cache", "--out"}
-NOT_YET = {("torch2tf", "--output")}  # a prefix, of which several files are made
-
-
-def outputs() -> Iterator[tuple[str, click.Command, click.Parameter]]:
-    """(name of the command, command, parameter) of every option that says where something is written."""
-    commands = [("", main)]
-    while commands:
-        name, command = commands.pop()
-        if isinstance(command, click.Group):
-            commands += [(f"{name} {each}".strip(), command.commands[each]) for each in command.commands]
-        else:
-            yield from ((name, command, each) for each in command.params if WRITING & set(each.opts))
-
-
-ALL = [each for each in outputs() if (each[0], each[2].opts[-1]) not in NOT_YET]
 
 
 def test_every_option_that_names_an_output_is_looked_at() -> None:

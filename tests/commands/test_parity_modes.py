@@ -25,7 +25,7 @@ ASKED = {
     Mode.ENGINE: ["--model", "d1", "--engine", "fast"],
 }
 CHOOSING = {"end_to_end", "coco", "engine"}  # where they choose the comparison; otherwise they are tried like the rest
-PRINTED = {"layerwise", "report", "as_json"}  # used once the comparison is made
+PRINTED = {"force", "layerwise", "report", "as_json"}  # used once the comparison is made
 VALUES = {
     "size": "64x96",
     "report": "x.md",

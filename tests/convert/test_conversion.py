@@ -68,8 +68,10 @@ def test_tf_to_torch_to_tf_is_byte_identical(tiny: Path, tmp_path: Path) -> None
     assert written.pop("global_step") == 0
     same_bits(written, kept)
     if tiny.name != "tiny-swish":  # a release-style checkpoint has nothing else, so its files come back too
-        for name in ("model.index", "model.data-00000-of-00001", "checkpoint"):
+        for name in ("model.index", "model.data-00000-of-00001"):
             assert (tmp_path / name).read_bytes() == (tiny / name).read_bytes()
+        comment, rest = (tmp_path / "checkpoint").read_bytes().split(b"\n", 1)
+        assert (comment, rest) == (b"# written by effconv", (tiny / "checkpoint").read_bytes())
 
 
 def test_torch_to_tf_to_torch_is_byte_identical(tiny: Path, tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from click.testing import CliRunner, Result
 from effconv.cli import main
 from effconv.convert import zoo
 from effconv.convert.conversion import Conversion, write_weights
+from effconv.convert.output_kinds import PAGE_MARK
 from effconv.effdet_torch.config import get_config
 from effconv.parity.datasets import coco_archives
 from effconv.parity.datasets.dataset import read_dataset
@@ -285,7 +286,7 @@ def test_the_page_says_what_holds_and_what_was_published() -> None:
         "provenance": {"command": "effconv verify --model d0", "effconv": "0.1.0", "git_commit": "abc"},
     }
     page = verification_page(record)
-    assert page.startswith("# efficientdet-d0: not verified\n")
+    assert page.startswith(f"{PAGE_MARK}\n\n# efficientdet-d0: not verified\n")
     for line in (
         "| checkpoint | holds | known |",
         "| layers | does not hold | first x |",
@@ -295,4 +296,4 @@ def test_the_page_says_what_holds_and_what_was_published() -> None:
         "Evaluated with: nms soft, images 5000.",
     ):
         assert line in page.splitlines()
-    assert verification_page({**record, "ok": True}).startswith("# efficientdet-d0: verified\n")
+    assert verification_page({**record, "ok": True}).startswith(f"{PAGE_MARK}\n\n# efficientdet-d0: verified\n")

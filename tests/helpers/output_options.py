@@ -1,0 +1,24 @@
+"""Every option of every command that says where something is written."""
+
+from collections.abc import Iterator
+
+import click
+
+from effconv.cli import main
+
+WRITING = {"--output", "--record", "--report", "--detections", "--cache", "--out"}
+NOT_YET = {("torch2tf", "--output")}  # a prefix, of which several files are made
+
+
+def outputs() -> Iterator[tuple[str, click.Command, click.Parameter]]:
+    """(name of the command, command, parameter) of every option that says where something is written."""
+    commands = [("", main)]
+    while commands:
+        name, command = commands.pop()
+        if isinstance(command, click.Group):
+            commands += [(f"{name} {each}".strip(), command.commands[each]) for each in command.commands]
+        else:
+            yield from ((name, command, each) for each in command.params if WRITING & set(each.opts))
+
+
+ALL = [each for each in outputs() if (each[0], each[2].opts[-1]) not in NOT_YET]
