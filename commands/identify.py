@@ -2,26 +2,27 @@
 
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from .options import PATH, json_option, print_json
+from .options import PATH, json_option, model_option, print_json
+
+if TYPE_CHECKING:
+    from ..convert.fingerprints import Identification
 
 
 @click.command("identify")
 @click.argument("ckpt", type=PATH)
 @click.option("--verify/--no-verify", default=True, help="Check the data, where it is there (default), or the .index.")
+@model_option(required=False)
 @json_option
-def identify_command(ckpt: Path, verify: bool, as_json: bool) -> None:
-    """Say which released checkpoint a file is, by its tensors' checksums; exit with status 1 when it is none."""
-    from ..convert.fingerprints import identify
-    from ..convert.sources import open_checkpoint
+def identify_command(ckpt: Path, model: str | None, verify: bool, as_json: bool) -> None:
+    """Say which released checkpoint a file is, by its tensors' checksums; exit with status 1 when it is none.
 
-    checkpoint = open_checkpoint(ckpt)
-    checked = verify and checkpoint.has_data
-    if checked:
-        checkpoint.verify()
-    found = identify(checkpoint)
+    PyTorch weights are recognised too, whatever port's names they have: checksums are of values.
+    """
+    found, checked = _identify(ckpt, model, verify)
     if as_json:
         agreements = [row._asdict() for row in found.agreements]
         label = found.released and found.released.label
@@ -33,3 +34,18 @@ def identify_command(ckpt: Path, verify: bool, as_json: bool) -> None:
         for row in found.agreements if not found.released else found.agreements[:1]:
             click.echo(f"  {row.equal} of {row.total} tensors agree with {row.label}")
     sys.exit(0 if found.released else 1)
+
+
+def _identify(path: Path, model: str | None, verify: bool) -> "tuple[Identification, bool]":
+    """What is known of the file, and whether its data was read to know it."""
+    from ..convert.fingerprints import identify, identify_state
+    from ..convert.sources import open_checkpoint
+    from ..loading import CHECKPOINT_ENDINGS, read_state
+
+    if path.suffix in CHECKPOINT_ENDINGS:
+        return identify_state(*read_state(path, model, verify=verify, allow_nonfinite=True), str(path)), True
+    checkpoint = open_checkpoint(path)
+    checked = verify and checkpoint.has_data
+    if checked:
+        checkpoint.verify()
+    return identify(checkpoint), checked

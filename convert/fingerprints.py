@@ -5,14 +5,18 @@ them: per variable the raw value's and the moving average's.
 """
 
 import json
+from collections.abc import Mapping
 from functools import cache
 from importlib import resources
 from typing import Any, NamedTuple
 
-from ..effdet_torch.config import get_config
-from .apply import EMA_SUFFIX, container_name
+import numpy as np
+
+from ..effdet_torch.config import Config, get_config
+from .apply import EMA_SUFFIX, apply_inverse, container_name
+from .layout import Array
 from .rules import rules
-from .sources import Checkpoint, Container
+from .sources import Checkpoint, Container, checksum
 
 
 class Released(NamedTuple):
@@ -68,6 +72,26 @@ def identify(checkpoint: Checkpoint) -> Identification:
         agreements.append(agreement)
         if agreement.equal == agreement.total:
             released = known
+    agreements.sort(key=lambda row: (-_ratio(row), row.label))
+    return Identification(released, agreements)
+
+
+def identify_state(state: Mapping[str, Array], config: Config, source: str) -> Identification:
+    """Compare a whole state dict under our names, whatever file it is from, with every known checkpoint.
+
+    Checksums are of values in TensorFlow's layout, so that they do not depend on names. An agreement is with a
+    checkpoint's raw weights or its moving averages, whichever more tensors have. Raises IncompleteConversion.
+    """
+    values = {
+        name: checksum(np.ascontiguousarray(array)) for name, array in apply_inverse(state, config, source).items()
+    }
+    agreements, released = [], None
+    for known in known_checkpoints():
+        names = [rule.tf for rule in rules(get_config(known.model))]
+        for kind, suffix in (("moving averages", EMA_SUFFIX), ("raw weights", "")):
+            equal = sum(values.get(name) == known.checksums[name + suffix] for name in names)
+            agreements.append(Agreement(f"{known.label}, {kind}", equal, len(names)))
+            released = known if equal == len(names) else released
     agreements.sort(key=lambda row: (-_ratio(row), row.label))
     return Identification(released, agreements)
 

@@ -11,6 +11,8 @@ from click.testing import CliRunner, Result
 
 import effconv
 from effconv.cli import main
+from effconv.convert import fingerprints
+from effconv.convert.fingerprints import Released
 from effconv.convert.inspection import inspect_checkpoint
 from effconv.convert.namings.recognition import NAMINGS
 from effconv.convert.namings.tensors import to_port
@@ -135,6 +137,22 @@ def test_what_effconv_did_not_write_is_not_replaced(files: Path, tmp_path: Path)
     config.write_text("{}")
     assert run("convert", files / "pets.pth", "-o", tmp_path / "mine.safetensors").exit_code == 0
     assert config.read_text() == "{}"
+
+
+def test_values_are_recognised_under_any_names(files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    checkpoint = open_checkpoint(files / "tf")
+    released = Released("pets-1", "efficientdet-d0", "pets", checkpoint.checksums())
+    monkeypatch.setattr(fingerprints, "known_checkpoints", lambda: (released,))
+    monkeypatch.setattr(fingerprints, "get_config", lambda model: PETS)
+    assert run("convert", files / "tf", "-o", tmp_path / "z.pth", "--to", "zylo117").exit_code == 0
+    known = run("identify", tmp_path / "z.pth")
+    assert known.exit_code == 0
+    assert f"{tmp_path / 'z.pth'}: pets-1\n  709 of 709 tensors agree with pets-1, moving averages" in known.stdout
+    # The file's raw weights are others than its averages, which alone are what was released.
+    assert run("convert", files / "pets.pth", "-o", tmp_path / "e.pth", "--to", "zylo117").exit_code == 0
+    other = run("identify", tmp_path / "e.pth")
+    assert (other.exit_code, "none of the known released checkpoints" in other.stdout) == (1, True)
+    assert "0 of 709 tensors agree" in other.stdout
 
 
 @pytest.mark.parametrize(
