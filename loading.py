@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from .convert.apply import require_finite, require_state, with_its_classes
 from .convert.conversion import convert
 from .convert.layout import Array
+from .convert.namings.backbones import BackboneWeights, backbone_of, official_backbone
 from .convert.namings.containers import unwrapped
 from .convert.namings.naming import Naming
 from .convert.namings.recognition import EFFCONV, recognise
@@ -124,6 +125,19 @@ def _from_port(
     if notices:
         warnings.warn(f"{path}: {'; '.join(notices)}", PortWarning, stacklevel=4)
     return from_port(content.tensors, fit.naming, fit.config), fit.config
+
+
+def read_backbone(path: Path, config: Config, *, verify: bool = True) -> BackboneWeights:
+    """The backbone of the model `config` in a file of an EfficientNet alone: the keys `backbone.…` of our state dict.
+
+    `path` is a TF1 checkpoint, or a `.pth` or `.safetensors` of lukemelas/EfficientNet-PyTorch, timm or effconv. Raises
+    EffconvError for a damaged file, and listing every tensor that does not fit.
+    """
+    if path.suffix not in CHECKPOINT_ENDINGS:
+        return official_backbone(open_checkpoint(path, verify=verify), config)
+    found = backbone_of(unwrapped(read_stored(path, verify=verify).state).tensors, config, str(path))
+    require_finite(found.state, str(path))
+    return found
 
 
 def read_stored(path: Path, *, weights: str | None = None, verify: bool = True) -> StoredWeights:

@@ -1,5 +1,6 @@
 """Commands that prove: layer by layer, and with the files that ship with effconv."""
 
+import contextlib
 import shlex
 import sys
 from pathlib import Path
@@ -18,6 +19,7 @@ from .parity_modes import Mode, require_used
 @click.option("--ckpt", type=PATH, help="TensorFlow checkpoint; default: the released one, or what ships with effconv.")
 @click.option("--generation", help="Which released checkpoint to download: coco2 (default), coco, ...")
 @click.option("--weights", type=click.Choice(["ema", "raw"]), help="Default: the moving averages where there are any.")
+@click.option("--backbone", type=PATH, help="An EfficientNet alone, in a detector whose other weights are random.")
 @click.option("--candidate", type=PATH, help="PyTorch weights to prove (.safetensors, .pth); default: CKPT converted.")
 @click.option(
     "--reference",
@@ -48,6 +50,7 @@ def parity(
     explain: bool,
     report: Path | None,
     coco: Path | None,
+    backbone: Path | None,
     as_json: bool,
     **chosen: Any,
 ) -> None:
@@ -69,6 +72,8 @@ def parity(
         _parity_with_published(coco, {**shared, "size": size, **evaluating}, generation, as_json)
     if mode is Mode.ENGINE:
         _parity_of_engine({**chosen, "size": size}, evaluating["engine"], generation, as_json)
+    from ..effdet_torch.config import get_config
+    from ..parity.comparison.backbone import completed
     from ..parity.comparison.layerwise import compare_layerwise
     from ..parity.comparison.report import print_comparison, write_report
     from ..parity.comparison.subject import Choice
@@ -76,13 +81,20 @@ def parity(
     from .options import parse_size
 
     choice = Choice(checkpoint=chosen.pop("ckpt"), size=parse_size(size) if size else None, **chosen)
-    record = compare_layerwise(
-        choice,
-        lambda model: fetch_release(model, generation, choice.verify),
-        shlex.join(["effconv", *sys.argv[1:]]),
-        explaining=explain,
-        backward=backward,
-    )
+    with contextlib.ExitStack() as stack:
+        whole = None
+        if backbone:
+            whole = stack.enter_context(completed(backbone, get_config(choice.model or ""), verify=choice.verify))
+            choice = choice._replace(checkpoint=whole.checkpoint, weights="raw")
+        record = compare_layerwise(
+            choice,
+            lambda model: fetch_release(model, generation, choice.verify),
+            shlex.join(["effconv", *sys.argv[1:]]),
+            explaining=explain,
+            backward=backward,
+        )
+    if whole:
+        record["backbone"] = whole.record
     if report:
         write_report(record, report)
     if as_json:

@@ -24,7 +24,7 @@ _INPUT = frozenset({"candidate", "image", "noise_seed"})
 _SHOWN = frozenset({"layerwise", "backward", "explain", "report", "force"})
 # By the names the command's function has for them. `engine` chooses the layers too: eager is what they are of.
 USED: Mapping[Mode, frozenset[str]] = {
-    Mode.LAYERS: _SUBJECT | _INPUT | _SHOWN | {"reference", "engine"},
+    Mode.LAYERS: _SUBJECT | _INPUT | _SHOWN | {"reference", "engine", "backbone"},
     Mode.END_TO_END: _SUBJECT | {"end_to_end", "candidate", "image", "coco", "limit"} | set(SETTINGS),
     Mode.COCO: _SUBJECT | {"coco", "force"} | set(EVALUATION_NAMES),
     Mode.ENGINE: _SUBJECT | _INPUT | {"engine"},
@@ -71,6 +71,12 @@ def _require_consistent(mode: Mode, given: Collection[str], values: Mapping[str,
     """Refuse what another option makes useless."""
     if mode is Mode.END_TO_END and {"image", "coco"} <= set(given):
         raise EffconvError("--image and --coco: choose the pictures of one of them")
+    if "backbone" in given:
+        if values["model"] is None:
+            raise EffconvError("--backbone: name the model whose backbone it is (--model lite0)")
+        others = [name for name in ("ckpt", "generation", "weights") if name in given]
+        if others:
+            raise EffconvError(f"--{others[0]} and --backbone: choose one; the detector around a backbone is random")
     if "generation" not in given:
         return
     if "ckpt" in given:

@@ -16,7 +16,19 @@ SETTINGS = (
     *("local_norms", "parts", "precision", "seed"),
 )
 JOB = (
-    *("data", "model", "out", "split", "num_classes", "epochs", "batch", "rate", "warmup_epochs", "schedule"),
+    *(
+        "data",
+        "model",
+        "out",
+        "split",
+        "backbone",
+        "num_classes",
+        "epochs",
+        "batch",
+        "rate",
+        "warmup_epochs",
+        "schedule",
+    ),
     *("keep_every", "workers", "device", "resume"),
 )
 
@@ -26,6 +38,7 @@ JOB = (
 @click.option("--model", required=True, help="d0..d7x, lite0..lite4, ... or a .json configuration.")
 @click.option("--out", type=Output(folder=True), required=True, help="Folder for weights, state, logs and curves.")
 @click.option("--init", default="none", show_default=True, help="Weights to start from: a checkpoint, or none.")
+@click.option("--backbone", type=PATH, help="An EfficientNet's weights for that part of the model: TF1, .pth, ...")
 @click.option("--num-classes", type=click.IntRange(min=1), help="Default: the initial weights', or the model's.")
 @click.option("--split", default="train2017", show_default=True, help="Images to train on.")
 @click.option("--eval-split", default="val2017", show_default=True, help="Images to evaluate on, or none.")
@@ -138,6 +151,8 @@ def _job(chosen: dict[str, Any]) -> Any:
         except ValueError as error:
             raise EffconvError(f"--{name} {chosen[name]}: expected a number, official or none") from error
 
+    if chosen["backbone"] and chosen["init"] != "none":
+        raise EffconvError("--init and --backbone: choose one; --init has a backbone of its own")
     survival = chosen["survival"]
     settings = TrainingSettings(
         survival={"official": official_survival(get_config(chosen["model"])), "none": None}[survival]

@@ -39,7 +39,7 @@ def test_every_table_is_shown_somewhere(renderer: ModuleType, repository: Path) 
 
 
 CONTESTS = ("bench-input", "bench-nms", "bench-eval")
-COMPARISONS = ("parity", "faults", "sensitivity", "end-to-end", "float32", "verdicts")
+COMPARISONS = ("ports", "backbone-lite0", "parity", "faults", "sensitivity", "end-to-end", "float32", "verdicts")
 DETECTOR = ("shapes-training", "shapes-official", "ablations", "bootstrap-coverage", "bench-ablation")
 NETWORKS = ("bench-inference-d0", "bench-training-d0", "bench-training-d1")
 RECORDS = (*COMPARISONS, "parity-d7x", "convert-d0", "convert-d7x", "bench-coco", *CONTESTS, *DETECTOR, *NETWORKS)

@@ -19,6 +19,7 @@ from effconv.parity.benchmarks.ablation import ablation_cost
 from effconv.parity.benchmarks.layerwise import comparison_cost
 from effconv.parity.benchmarks.tables import contest_text, conversion_table, engine_table, inference_table
 from effconv.parity.benchmarks.training import training_table
+from effconv.parity.comparison.port_tables import backbone_text, ports_table
 from effconv.parity.comparison.proof_tables import bounds_table, float32_summary, smallest_table, verdicts_table
 from effconv.parity.comparison.tables import (
     budget_table,
@@ -75,6 +76,8 @@ def tables() -> dict[str, str]:
         "verdicts": verdicts_table(records["verdicts"]),
         "float32-sensitivity": smallest_table(records["float32"]),
         "sensitivity": sensitivity_table(records["sensitivity"]),
+        "ports": ports_table(records["ports"]),
+        "backbone": backbone_text(records["backbone-lite0"]),
         "parity-d7x": comparison_cost(records["parity-d7x"]),
         "convert-d0": conversion_table(records["convert-d0"]),
         "convert-d7x": conversion_table(records["convert-d7x"]),

@@ -22,6 +22,7 @@ class Job:
     split: str = "train2017"
     evaluation_split: str | None = "val2017"  # None: no evaluation
     init: Path | None = None  # trained weights; None: random values
+    backbone: Path | None = None  # an EfficientNet's weights for that part of the model
     num_classes: int | None = None  # None: the initial weights', or the model's
     epochs: int = 300
     batch: int = 64
@@ -38,7 +39,7 @@ class Job:
 
     def results_depend_on(self, config: Config, processes: int) -> dict[str, Any]:
         """What must be equal for a training to be gone on with, as plain values."""
-        no_matter = {"out", "resume", *MAY_CHANGE}
+        no_matter = {"out", "resume", *MAY_CHANGE, *(() if self.backbone else ("backbone",))}
         values = {name: value for name, value in dataclasses.asdict(self).items() if name not in no_matter}
         paths = {name: str(value) for name, value in values.items() if isinstance(value, Path)}
         return {**values, **paths, "model": config_to_dict(config), "processes": processes}

@@ -5,6 +5,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from ...convert import output_kinds
 from ...convert.output import replacing
 from ...convert.weights_file import save_weights
@@ -13,7 +15,7 @@ from ...effdet_torch.training.schedule import official_schedule
 from ...effdet_torch.training.start import Start, random_model, transferred
 from ...effdet_torch.training.trainer import Training, TrainingError
 from ...errors import first_names
-from ...loading import load
+from ...loading import load, read_backbone
 from ...progress import Report
 from ..datasets.dataset import read_dataset
 from ..distributed import Group
@@ -81,6 +83,7 @@ def train(job: Job, command: str, say: Say, report: Report | None = None) -> dic
         "model": config.name,
         "parameters": sum(each.numel() for each in training.model.parameters()),
         "initial_weights": job.init.name if job.init else f"random, seed {job.settings.seed}",
+        **({"initial_backbone": job.backbone.name} if job.backbone else {}),
         "new_tensors": list(start.new),
         "images": len(examples),
         "annotations_sha256": dataset.sha256,
@@ -98,12 +101,14 @@ def initial_model(job: Job, say: Say) -> Start:
     """The model a job starts from, in training mode. Says which tensors are new."""
     if job.init is None:
         config = get_config(job.model)
-        return Start(
-            random_model(
-                dataclasses.replace(config, num_classes=job.num_classes or config.num_classes), job.settings.seed
-            ),
-            (),
-        )
+        config = dataclasses.replace(config, num_classes=job.num_classes or config.num_classes)
+        start = Start(random_model(config, job.settings.seed), ())
+        if job.backbone:
+            backbone = read_backbone(job.backbone, config)
+            tensors = {key: torch.from_numpy(value) for key, value in backbone.state.items()}
+            start.model.load_state_dict(tensors, strict=False)  # the backbone's every key, as was checked
+            say(f"{len(tensors)} tensors of the backbone from {job.backbone.name}; the rest at random")
+        return start
     trained = load(job.init, model=job.model)
     classes = job.num_classes or trained.config.num_classes
     start = transferred(trained.state_dict(), trained.config, classes, job.settings.seed)
