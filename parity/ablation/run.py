@@ -86,7 +86,7 @@ class Ablator:
         cached = self.cached(setup, ablations, report)
         started = time.perf_counter()
         rows = self.detections(setup, cached)
-        seconds = (time.perf_counter() - started) / max(len(self.mine), 1)
+        seconds = (time.perf_counter() - started) / len(self.mine)
         matches = match_detections(self.dataset, rows, self.images)
         sampled = self.sampled(matches)
         if not ablations:
