@@ -1,7 +1,6 @@
 """Options that several commands share, and how results and errors are printed."""
 
 import contextlib
-import json
 import math
 import os
 import re
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..errors import INTERRUPTED_STATUS, NAMES_SHOWN, EffconvError
+from ..strict_json import json_text
 
 if TYPE_CHECKING:
     from ..convert.output_kinds import Kind
@@ -27,13 +27,13 @@ ENGINES = ("eager", "fast", "compile", "onnxruntime", "openvino")  # those of `e
 
 
 class Number(click.FloatRange):
-    """A number of a range; unlike click's, which lets it pass, not a number is refused."""
+    """A number of a range; unlike click's, which lets them pass, NaN and infinity are refused."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """The number."""
         number = super().convert(value, param, ctx)
-        if math.isnan(number):
-            self.fail(f"{value} is not a number", param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value} is not a finite number", param, ctx)
         return number
 
 
@@ -208,7 +208,7 @@ def unreadable_status(skipped: int, named: int, skipping: bool) -> int:
 
 def print_json(value: Any) -> None:
     """One JSON object on stdout."""
-    click.echo(json.dumps(value, indent=1))
+    click.echo(json_text(value, indent=1))
 
 
 def fetch_release(model: str, generation: str | None, verify: bool) -> Path:

@@ -1,7 +1,6 @@
 """The two conversions as whole jobs: checkpoint to weights file, and back. Output appears complete or not at all."""
 
 import hashlib
-import json
 import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..effdet_torch.config import Config, config_to_dict
+from ..strict_json import json_text
 from ..version import __version__
 from .apply import EMA_SUFFIX, Plan, apply, apply_inverse, plan, require_finite
 from .fingerprints import identify
@@ -105,7 +105,7 @@ def write_weights(conversion: Conversion, path: Path) -> Path:
     manifest = manifest_path(path)
     with replacing(path, manifest, errors=(SafetensorError,)) as (weights_file, manifest_file):
         save_weights(conversion.state, conversion.config, weights_file)
-        manifest_file.write_text(json.dumps(conversion.manifest, indent=1) + "\n", encoding="utf-8")
+        manifest_file.write_text(json_text(conversion.manifest, indent=1) + "\n", encoding="utf-8")
     return manifest
 
 
@@ -135,7 +135,7 @@ def write_checkpoint(
             for array in data:
                 file.write(array.reshape(-1).view(np.uint8))  # type: ignore[arg-type]
         index_file.write_bytes(index)
-        quoted = json.dumps(prefix.name)
+        quoted = json_text(prefix.name)
         state_file.write_text(
             f"{CHECKPOINT_MARK}\nmodel_checkpoint_path: {quoted}\nall_model_checkpoint_paths: {quoted}\n"
         )

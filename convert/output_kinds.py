@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from ..strict_json import json_text
 from .weights_file import FORMER_METADATA, METADATA
 
 HEAD = 4096  # bytes of a file in which a mark is looked for
@@ -100,7 +101,7 @@ def _is_checkpoint(path: Path) -> bool:
     if not state.is_file() or not _head(state).startswith(CHECKPOINT_MARK.encode()):
         return False
     prefix = re.sub(r"\.(index|data-\d+-of-\d+)$", "", path.name)
-    return path == state or f"model_checkpoint_path: {json.dumps(prefix)}\n".encode() in _head(state)
+    return path == state or f"model_checkpoint_path: {json_text(prefix)}\n".encode() in _head(state)
 
 
 def _is_port_weights(path: Path) -> bool:

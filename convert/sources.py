@@ -1,7 +1,6 @@
 """Open a checkpoint, whatever container it comes in, without reading more of it than is asked for."""
 
 import hashlib
-import json
 import mmap
 import os
 import re
@@ -13,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..errors import CheckpointError, first_names
+from ..strict_json import json_text
 from .formats.archive import MAX_INDEX, Archive
 from .formats.bundle import Buffer, Bundle
 from .formats.table import masked_crc32c
@@ -96,7 +96,7 @@ class Checkpoint:
         """A digest of every tensor's name, type, shape and checksum: equal exactly when the contents are equal."""
         checksums = self.checksums()
         rows = sorted((name, *variable, checksums[name]) for name, variable in self.variables.items())
-        return "sha256:" + hashlib.sha256(json.dumps(rows).encode()).hexdigest()
+        return "sha256:" + hashlib.sha256(json_text(rows).encode()).hexdigest()
 
 
 def open_checkpoint(path: str | os.PathLike[str], *, verify: bool = True) -> Checkpoint:

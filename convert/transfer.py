@@ -19,6 +19,7 @@ from typing import NamedTuple, NoReturn, Protocol
 from urllib.parse import urlsplit
 
 from ..errors import EffconvError
+from ..strict_json import json_text
 
 CHUNK = 256 << 10
 BACKOFF_SECONDS = 0.5  # doubled after every failure in a row
@@ -150,7 +151,7 @@ class Transfer:
         with on_disk(self.part):
             self.part.touch()
             if validator and total is not None:
-                self.sidecar.write_text(json.dumps([self.url, total, validator]), encoding="utf-8")
+                self.sidecar.write_text(json_text([self.url, total, validator]), encoding="utf-8")
 
     def _append(self, response: http.client.HTTPResponse, done: int, total: int | None) -> None:
         self.report(done, total)

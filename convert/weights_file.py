@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from ..effdet_torch.config import Config, config_from_dict, config_to_dict
 from ..errors import CheckpointError
+from ..strict_json import json_text
 from .formats.table import masked_crc32c
 from .layout import Array
 from .sources import checksum
@@ -32,7 +33,7 @@ def save_weights(state: Mapping[str, Array], config: Config, path: Path) -> None
         "config": config_to_dict(config),
         "tensors": {key: _description(array) for key, array in state.items()},
     }
-    entry = json.dumps({**described, "crc32c": _checksum_of(described)}, sort_keys=True)
+    entry = json_text({**described, "crc32c": _checksum_of(described)}, sort_keys=True)
     save_file(dict(state), path, metadata={METADATA: entry})
 
 
@@ -82,4 +83,4 @@ def _description(array: Array) -> list[Any]:
 
 
 def _checksum_of(described: dict[str, Any]) -> str:
-    return f"{masked_crc32c(json.dumps(described, sort_keys=True).encode()):08x}"
+    return f"{masked_crc32c(json_text(described, sort_keys=True).encode()):08x}"

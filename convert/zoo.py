@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from ..effdet_torch.config import Config, ConfigError, get_config
 from ..errors import CheckpointError, EffconvError
+from ..strict_json import json_text
 from .apply import plan
 from .download import fetch
 from .fingerprints import identify
@@ -139,7 +140,7 @@ def download(
     )
     values = {"url": release.url, "sha256": sha256, "verified": verify}
     with replacing(record) as (file,):
-        file.write_text(json.dumps(values) + "\n", encoding="utf-8")
+        file.write_text(json_text(values) + "\n", encoding="utf-8")
     return Download(path, sha256, _how_verified(release, recorded) if verify else NOT_VERIFIED)
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..errors import EffconvError
+from ..strict_json import as_read
 
 FUSIONS = ("fastattn", "sum")
 ACTIVATIONS = ("swish", "relu6")
@@ -198,7 +199,7 @@ def read_config(path: Path) -> Config:
 
 def config_to_dict(config: Config) -> dict[str, Any]:
     """Plain values for JSON; `config_from_dict` reads them back to an equal Config."""
-    return json.loads(json.dumps(dataclasses.asdict(config)))  # type: ignore[no-any-return]
+    return as_read(dataclasses.asdict(config))  # type: ignore[no-any-return]
 
 
 def config_from_dict(data: Any, source: str) -> Config:

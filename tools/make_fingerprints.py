@@ -10,6 +10,8 @@ import json
 import sys
 from pathlib import Path
 
+from effconv.strict_json import json_text
+
 EMA_SUFFIX = "/ExponentialMovingAverage"
 OUTPUT = Path(__file__).resolve().parent.parent / "results" / "fingerprints"
 
@@ -33,7 +35,7 @@ def main(folder: str) -> None:
             "variables": {name: [checksums[name], checksums[name + EMA_SUFFIX]] for name in sorted(averaged)},
         }
         output = OUTPUT / source.name
-        output.write_text(json.dumps(record, indent=0) + "\n")
+        output.write_text(json_text(record, indent=0) + "\n")
         print(f"{output.name}: {len(record['variables'])} variables")
 
 

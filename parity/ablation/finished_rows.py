@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import EffconvError
+from ...strict_json import as_read, json_text
 
 
 class FinishedRows:
     """The file of one run. `run` is whatever must be equal for rows to belong together."""
 
     def __init__(self, record: Path, run: Mapping[str, Any]):
-        self.path, self.run = record.with_name(record.name + ".rows"), json.loads(json.dumps(run))
+        self.path, self.run = record.with_name(record.name + ".rows"), as_read(run)
 
     def read(self) -> dict[str, dict[str, Any]]:
         """{name: row} so far; none without a file. A last line cut short by a kill is dropped from the file.
@@ -45,12 +46,12 @@ class FinishedRows:
     def start(self) -> None:
         """A file of no rows, in place of any other."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        self.path.write_text(json.dumps(self.run) + "\n", encoding="utf-8")
+        self.path.write_text(json_text(self.run) + "\n", encoding="utf-8")
 
     def add(self, row: Mapping[str, Any]) -> None:
         """One more row, out of this process's hands when it returns."""
         with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(row) + "\n")
+            file.write(json_text(row) + "\n")
 
     def remove(self) -> None:
         """Forget them: the record holds them now."""

@@ -124,7 +124,7 @@ def _match(
         for bit in range(len(thresholds)):
             taken = np.zeros(end - begin, np.bool_)
             for one in range(first, last):
-                best, chosen = min(thresholds[bit], 1 - 1e-10), -1
+                best, chosen = thresholds[bit], -1
                 for other in order:
                     if taken[other] and truths[begin + other, 7] == 0:
                         continue

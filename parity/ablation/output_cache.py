@@ -21,6 +21,7 @@ from ...effdet_torch.model import EfficientDet
 from ...effdet_torch.postprocessing.candidates import Selection, chosen_codes, flatten_levels
 from ...effdet_torch.preprocessing.preprocess import Preprocessor
 from ...errors import EffconvError
+from ...strict_json import json_text
 from ..datasets.dataset import Image
 from ..evaluation.contents import content
 from ..evaluation.image_stream import stream
@@ -123,7 +124,7 @@ class OutputCache:
                         report(rows.stop, count)
                 for array in arrays:
                     array.flush()
-                (folder / "seconds.json").write_text(json.dumps(float(np.median(seconds))))
+                (folder / "seconds.json").write_text(json_text(float(np.median(seconds))))
         place = self._place({"outputs": key})
         logits, codes = (np.load(place / f"{name}.npy", mmap_mode="r") for name in ("logits", "codes"))
         return Outputs(logits, codes, json.loads((place / "seconds.json").read_text()))
@@ -160,7 +161,7 @@ class OutputCache:
     def _place(self, key: Mapping[str, Any]) -> Path:
         images = [[image.id, each] for image, each in zip(self.images, self.contents, strict=True)]
         everything = {**key, "images": images, "batch": self.batch}
-        return self.folder / hashlib.sha256(json.dumps(everything, sort_keys=True).encode()).hexdigest()[:24]
+        return self.folder / hashlib.sha256(json_text(everything, sort_keys=True).encode()).hexdigest()[:24]
 
     @contextlib.contextmanager
     def _entry(self, key: Mapping[str, Any]) -> Iterator[Path | None]:

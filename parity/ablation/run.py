@@ -1,6 +1,5 @@
 """`effconv ablate` as one job: a baseline, one change at a time, and what each costs in AP, with intervals."""
 
-import json
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -17,6 +16,7 @@ from ...convert.sources import open_checkpoint
 from ...effdet_torch.postprocessing.detections import coco_rows, found
 from ...errors import EffconvError
 from ...loading import CHECKPOINT_ENDINGS, load
+from ...strict_json import json_text
 from ..datasets.dataset import Dataset, read_dataset
 from ..distributed import Group
 from ..evaluation.category_map import choose_categories
@@ -86,7 +86,7 @@ class Ablator:
         cached = self.cached(setup, ablations, report)
         started = time.perf_counter()
         rows = self.detections(setup, cached)
-        seconds = (time.perf_counter() - started) / max(len(self.mine), 1)
+        seconds = (time.perf_counter() - started) / len(self.mine)
         matches = match_detections(self.dataset, rows, self.images)
         sampled = self.sampled(matches)
         if not ablations:
@@ -138,7 +138,7 @@ class Ablator:
         """What rows are measured on: ids of the images, and one digest of all their files."""
         mine = [(image.id, each) for image, each in zip(self.mine, self.cache.contents, strict=True)]
         images = sorted(each for part in self.group.gather(mine) for each in part)
-        return {"images": [number for number, _ in images], "pictures_sha256": digest(json.dumps(images).encode())}
+        return {"images": [number for number, _ in images], "pictures_sha256": digest(json_text(images).encode())}
 
     def shared_out(
         self, rows: NDArray[Any], compute: Callable[[NDArray[Any]], NDArray[np.float64]]

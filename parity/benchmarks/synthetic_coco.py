@@ -1,6 +1,5 @@
 """A made-up dataset with detections of it, in COCO's proportions: what the metrics' engines are compared on."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +8,7 @@ from numpy.typing import NDArray
 
 from ...convert.output import replacing
 from ...effdet_torch.categories import COCO_CATEGORIES
+from ...strict_json import json_text
 from ..datasets.dataset import ANNOTATION_PREFIX, DEFAULT_SPLIT, Dataset, Image
 
 HEIGHT, WIDTH = 480, 640
@@ -67,4 +67,4 @@ def write_annotations(dataset: Dataset, folder: Path) -> None:
     for entry, image in zip(content["images"], dataset.images, strict=True):
         entry["file_name"] = image.path.name
     with replacing(folder / "annotations" / f"{ANNOTATION_PREFIX}{DEFAULT_SPLIT}.json") as (file,):
-        file.write_text(json.dumps(content), encoding="utf-8")
+        file.write_text(json_text(content), encoding="utf-8")

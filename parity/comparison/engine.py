@@ -8,6 +8,7 @@ itself.
 """
 
 import copy
+import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,6 +23,7 @@ from ...effdet_torch.engines.fast import fast
 from ...effdet_torch.model import EfficientDet
 from ...errors import EffconvError
 from ...loading import load
+from ...strict_json import finite
 from ..limits import FLOAT64_LIMIT, accumulated_limit
 from ..provenance import provenance
 from ..traces.candidate import Lockstep
@@ -75,7 +77,7 @@ def compare_engine(choice: Choice, fetch: Callable[[str], Path], engine: str, co
         "layers_watched": watched(engine),
         "first_unsound": unsound,
         "rows": rows,
-        "float64_error": exact,
+        "float64_error": None if exact is None else finite(exact),
         "float64_limit": FLOAT64_LIMIT if exact is not None else None,
         "ok": holds,
         "provenance": provenance() | {"dtype": "float32"},
@@ -127,7 +129,9 @@ def engine_rows(model: EfficientDet, engine: str, case: Case, truth: EfficientDe
         for level, one, other in zip(model.config.levels, ours, theirs, strict=True):
             error = output_error(one, other)
             name = f"{kind}_outputs/{level}"
-            rows.append({"case": case.name, "output": name, "error": error, "limit": limit, "holds": error <= limit})
+            holds = error <= limit < math.inf
+            figures = {"error": finite(error), "limit": finite(limit)}  # None where there is none to measure
+            rows.append({"case": case.name, "output": name, **figures, "holds": holds})
     return rows
 
 
@@ -189,8 +193,12 @@ def engine_lines(record: dict[str, Any]) -> list[str]:
     lines.append(f"  batches {', '.join(record['cases'])}; layers looked at by themselves: {record['layers_watched']}")
     for row in record["rows"]:
         verdict = "" if row["holds"] else "   DIFFERS"
-        figures = f"error {row['error']:.1e}, limit {row['limit']:.1e}"
+        figures = f"error {_shown(row['error'])}, limit {_shown(row['limit'])}"
         lines.append(f"  {row['case']:14} {row['output']:18} {figures}{verdict}")
-    if record["float64_error"] is not None:
-        lines.append(f"  in float64 {record['float64_error']:.1e}, limit {record['float64_limit']:.0e}")
+    if record["float64_limit"] is not None:
+        lines.append(f"  in float64 {_shown(record['float64_error'])}, limit {record['float64_limit']:.0e}")
     return lines
+
+
+def _shown(value: float | None) -> str:
+    return "none" if value is None else f"{value:.1e}"

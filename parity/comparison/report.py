@@ -1,6 +1,5 @@
 """Results as people read them: tables on a terminal, Markdown, JSON on disk."""
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from rich.table import Table
 from ...convert.output import replacing
 from ...convert.output_kinds import PAGE_MARK
 from ...errors import EffconvError
+from ...strict_json import json_text
 from ..rendering.markdown import markdown_table
 from ..rendering.record import write_record
 from ..rendering.terminal import wide_console
@@ -149,7 +149,7 @@ def comparison_markdown(record: Mapping[str, Any]) -> str:
         lines += table(record["backward"], "variable", ("float64", "float32"))
     if record.get("tensors"):
         lines += weights_lines(record["tensors"], record["unexercised"])
-    lines += ["", "```json", json.dumps(record["provenance"], indent=1), "```", ""]
+    lines += ["", "```json", json_text(record["provenance"], indent=1), "```", ""]
     return "\n".join(lines)
 
 

@@ -1,9 +1,9 @@
 """Rows of a comparison as plain values: a record that goes to JSON, to tables and to the HTML page."""
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ...strict_json import finite
 from ..difference import HISTOGRAM_LOW, HISTOGRAM_WIDTH
 from ..provenance import provenance
 from ..reference.reading import NOT_COVERED
@@ -133,7 +133,7 @@ def _row(row: Row) -> dict[str, Any]:
             "zeros": found.zeros,
         }
         if found.heat is not None:
-            heat = {"check": pictured, "values": [[_finite(value) for value in line] for line in found.heat.tolist()]}
+            heat = {"check": pictured, "values": [[finite(value) for value in line] for line in found.heat.tolist()]}
     return {
         "layer": row.layer.key,
         "official": row.layer.official,
@@ -142,7 +142,7 @@ def _row(row: Row) -> dict[str, Any]:
         "fault": "; ".join(dict.fromkeys(row.faults.values())),
         "checks": {name: _check(check) for name, check in row.checks.items()},
         "soundness": {
-            side: {"ok": each.ok, "error": _finite(each.error), "times_bound": _finite(each.times_bound)}
+            side: {"ok": each.ok, "error": finite(each.error), "times_bound": finite(each.times_bound)}
             for side, each in row.soundness.items()
         },
         "histogram": histogram,
@@ -165,17 +165,13 @@ def _check(check: Check) -> dict[str, Any]:
     found, noise = check.difference, check.noise
     return {
         "ok": check.ok,
-        **{name: _finite(getattr(found, name)) for name in ("error", "rms", "cosine", "ulp")},
-        "limit": _finite(check.limit),
-        "times_bound": check.times_bound if check.times_bound is None else _finite(check.times_bound),
+        **{name: finite(getattr(found, name)) for name in ("error", "rms", "cosine", "ulp")},
+        "limit": finite(check.limit),
+        "times_bound": check.times_bound if check.times_bound is None else finite(check.times_bound),
         "noise": noise
         and {
-            "candidate": _finite(noise.candidate),
-            "reference": _finite(noise.reference),
+            "candidate": finite(noise.candidate),
+            "reference": finite(noise.reference),
             "estimated": noise.estimated,
         },
     }
-
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None

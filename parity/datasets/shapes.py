@@ -4,7 +4,6 @@ Eight categories whose ids have gaps, as COCO's do; objects of 6 to 120 pixels, 
 textured backgrounds with noise; some pictures are empty, some hold a crowd that counts as one object.
 """
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,6 +15,7 @@ from PIL import Image, ImageDraw, ImageFilter
 from ...convert.output import replacing
 from ...convert.output_kinds import ANNOTATIONS, PICTURE, SHAPES, Kind
 from ...errors import EffconvError
+from ...strict_json import json_text
 from ..pictures import write_picture
 from .dataset import ANNOTATION_PREFIX
 
@@ -226,5 +226,5 @@ def write_shapes(
     }
     path = _annotations_path(folder, split)
     with replacing(path) as (file,):
-        file.write_text(json.dumps(data) + "\n", encoding="utf-8")
+        file.write_text(json_text(data) + "\n", encoding="utf-8")
     return {"annotations": str(path), "images": len(entries), "objects": len(annotations)}

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from ...convert.output import replacing
 from ...errors import EffconvError
+from ...strict_json import json_text
 from ..datasets.dataset import LARGEST, Dataset, Image
 from .finished import Finished
 
@@ -161,7 +162,7 @@ def write_detections(rows: Rows, path: Path) -> None:
     """COCO results: boxes to 2 decimals, scores to 3, as the official code writes them; a line each."""
     boxes, scores = np.around(rows[:, 1:5], 2), np.around(rows[:, 5].astype(np.float32), 3)
     lines = [
-        json.dumps(
+        json_text(
             {"image_id": int(row[0]), "category_id": int(row[6]), "bbox": box.tolist(), "score": float(str(score))}
         )
         for row, box, score in zip(rows, boxes, scores, strict=True)

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...errors import EffconvError
+from ...strict_json import as_read, json_text
 
 COLUMNS = 6  # x, y, width, height, score, category id
 
@@ -34,7 +35,7 @@ class Parts:
     """The folder of one run's finished images. `run` is whatever must be equal for results to belong together."""
 
     def __init__(self, folder: Path, run: Mapping[str, Any]):
-        self.folder, self.run = folder, json.loads(json.dumps(run))
+        self.folder, self.run = folder, as_read(run)
 
     def read(self) -> dict[int, Finished]:
         """{image id: result} of all sessions so far, the latest where there are several.
@@ -80,7 +81,7 @@ class Parts:
         self.folder.mkdir(parents=True, exist_ok=True)
         session = len(list(self.folder.glob(f"*-rank{rank}.jsonl")))
         file = (self.folder / f"{session:04d}-rank{rank}.jsonl").open("x", encoding="utf-8")
-        file.write(json.dumps(self.run) + "\n")
+        file.write(json_text(self.run) + "\n")
         file.flush()
         return file
 
@@ -94,5 +95,5 @@ def write_line(file: IO[str], result: Finished) -> None:
     # The shortest decimals that give the same float32 again.
     rows = [[float(str(value)) for value in row] for row in result.detections]
     line = {"image_id": result.image_id, "detections": rows, "failure": result.failure, "content": result.content}
-    file.write(json.dumps(line, separators=(",", ":")) + "\n")
+    file.write(json_text(line, separators=(",", ":")) + "\n")
     file.flush()

@@ -1,6 +1,5 @@
 """`effconv predict` as one job: find the images, detect, draw, and write COCO's JSON."""
 
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +19,7 @@ from ...effdet_torch.predict import Prediction, predict
 from ...effdet_torch.preprocessing.decode import read_encoded
 from ...errors import EffconvError, ImageError
 from ...loading import load
+from ...strict_json import json_text
 from ..evaluation.coco import Rows, write_detections
 from ..evaluation.pipeline import Pipeline, Settings, build
 from ..pictures import write_picture
@@ -176,4 +176,4 @@ def _write_images(done: Sequence[Predicted], config: Config, path: Path) -> None
         ],
     }
     with replacing(path) as (file,):
-        file.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        file.write_text(json_text(content, indent=1) + "\n", encoding="utf-8")

@@ -1,12 +1,12 @@
 """What HTML pages are made of: their parts on disk, plotly's script, nested values as lists."""
 
-import json
 from html import escape
 from importlib import resources
 from importlib.util import find_spec
 from typing import Any
 
 from ...errors import EffconvError
+from ...strict_json import json_text
 
 ASSETS = resources.files(__package__.partition(".")[0]) / "parity" / "rendering" / "assets"
 
@@ -35,7 +35,7 @@ def plotly_script() -> str:
 
 def script_json(value: Any) -> str:
     """JSON that is safe inside a <script>: no text in it can end the element or begin a comment."""
-    return json.dumps(value, allow_nan=False, separators=(",", ":")).replace("<", r"\u003c")
+    return json_text(value, separators=(",", ":")).replace("<", r"\u003c")
 
 
 def definitions(values: dict[str, Any]) -> str:
@@ -55,4 +55,4 @@ def nested(value: Any) -> str:
 
 def plain(value: Any) -> str:
     """A plain value as the record's JSON would have it, text without quotes."""
-    return escape(value if isinstance(value, str) else json.dumps(value))
+    return escape(value if isinstance(value, str) else json_text(value))

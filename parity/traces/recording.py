@@ -22,6 +22,7 @@ from ...convert.layers import layers
 from ...convert.output import replacing
 from ...effdet_torch.config import Config, config_from_dict, config_to_dict
 from ...errors import EffconvError
+from ...strict_json import json_text
 from ..difference import largest, relative_error
 from .golden import endpoints
 from .graph import landmarks
@@ -64,11 +65,13 @@ def record(
                     raise TraceError(f"{key}: two runs of the reference differ; it cannot be recorded")
                 if double is not None:
                     has_float64 = with_float64
-                    noise.setdefault(key, {})[kind] = relative_error(single, double, largest(double))
+                    measured: float | None = relative_error(single, double, largest(double))
                     if with_float64:
                         write_array(archive, f"{kind}/{key}", (double - single).astype(np.float32))
-                elif activation.noise is not None:
-                    noise.setdefault(key, {})[kind] = activation.noise
+                else:
+                    measured = activation.noise
+                if measured is not None and math.isfinite(measured):  # of NaN there is none to measure
+                    noise.setdefault(key, {})[kind] = measured
                 done += 1
                 if report:
                     report(min(done, total), total)
@@ -84,7 +87,7 @@ def record(
             "samples": samples,
             "noise": noise,
         }
-        write_array(archive, "header", np.array(json.dumps(header)))
+        write_array(archive, "header", np.array(json_text(header)))
     return len(checksums)
 
 

@@ -12,6 +12,7 @@ import torch
 from ...convert.output import replacing
 from ...convert.output_kinds import Kind
 from ...effdet_torch.training.trainer import StepRecord, TrainingError
+from ...strict_json import as_read, json_text
 
 STATE, STEPS, EVALUATIONS, RUN = "state.pth", "steps.csv", "evaluations.csv", "run.json"
 STEP_COLUMNS = ("step", *StepRecord._fields)
@@ -27,7 +28,7 @@ class TrainingFolder:
     """The folder of one training. `run` is everything that its results depend on, as plain values."""
 
     def __init__(self, path: Path, run: Mapping[str, Any]):
-        self.path, self.run = path, json.loads(json.dumps(run))
+        self.path, self.run = path, as_read(run)
 
     def require_free(self) -> None:
         """Raises TrainingError where another training is, so that nothing is lost by mistake."""
@@ -38,7 +39,7 @@ class TrainingFolder:
         """Start anew. Raises TrainingError where another training is."""
         self.require_free()
         with replacing(self.path / RUN) as (file,):
-            file.write_text(json.dumps(self.run, indent=1) + "\n", encoding="utf-8")
+            file.write_text(json_text(self.run, indent=1) + "\n", encoding="utf-8")
         self._write_rows(STEPS, [STEP_COLUMNS])
 
     def resume(self) -> dict[str, Any] | None:

@@ -16,6 +16,7 @@ from ...convert.sources import open_checkpoint
 from ...effdet_torch.model import EfficientDet
 from ...effdet_torch.preprocessing.decode import decode, read_encoded
 from ...loading import load
+from ...strict_json import json_text
 from ..comparison.end_to_end_job import compare_end_to_end
 from ..comparison.layerwise import compare_layerwise
 from ..comparison.pairing import pair_detections
@@ -134,7 +135,7 @@ def run_demo(
     }
     training = json.loads(TRAINING.read_text(encoding="utf-8"))
     with replacing(output / "demo.json", output / "index.html") as (data, page):
-        data.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+        data.write_text(json_text(record, indent=1) + "\n", encoding="utf-8")
         page.write_text(demo_page(record, training, CURVE, drawings), encoding="utf-8")
     return record
 

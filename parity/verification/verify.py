@@ -17,6 +17,7 @@ from ...convert.output_kinds import PAGE_MARK, Kind
 from ...convert.sources import open_checkpoint
 from ...effdet_torch.config import Config, config_to_dict, get_config
 from ...errors import EffconvError
+from ...strict_json import json_text
 from ...version import __version__
 from ..comparison.layerwise import compare_layerwise
 from ..comparison.subject import Choice
@@ -127,7 +128,7 @@ def verify(
         "provenance": {"command": command, **provenance()},
     }
     with replacing(asked.output / "verification.json", asked.output / "verification.md") as (data, page):
-        data.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+        data.write_text(json_text(record, indent=1) + "\n", encoding="utf-8")
         page.write_text(verification_page(record), encoding="utf-8")
     return record
 
@@ -160,7 +161,7 @@ def _compare_layers(asked: Verification, checkpoint: Path, image: Image, command
     record = compare_layerwise(choice, _no_download, command, explaining=False, backward=False)
     found = {"key": key, **without_pictures(record)}
     with replacing(path) as (file,):
-        file.write_text(json.dumps(found) + "\n", encoding="utf-8")
+        file.write_text(json_text(found) + "\n", encoding="utf-8")
     return found
 
 

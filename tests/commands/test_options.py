@@ -35,10 +35,11 @@ def numbers() -> Iterator[tuple[str, str]]:
         )
 
 
+@pytest.mark.parametrize("value", ["nan", "inf"])
 @pytest.mark.parametrize(("name", "option"), [*numbers()])
-def test_not_a_number_is_refused(name: str, option: str) -> None:
+def test_not_a_finite_number_is_refused(name: str, option: str, value: str) -> None:
     (parameter,) = (each for each in main.commands[name].params if option in each.opts)
-    found = CliRunner().invoke(main, [name, option, *["nan"] * parameter.nargs])
+    found = CliRunner().invoke(main, [name, option, *[value] * parameter.nargs])
     assert found.exit_code == 2
-    assert "nan is not a number" in found.stderr, parameter.type
+    assert f"{value} is not a finite number" in found.stderr or "inf is not in the range" in found.stderr
     assert isinstance(parameter.type, Number)

@@ -184,6 +184,10 @@ def test_index_too_large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     assert f"model.index: {size} bytes, expected at most 100 for an index" in refusal(tmp_path)
     message = refusal(pack(tmp_path / "model.tar.gz", {"model.index": files["model.index"]}))
     assert f"'model.index' has {size} bytes, expected at most 100" in message
+    for module in (archive_module, sources_module):
+        monkeypatch.setattr(module, "MAX_INDEX", size)
+    same(open_checkpoint(tmp_path / "model.index"), small_tensors())
+    same(open_checkpoint(pack(tmp_path / "model.tar.gz", files)), small_tensors())
 
 
 def test_verify_false_reads_what_is_damaged(tmp_path: Path) -> None:

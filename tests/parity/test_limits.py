@@ -20,6 +20,8 @@ from effconv.parity.limits import (
     ACCUMULATED_FACTOR,
     FLOAT64_LIMIT,
     LAMBDA,
+    SMALLEST_NORMAL,
+    UNDERFLOW,
     UNITS,
     accumulated_limit,
     mean_factor,
@@ -245,3 +247,15 @@ def test_times_bound_is_the_worst_element_s() -> None:
     assert times_bound(a, b, bound, 2e-3) == pytest.approx(1)
     assert times_bound(a, b, np.zeros_like(bound)) == math.inf
     assert times_bound(a, a.astype(np.float64), np.zeros_like(bound)) == 0
+
+
+@pytest.mark.parametrize("name", UNITS)
+def test_precisions_are_those_of_the_formats(name: str) -> None:
+    if name == "tf32":  # no type of its own: ten bits of mantissa, as float16 has
+        assert UNITS[name] == UNITS["float16"]
+        return
+    kind = torch.finfo(getattr(torch, name))
+    assert UNITS[name] == kind.eps / 2
+    if name in UNDERFLOW:
+        assert UNDERFLOW[name] == (kind.tiny, kind.tiny * kind.eps)
+    assert torch.finfo(torch.float32).tiny == SMALLEST_NORMAL

@@ -1,12 +1,12 @@
 """One engine's metrics of `detections.npy` in a dataset's folder: FOLDER ENGINE OUTPUT. Prints seconds, metrics."""
 
-import json
 import sys
 import time
 from pathlib import Path
 
 import numpy as np
 
+from ....strict_json import json_text
 from ...datasets.dataset import read_dataset
 from ...evaluation.coco import evaluate
 
@@ -18,7 +18,7 @@ def main(folder: str, engine: str, output: str) -> None:
     scores = evaluate(dataset, detections, engine=engine)
     seconds = time.perf_counter() - start
     np.savez(output, precision=scores.precision, recall=scores.recall, scores=scores.scores)
-    print(json.dumps({"seconds": seconds, "metrics": scores.metrics}))
+    print(json_text({"seconds": seconds, "metrics": scores.metrics}))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Checkpoints inside archives, and archives built to do harm."""
 
 import gzip
+import mmap
 import os
 import random
 import tarfile
@@ -32,6 +33,14 @@ def test_archive_with_several_checkpoints(tmp_path: Path) -> None:
     message = refusal(pack(tmp_path / "unnamed.tar.gz", beside | members))
     assert "expected one checkpoint in the archive, found saved/variables/variables.index, run/model.index" in message
     assert "found none" in refusal(pack(tmp_path / "none.tar.gz", {"readme": b"hello"}))
+
+
+def test_only_the_files_of_checkpoints_are_kept(tmp_path: Path) -> None:
+    path = pack(tmp_path / "model.tar.gz", small_files() | {"readme": b"hello", "model.meta": b"a graph"})
+    assert sorted(archive_module.Archive(path).members) == sorted(small_files())
+    with tarfile.open(tmp_path / "folder.tar", "w") as tar:
+        tar.addfile(header(f"model{DATA}", tarfile.DIRTYPE))
+    assert archive_module.Archive(tmp_path / "folder.tar").members == {}
 
 
 def test_archive_that_lacks_its_data(tmp_path: Path) -> None:
@@ -114,6 +123,28 @@ def test_claims_beyond_the_limit_are_refused(tmp_path: Path, monkeypatch: pytest
     assert "refused" in refusal(pack(tmp_path / "sum.tar.gz", members))
     (tmp_path / "tail.tar.gz").write_bytes(gzip.compress(b"\0" * 100_000))
     assert "refused" in refusal(tmp_path / "tail.tar.gz")
+
+
+@pytest.mark.parametrize(("name", "limit"), [("MAX_INDEX", 700), ("IN_MEMORY", 1500), ("MAX_UNPACKED", 1500)])
+def test_limits_are_the_largest_sizes_that_pass(
+    name: str, limit: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = pack(tmp_path / "model.tar", {"model.index": b"x" * 700, f"model{DATA}": b"y" * 800}, mode="w")
+    path.write_bytes(path.read_bytes()[: 2 * (512 + 1024) + 512])  # nothing after the end mark that would count too
+    monkeypatch.setattr(archive_module, name, limit)
+    assert {type(content) for content in archive_module.Archive(path).members.values()} == {bytes}
+    monkeypatch.setattr(archive_module, name, limit - 1)
+    if name == "IN_MEMORY":
+        assert [type(content) for content in archive_module.Archive(path).members.values()] == [bytes, mmap.mmap]
+    else:
+        with pytest.raises(CheckpointError, match="refused" if name == "MAX_UNPACKED" else "expected at most 699"):
+            archive_module.Archive(path)
+
+
+def test_the_largest_official_checkpoint_is_far_below_the_limits() -> None:
+    assert archive_module.MAX_UNPACKED == 16 * 2**30
+    assert archive_module.IN_MEMORY == 64 * 2**20
+    assert archive_module.MAX_INDEX == 256 * 2**20
 
 
 @pytest.mark.parametrize("size", [-1, -512, -(1 << 60), 1 << 62, 1 << 80])

@@ -215,6 +215,16 @@ def test_many_objects_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert list(open_checkpoint(path).variables) == WEIGHTS
 
 
+def test_groups_may_nest_to_the_limit_and_no_deeper(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from effconv.convert.formats import hdf5
+
+    path = write_h5(tmp_path / "weights.h5")  # /one/one/kernel:0 and others are two groups deep
+    monkeypatch.setattr(hdf5, "MAX_DEPTH", 2)
+    assert list(open_checkpoint(path).variables) == WEIGHTS
+    monkeypatch.setattr(hdf5, "MAX_DEPTH", 1)
+    assert "groups nest or repeat without end at /one/one/" in refusal(path)
+
+
 READ_EACH = """
 import json, sys
 from effconv.convert.sources import open_checkpoint

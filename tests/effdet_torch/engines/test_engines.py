@@ -17,7 +17,7 @@ from effconv.effdet_torch.engines.onnx_export import export_onnx, output_names
 from effconv.effdet_torch.model import EfficientDet
 from effconv.errors import EffconvError
 from effconv.parity.comparison import engine as engine_parity
-from effconv.parity.comparison.engine import Case, engine_rows, output_error
+from effconv.parity.comparison.engine import Case, engine_lines, engine_rows, output_error
 from small_images import write_pictures
 from tiny_models import load_tiny
 
@@ -82,6 +82,22 @@ def test_an_engine_that_differs_is_found() -> None:
 @pytest.mark.parametrize("bad", [torch.full((1, 2), float("nan")), torch.zeros(2, 1)], ids=["NaN", "shape"])
 def test_nan_and_other_shapes_are_errors(bad: torch.Tensor) -> None:
     assert output_error(bad, torch.ones(1, 2)) == float("inf")
+
+
+def test_outputs_that_are_not_finite_do_not_hold() -> None:
+    """Neither side's: what cannot be measured is None in the record, and no limit."""
+    model, broken = load_tiny(SWISH), load_tiny(SWISH)
+    with torch.no_grad():
+        broken.box_head.predict.pointwise.bias[0] = float("nan")
+    for truth in (model, broken):
+        rows = engine_rows(broken, "fast", Case(noise(64, 64)), truth)
+        boxes = [row for row in rows if row["output"].startswith("box")]
+        assert {row["error"] for row in boxes} == {None}
+        assert not any(row["holds"] for row in boxes)
+        head = {"model": "m", "engine": "fast", "ok": False, "first_unsound": None, "cases": [], "layers_watched": ""}
+        lines = engine_lines({**head, "rows": rows, "float64_error": None, "float64_limit": 1e-9})
+        assert sum("error none" in line for line in lines) == len(boxes)
+        assert lines[-1] == "  in float64 none, limit 1e-09"
 
 
 def test_an_exported_graph(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 import effconv
 from effconv.effdet_torch.engines.fast import FastEfficientDet, FastFormError, fast
-from effconv.effdet_torch.engines.fast_ops import SMALL, PointwiseConv2d
+from effconv.effdet_torch.engines.fast_ops import SMALL, FixedConv2d, PointwiseConv2d, ZeroTapConv2d
 from effconv.effdet_torch.model import EfficientDet
 from effconv.effdet_torch.ops import BatchNorm
 from effconv.effdet_torch.training.synchronised_norm import synchronise_norms
@@ -124,6 +124,20 @@ def test_large_maps_take_the_float32_way_of_their_own(tiny: Path) -> None:
             module.register_forward_hook(lambda _, arguments, __: sizes.append(arguments[0][0, 0].numel()))
     run(quick, images((256, 256)))
     assert min(sizes) < SMALL < max(sizes)
+
+
+def test_each_convolution_has_the_form_for_its_kernel_and_stride(tiny: Path) -> None:
+    """Of the backbone: 1x1 kernels are products of matrices, others pad by zero taps only where the stride is 2."""
+    model = load_tiny(tiny)
+    quick = dict(fast(model).named_modules())
+    kinds = set()
+    for name, module in model.named_modules():
+        if name.startswith("backbone.") and isinstance(module, nn.Conv2d) and "squeeze_excite" not in name:
+            kind = PointwiseConv2d if module.kernel_size == (1, 1) else FixedConv2d
+            kind = ZeroTapConv2d if module.stride != (1, 1) else kind
+            assert type(quick[name]) is kind, name
+            kinds.add(kind)
+    assert kinds == {PointwiseConv2d, FixedConv2d, ZeroTapConv2d}
 
 
 def test_training_is_refused(tiny: Path) -> None:

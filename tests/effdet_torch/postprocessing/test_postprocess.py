@@ -1,6 +1,7 @@
 """Post-processing against recorded runs of the official code, bit for bit, and on cases worked out by hand."""
 
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from torch import Tensor
 from effconv.effdet_torch.config import get_config
 from effconv.effdet_torch.postprocessing.anchors import feature_sizes, legacy_anchors, official_anchors
 from effconv.effdet_torch.postprocessing.detections import Detections, coco_rows
-from effconv.effdet_torch.postprocessing.nms import PerClass
+from effconv.effdet_torch.postprocessing.nms import AcrossClasses, Combined, PerClass
 from effconv.effdet_torch.postprocessing.postprocess import (
     PostprocessError,
     Postprocessor,
@@ -206,6 +207,16 @@ def test_an_empty_batch_and_more_rows_than_candidates() -> None:
     hard = per_class(TINY, Hard(iou_threshold=1.0), max_outputs=6000)(logits, codes)  # 1134 pairs there are
     total = len(official_anchors(TINY)) * TINY.num_classes
     assert 0 < hard.valid.item() <= min(total, 5000)
+
+
+@pytest.mark.parametrize("make", [per_class, across_classes, combined])
+def test_an_image_has_at_most_100_detections_by_default(make: Callable[..., Postprocessor]) -> None:
+    """As in COCO: of more candidates that survive, 100, and none is padding."""
+    suppression = {} if make is combined else {"suppression": Hard(iou_threshold=1.0)}
+    ours = make(TINY, **suppression)(*outputs_of({}, level_values=0.0))
+    assert ours.scores.shape == (1, 100)
+    assert ours.valid.tolist() == [100]
+    assert [kind().max_outputs for kind in (PerClass, AcrossClasses, Combined)] == [100] * 3
 
 
 def test_images_of_a_batch_do_not_touch_each_other() -> None:

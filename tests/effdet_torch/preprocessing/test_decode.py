@@ -136,6 +136,13 @@ def test_what_cannot_be_had_identically_is_refused_by_name(encoded: bytes, reaso
         decode(encoded, name="photo.x")
 
 
+@pytest.mark.parametrize("marker", [0xC3, 0xC5, 0xC6, 0xC7, 0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF])
+def test_every_other_coding_of_jpeg_is_named(marker: int) -> None:
+    encoded = JPEGS["jpeg 420 83x65"].replace(b"\xff\xc0", bytes((0xFF, marker)), 1)
+    with pytest.raises(ImageError, match="an arithmetic, lossless or hierarchical JPEG"):
+        decode(encoded)
+
+
 PNG_HEADER = chunk(b"IHDR", struct.pack(">IIBBBBB", 4, 1, 8, 2, 0, 0, 0))
 PNG_END = chunk(b"IEND", b"")
 PALETTE = chunk(b"PLTE", bytes(6))

@@ -1,8 +1,10 @@
 """`effconv ablate`: each change acts at its own stage and nowhere before, and what is cached is what is computed."""
 
 import dataclasses
+import itertools
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,8 +16,9 @@ from effconv.cli import main
 from effconv.effdet_torch.preprocessing.decode import read_encoded
 from effconv.errors import EffconvError
 from effconv.parity.ablation import output_cache
+from effconv.parity.ablation import run as run_module
 from effconv.parity.ablation.registry import ABLATIONS, STAGES, Ablation, fitting
-from effconv.parity.ablation.run import Ablator, Study
+from effconv.parity.ablation.run import Ablator, Study, run_study
 from effconv.parity.ablation.table import ablation_line, ablation_table
 from effconv.parity.distributed import Group
 from effconv.parity.evaluation.coco import METRICS, evaluate
@@ -253,3 +256,38 @@ def test_metrics_are_the_engines(ablator: Ablator, baseline: dict[str, Any]) -> 
     rows = ablator.detections(ablator.baseline, ablator.cached(ablator.baseline, []))
     expected = evaluate(ablator.dataset, rows, ablator.images, "pycocotools").metrics
     assert baseline["metrics"] == pytest.approx(expected, abs=1e-14)
+
+
+def test_seconds_are_those_of_an_image(study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a clock that goes on by one at every look: a batch of three takes a second, and so do all four to decode."""
+    for module in (run_module, output_cache):
+        clock = itertools.count()
+        monkeypatch.setattr(module, "time", SimpleNamespace(perf_counter=lambda clock=clock: float(next(clock))))
+    row = Ablator(study, tmp_path, Group()).row([])
+    assert (row["network_seconds_per_image"], row["decode_seconds_per_image"]) == (1 / 3, 1 / 4)
+
+
+def test_what_is_selected_is_had_image_by_image(ablator: Ablator) -> None:
+    selected = ablator.cached(ablator.baseline, []).selected
+    assert selected is not None
+    for place in range(4):
+        selection, codes = selected.of(place)
+        assert [len(column) for column in (*selection, codes)] == [1] * 4
+        assert np.array_equal(selection.logits[0], selected.logits[place])
+        assert np.array_equal(codes[0], selected.codes[place])
+
+
+def test_two_images_are_the_fewest(study: Study) -> None:
+    with pytest.raises(EffconvError, match="an interval needs at least two images"):
+        run_study(dataclasses.replace(study, limit=1), [], "command", lambda row: None)
+    record = run_study(dataclasses.replace(study, limit=2, resamples=3), [], "command", lambda row: None)
+    assert record is not None
+    assert (record["images"], [row["name"] for row in record["rows"]]) == (2, ["baseline"])
+
+
+def test_one_image_for_each_process_is_the_least(study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    assert len(Ablator(study, tmp_path, Group()).mine) == 1
+    monkeypatch.setenv("WORLD_SIZE", "5")
+    with pytest.raises(EffconvError, match="4 images for 5 processes"):
+        Ablator(study, tmp_path, Group())

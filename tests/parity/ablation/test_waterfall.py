@@ -1,5 +1,6 @@
 """A gap split over differences: by hand, and what must hold for any of them."""
 
+import itertools
 import random
 
 import pytest
@@ -33,6 +34,21 @@ def test_parts_add_up_and_do_not_depend_on_the_order(count: int) -> None:
     assert found["evaluations"] == 2**count
     other = waterfall(names[::-1], value)
     assert other["parts"] == pytest.approx(found["parts"])
+
+
+def test_every_order_counts_as_often_as_any_other() -> None:
+    """The mean over the 24 orders of four differences, each made after those before it."""
+    names = ["a", "b", "c", "d"]
+
+    def value(chosen: tuple[str, ...]) -> float:
+        return random.Random("".join(sorted(chosen))).random()
+
+    orders = list(itertools.permutations(names))
+    gains = {
+        name: [value(order[: order.index(name) + 1]) - value(order[: order.index(name)]) for order in orders]
+        for name in names
+    }
+    assert waterfall(names, value)["parts"] == pytest.approx({name: sum(gains[name]) / 24 for name in names})
 
 
 def test_what_changes_nothing_has_no_part() -> None:

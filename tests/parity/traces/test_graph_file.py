@@ -89,6 +89,24 @@ def test_functions_that_never_end_are_refused(tmp_path: Path) -> None:
         GraphTrace(frozen_graph(tmp_path / "model.pb", change=recurse), CONFIG)
 
 
+@pytest.mark.parametrize("deep", [16, 17])
+def test_functions_may_call_functions_sixteen_deep(deep: int, tmp_path: Path) -> None:
+    def nest(definition: Any) -> None:
+        for number in range(1, deep + 1):
+            function = definition.library.function.add()
+            function.signature.name = f"depth{number}"
+            inner = function.node_def.add(name="inner", op="PartitionedCall" if number < deep else "NoOp")
+            inner.attr["f"].func.name = f"depth{number + 1}"
+        definition.node.add(name="start", op="PartitionedCall").attr["f"].func.name = "depth1"
+
+    path = frozen_graph(tmp_path / "model.pb", change=nest)
+    if deep == 16:
+        GraphTrace(path, CONFIG)
+    else:
+        with pytest.raises(EffconvError, match="more functions within functions"):
+            GraphTrace(path, CONFIG)
+
+
 @pytest.mark.parametrize("kind", ["call", "identity", "add"])
 def test_tensors_without_a_beginning_are_refused(kind: str, tmp_path: Path) -> None:
     def circle(definition: Any) -> None:

@@ -32,6 +32,17 @@ def path(tmp_path: Path) -> Path:
 # --- round trip --------------------------------------------------------------------------------------------------
 
 
+def test_no_noise_is_recorded_of_what_is_not_finite(tmp_path: Path) -> None:
+    class Broken(Small):
+        def activations(self, kind: Kind) -> Iterator[Activation]:
+            for key, factor in (("a", np.nan), ("b", 1.0)):
+                double = np.full(self.shape, factor)
+                yield Activation(key, double.astype(np.float32), double)
+
+    record(Broken(), tmp_path / "trace.npz")
+    assert [each.noise for each in RecordedTrace(tmp_path / "trace.npz").activations("local")] == [None, 0.0]
+
+
 @pytest.mark.parametrize("with_float64", [True, False])
 def test_a_models_run_is_read_back(with_float64: bool, tiny: Path, tmp_path: Path) -> None:
     model = load_tiny(tiny)
