@@ -1,6 +1,5 @@
 """From a model, or its state dict, to a file of weights under any port's names."""
 
-import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,6 +15,7 @@ from .convert.output import OutputError, replacing
 from .convert.output_kinds import CHECKPOINT, MANIFEST, PORT_WEIGHTS, WEIGHTS, Kind
 from .convert.weights_file import save_weights
 from .effdet_torch.config import Config, ConfigError
+from .strict_json import json_text
 
 if TYPE_CHECKING:
     from .effdet_torch.model import EfficientDet
@@ -75,7 +75,7 @@ def write_state(
     with replacing(path, manifest, errors=_writers()) as (weights_file, manifest_file):
         _write(to_port(state, naming, config), naming, config, path.suffix, weights_file)
         described = port_manifest(state, naming, config, path.name, source)
-        manifest_file.write_text(json.dumps(described, indent=1) + "\n", encoding="utf-8")
+        manifest_file.write_text(json_text(described, indent=1) + "\n", encoding="utf-8")
     return [path, manifest]
 
 

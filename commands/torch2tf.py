@@ -1,6 +1,7 @@
 """The command that writes a TensorFlow checkpoint from PyTorch weights."""
 
 import os
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -63,9 +64,9 @@ def torch2tf(
     from ..convert.conversion import write_checkpoint
     from ..loading import read_state
 
-    options = {"verify": verify, "allow_nonfinite": allow_nonfinite}
-    state, config = read_state(weights, model, **options)
-    averages = read_state(ema, config, **options)[0] if ema else state
+    read = partial(read_state, verify=verify, allow_nonfinite=allow_nonfinite)
+    state, config = read(weights, model)
+    averages = read(ema, config)[0] if ema else state
     written = write_checkpoint(state, averages, config, prefix, str(weights))
     if as_json:
         print_json({"model": config.name, "variables": len(state), "files": [str(path) for path in written]})

@@ -21,7 +21,7 @@ class Place(NamedTuple):
     ours: str
     theirs: str
     shape: tuple[int, ...]  # of ours
-    index: int | None = None  # where theirs is a vector of several of our scalars
+    element: int | None = None  # where theirs is a vector of several of our scalars
     lacking: bool = False  # a bias that the port's class has no place for; zero, unless a file has it
     folded_bias: str = ""  # our bias, which the port's convolution lacks: taken off this running mean there
     added: float = 0.0  # to this running variance there, as the port's batch norm has another epsilon

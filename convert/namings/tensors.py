@@ -5,12 +5,12 @@ takes away again (its running mean holds it), and where its batch norm has anoth
 """
 
 import hashlib
-import json
 from collections.abc import Mapping
 
 import numpy as np
 
 from ...effdet_torch.config import Config
+from ...strict_json import json_text
 from ..layout import Array
 from .naming import Naming, Place, places
 
@@ -21,7 +21,7 @@ def to_port(state: Mapping[str, Array], naming: Naming, config: Config) -> dict[
     vectors: dict[str, list[Array]] = {}
     for place in places(naming, config):
         value = state[place.ours]
-        if place.index is not None:
+        if place.element is not None:
             vectors.setdefault(place.theirs, []).append(value)
         elif not place.lacking:
             theirs[place.theirs] = _outgoing(value, place, state)
@@ -36,7 +36,7 @@ def from_port(theirs: Mapping[str, Array], naming: Naming, config: Config) -> di
     for place in places(naming, config):
         if place.theirs in theirs:
             value = theirs[place.theirs]
-            taken = value if place.index is None else np.array(value[place.index])
+            taken = value if place.element is None else np.array(value[place.element])
             state[place.ours] = _incoming(taken, place)
         else:
             state[place.ours] = np.zeros(place.shape, np.float32)
@@ -52,8 +52,8 @@ def expected(naming: Naming, config: Config) -> dict[str, tuple[int, ...]]:
     """{key: shape} of every tensor a port's file of this model has."""
     shapes: dict[str, tuple[int, ...]] = dict(naming.unused(config))
     for place in places(naming, config):
-        if place.index is not None:
-            shapes[place.theirs] = (place.index + 1,)  # the last of the vector's comes last
+        if place.element is not None:
+            shapes[place.theirs] = (place.element + 1,)  # the last of the vector's comes last
         elif not place.lacking:
             shapes[place.theirs] = place.shape
     return shapes
@@ -61,7 +61,7 @@ def expected(naming: Naming, config: Config) -> dict[str, tuple[int, ...]]:
 
 def digest(shapes: Mapping[str, tuple[int, ...]]) -> str:
     """A digest of all names and shapes: equal exactly when they are."""
-    return hashlib.sha256(json.dumps(sorted((key, list(shape)) for key, shape in shapes.items())).encode()).hexdigest()
+    return hashlib.sha256(json_text(sorted((key, list(shape)) for key, shape in shapes.items())).encode()).hexdigest()
 
 
 def _outgoing(value: Array, place: Place, state: Mapping[str, Array]) -> Array:

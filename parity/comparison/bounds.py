@@ -95,11 +95,11 @@ class Bounds:
         """
         if isinstance(module, nn.Conv2d) and module.groups == module.in_channels == module.out_channels:
             for channels in _slices(output, 1):
-                part = slice(None), channels
+                part: tuple[slice, ...] = (slice(None), channels)
                 yield part, self._bound(path, _of_channels(module, channels), (inputs[0][part],), output[part])
         elif isinstance(module, PIXEL_BY_PIXEL) and not isinstance(module, BatchStatistics):
             for rows in _slices(output, 2):
-                part = slice(None), slice(None), rows
+                part = (slice(None), slice(None), rows)
                 yield part, self._bound(path, module, (inputs[0][part],), output[part])
         else:
             yield (slice(None),), self._bound(path, module, inputs, output)

@@ -55,7 +55,7 @@ def test_every_port_was_built_and_compared() -> None:
 def test_every_tensor_has_one_place(naming: Naming, config: Config) -> None:
     table = places(naming, config)
     assert [place.ours for place in table] == [rule.torch for rule in rules(config)]
-    assert len({(place.theirs, place.index) for place in table}) == len(table)
+    assert len({(place.theirs, place.element) for place in table}) == len(table)
     assert not {place.theirs for place in table} & set(naming.unused(config))
 
 
