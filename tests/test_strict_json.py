@@ -8,6 +8,8 @@ import pytest
 
 from effconv.strict_json import as_read, finite, json_text
 
+# What runs mutants imports nothing of the package that they are mutants of; it writes names and counts.
+BEFORE_THE_PACKAGE = ("tools/mutant_tests.py", "tools/record_mutants.py")
 CODE = ("convert", "effdet_torch", "parity", "commands", "tools")
 
 
@@ -38,4 +40,4 @@ def test_one_place_writes_json(repository: Path) -> None:
     files = [*repository.glob("*.py"), *(file for part in CODE for file in (repository / part).rglob("*.py"))]
     assert len(files) > 200
     found = {str(file.relative_to(repository)): writes_json(file) for file in files}
-    assert {name: calls for name, calls in found.items() if calls} == {"strict_json.py": ["json.dumps"]}
+    assert {name for name, calls in found.items() if calls} == {"strict_json.py", *BEFORE_THE_PACKAGE}
