@@ -172,6 +172,10 @@ def test_what_effconv_writes_is_known_and_what_looks_like_it_is_not(tmp_path: Pa
         assert may_replace(tmp_path / f"a-{name}.json", output_kinds.DETECTIONS), name
     (tmp_path / "b-two.json").write_text(json.dumps(json.loads((tmp_path / "a-two.json").read_text())))
     write_shapes(tmp_path / "shapes", "val2017", 1, 0, (64, 64))
+    for name, file in (("a", "a.pth"), ("b", "other.pth")):
+        manifest = {"effconv": "0", "model": "x", "source": {}, "config": {}, "file": file}
+        (tmp_path / f"{name}.manifest.json").write_text(json.dumps(manifest))
+        (tmp_path / f"{name}.pth").write_bytes(b"weights")
     for name, kind, known in (
         ("a.png", output_kinds.PICTURE, True),
         ("a.jpg", output_kinds.PICTURE, True),
@@ -184,6 +188,8 @@ def test_what_effconv_writes_is_known_and_what_looks_like_it_is_not(tmp_path: Pa
         ("shapes/annotations/instances_val2017.json", output_kinds.ANNOTATIONS, True),
         ("shapes/annotations/instances_val2017.json", output_kinds.IMAGE_LIST, False),
         ("nothing-there.json", output_kinds.RECORD, True),
+        ("a.pth", output_kinds.PORT_WEIGHTS, True),
+        ("b.pth", output_kinds.PORT_WEIGHTS, False),  # the manifest is of another file
     ):
         assert may_replace(tmp_path / name, kind) is known, (name, kind.name)
     embedded = Path(__file__).parents[2] / "examples" / "shapes" / "trace.npz"
@@ -192,7 +198,7 @@ def test_what_effconv_writes_is_known_and_what_looks_like_it_is_not(tmp_path: Pa
     assert not may_replace(tmp_path / "b.npz", output_kinds.TRACE)
     (tmp_path / "empty").touch()
     kinds = [each for each in vars(output_kinds).values() if isinstance(each, Kind)]
-    assert len(kinds) == 11
+    assert len(kinds) == 12
     for kind in kinds:
         assert may_replace(tmp_path / "empty", kind)
         for content in (b"x", b"\x00" * 99, b"\xff" * 99, b"[" * 9999, b"{}", b"[]", b"PK\x03\x04" * 9):

@@ -1,5 +1,6 @@
 """Every option of `effconv parity`, in each of its four comparisons: it reaches what is called, or it is refused."""
 
+import contextlib
 import dataclasses
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,10 @@ from effconv.cli import main
 from effconv.commands import parity as proving
 from effconv.commands.parity_modes import USED, Mode
 from effconv.errors import EffconvError
+from effconv.parity.comparison import backbone as backbones
 from effconv.parity.comparison import end_to_end_job, layerwise
 from effconv.parity.comparison import engine as engine_parity
+from effconv.parity.comparison.backbone import Completed
 from effconv.parity.evaluation import published
 
 COMMAND = main.commands["parity"]
@@ -51,6 +54,8 @@ def comparisons(monkeypatch: pytest.MonkeyPatch) -> None:
         return compare
 
     monkeypatch.setattr(layerwise, "compare_layerwise", stand_in(Mode.LAYERS))
+    whole = Completed(Path("whole"), {})
+    monkeypatch.setattr(backbones, "completed", lambda *arguments, **options: contextlib.nullcontext(whole))
     monkeypatch.setattr(end_to_end_job, "compare_end_to_end", stand_in(Mode.END_TO_END))
     monkeypatch.setattr(published, "compare_with_published", stand_in(Mode.COCO))
     monkeypatch.setattr(engine_parity, "compare_engine", stand_in(Mode.ENGINE))

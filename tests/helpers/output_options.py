@@ -7,7 +7,7 @@ import click
 from effconv.cli import main
 
 WRITING = {"--output", "--record", "--report", "--detections", "--cache", "--out"}
-NOT_YET = {("torch2tf", "--output")}  # a prefix, of which several files are made
+NOT_YET = {("torch2tf", "--output"), ("convert", "--output")}  # or a prefix, of which several files are made
 
 
 def outputs() -> Iterator[tuple[str, click.Command, click.Parameter]]:
