@@ -70,6 +70,7 @@ def predict_command(
     status 2 where a file named here cannot be read, and 1 where one of a folder or glob cannot; all others are done.
     """
     from ..parity.evaluation.pipeline import Settings
+    from ..parity.evaluation.report import not_finite_lines
     from ..parity.prediction.predict import Asked, predict_images, prediction_outputs
     from ..progress import IMAGES, progress
     from .options import parse_size
@@ -91,6 +92,8 @@ def predict_command(
         click.echo(f"skipped: {reason}")
     objects = sum(image["objects"] for image in record["images"])
     click.echo(f"-> {asked.output}: {len(record['images'])} pictures, {objects} objects in detections.json")
+    for line in not_finite_lines([image["not_finite"] for image in record["images"]]):
+        click.echo(line)
     if record["skipped"]:
         click.echo(f"{len(record['skipped'])} of {len(record['images']) + len(record['skipped'])} images skipped")
     sys.exit(unreadable_status(len(record["skipped"]), len(record["named"]), skip_unreadable))

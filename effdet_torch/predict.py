@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from .network import Network
-from .postprocessing.detections import Detections, found
+from .postprocessing.detections import Detections, finite, found
 from .postprocessing.postprocess import Postprocessor, per_class
 from .preprocessing.decode import read_encoded
 from .preprocessing.preprocess import Preprocessor
@@ -25,7 +25,13 @@ class Prediction(NamedTuple):
 
     def above(self, score: float) -> "Prediction":
         """Only the objects with at least this score."""
-        kept = self.scores >= score
+        return self._of(self.scores >= score)
+
+    def finite(self) -> "Prediction":
+        """Only the objects whose box and score are finite numbers."""
+        return self._of(finite(self.boxes, self.scores))
+
+    def _of(self, kept: Tensor) -> "Prediction":
         return Prediction(*(column[kept] for column in self))
 
 

@@ -73,3 +73,13 @@ def found(detections: Detections, image: int) -> Detections:
     rows = slice(0, int(detections.valid[image]))
     boxes, scores, classes = (column[image : image + 1, rows] for column in detections[:3])
     return Detections(boxes, scores, classes, detections.valid[image : image + 1])
+
+
+def finite(boxes: Tensor, scores: Tensor) -> Tensor:
+    """(...) bool: whose corners, sides and score are finite, of boxes (..., 4) with their low corners first.
+
+    A size code above 88.7 makes an infinite side, which no file of detections and no picture can hold; such objects are
+    left out of both and counted.
+    """
+    sides = boxes[..., 2:] - boxes[..., :2]
+    return torch.cat([boxes, sides, scores[..., None]], dim=-1).isfinite().all(dim=-1)

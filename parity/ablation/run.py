@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 from ...convert.apply import plan
 from ...convert.sources import open_checkpoint
-from ...effdet_torch.postprocessing.detections import coco_rows, found
 from ...errors import EffconvError
 from ...loading import CHECKPOINT_ENDINGS, load
 from ...strict_json import json_text
@@ -22,7 +21,7 @@ from ..distributed import Group
 from ..evaluation.category_map import choose_categories
 from ..evaluation.coco import METRICS, Rows
 from ..evaluation.contents import digest
-from ..evaluation.detect import Running, run_key
+from ..evaluation.detect import Running, found_rows, run_key
 from ..evaluation.pipeline import Settings, build
 from ..mistakes.pipeline import Setup
 from ..provenance import provenance
@@ -159,8 +158,8 @@ class Ablator:
                 outputs = (torch.from_numpy(np.array(each[place : place + 1])) for each in cached.outputs[:2])
                 candidates = steps.decoded(*outputs)
             detections = steps.finish(candidates, torch.tensor(cached.scales[place : place + 1]))
-            tables.append(coco_rows(found(detections, 0), [0])[0].astype(np.float64))
-            tables[-1][:, 0] = image.id
+            of_image, _ = found_rows(detections, 0)
+            tables.append(np.insert(of_image.astype(np.float64), 0, image.id, axis=1))
         rows = np.concatenate([np.zeros((0, 7)), *(table for part in self.group.gather(tables) for table in part)])
         rows = setup.categories(rows, self.dataset)
         if self.renamed:

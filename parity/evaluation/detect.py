@@ -19,7 +19,7 @@ from ...effdet_torch.config import config_to_dict
 from ...effdet_torch.engines.engines import make_engine
 from ...effdet_torch.model import EfficientDet
 from ...effdet_torch.network import Network
-from ...effdet_torch.postprocessing.detections import Detections, coco_rows, found
+from ...effdet_torch.postprocessing.detections import Detections, coco_rows, finite, found
 from ...errors import EffconvError, ImageError
 from ...version import __version__
 from ..datasets.dataset import Dataset, Image
@@ -131,16 +131,20 @@ def _results(model: Network, pipeline: Pipeline, images: Sequence[Image], runnin
         with torch.inference_mode():
             outputs = model(batch.inputs.to(running.device, dtype))
             # Rows without an image are left out before anything is made of them.
-            rows = len(batch.images)
-            logits, codes = ([level[:rows].float() for level in kind] for kind in outputs)
-            detections = pipeline.postprocess(logits, codes, batch.scales[:rows].to(running.device))
+            count = len(batch.images)
+            logits, codes = ([level[:count].float() for level in kind] for kind in outputs)
+            detections = pipeline.postprocess(logits, codes, batch.scales[:count].to(running.device))
         for row, image in enumerate(batch.images):
-            yield Finished(image.id, found_rows(detections, row), content=batch.contents[row])
+            rows, not_finite = found_rows(detections, row)
+            yield Finished(image.id, rows, content=batch.contents[row], not_finite=not_finite)
 
 
-def found_rows(detections: Detections, row: int) -> NDArray[np.float32]:
-    """(N, 6) float32 [x, y, width, height, score, category id] of one image of a batch, padding left out.
+def found_rows(detections: Detections, row: int) -> tuple[NDArray[np.float32], int]:
+    """((N, 6) float32 [x, y, width, height, score, category id], how many are left out) of one image of a batch.
 
+    Padding is left out and not counted; so are, and counted, detections that are not finite, as COCO's metrics want it.
     In float32 and not rounded, which is what the official evaluation hands to pycocotools.
     """
-    return coco_rows(found(detections, row), [0])[0, :, 1:]
+    objects = found(detections, row)
+    kept = finite(objects.boxes, objects.scores)[0].cpu().numpy()
+    return coco_rows(objects, [0])[0, kept, 1:], int((~kept).sum())

@@ -105,6 +105,7 @@ def evaluate_model(
         "conditions": conditions,
         **score_record(scores, dataset),
         "skipped": skipped,
+        "not_finite": {str(each.image_id): each.not_finite for each in results if each.not_finite},
         "network_engine": asked.engine,
         "seconds": seconds,
         "images_per_second": len(results) / seconds,

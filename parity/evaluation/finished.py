@@ -17,18 +17,21 @@ from ...errors import EffconvError
 from ...strict_json import as_read, json_text
 
 COLUMNS = 6  # x, y, width, height, score, category id
+AS_THEY_ARE = "failure", "content", "not_finite"  # fields of a line that are read as they were written
 
 
 class Finished(NamedTuple):
     """One image's result: detections (N, 6) float32 [x, y, width, height, score, category id], or why it has none.
 
-    `content` is the digest of the file that was read (`contents.digest`).
+    `content` is the digest of the file that was read (`contents.digest`), and `not_finite` how many detections are left
+    out because their boxes or scores are NaN or infinite.
     """
 
     image_id: int
     detections: NDArray[np.float32]
     failure: str | None = None
     content: str | None = None
+    not_finite: int = 0
 
 
 class Parts:
@@ -58,7 +61,7 @@ class Parts:
                     self._require_same_run(values, path)
                     continue
                 rows = np.array(values["detections"], np.float32).reshape(-1, COLUMNS)
-                result = Finished(int(values["image_id"]), rows, values["failure"], values["content"])
+                result = Finished(int(values["image_id"]), rows, **{name: values[name] for name in AS_THEY_ARE})
             except (ValueError, KeyError, TypeError) as error:
                 raise EffconvError(
                     f"{path}: line {number + 1} is damaged ({error}); delete {self.folder} to start anew"
@@ -94,6 +97,7 @@ def write_line(file: IO[str], result: Finished) -> None:
     """Add one image's result, whole and out of this process's hands when it returns."""
     # The shortest decimals that give the same float32 again.
     rows = [[float(str(value)) for value in row] for row in result.detections]
-    line = {"image_id": result.image_id, "detections": rows, "failure": result.failure, "content": result.content}
+    others = {name: getattr(result, name) for name in AS_THEY_ARE}
+    line = {"image_id": result.image_id, "detections": rows, **others}
     file.write(json_text(line, separators=(",", ":")) + "\n")
     file.flush()

@@ -1,6 +1,6 @@
 """Metrics as people read them: a model's own, beside a published record, and published ones as a table."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
@@ -55,8 +55,21 @@ def print_scores(record: Mapping[str, Any], console: Console | None = None) -> N
     print_skipped(record, console)
 
 
+def not_finite_lines(counts: Iterable[int]) -> list[str]:
+    """How many detections were left out, by image, in a line; none where there are none."""
+    of_images = [count for count in counts if count]
+    if not of_images:
+        return []
+    return [
+        f"{sum(of_images)} detections on {len(of_images)} images are left out: their boxes or scores are not finite; "
+        "check the weights with `effconv parity`"
+    ]
+
+
 def print_skipped(record: Mapping[str, Any], console: Console) -> None:
-    """Which images could not be read; last, so that it is seen."""
+    """Which images could not be read, and what else is left out; last, so that it is seen."""
+    for line in not_finite_lines(record.get("not_finite", {}).values()):
+        print_line(console, line)
     for reason in record["skipped"].values():
         console.print(f"skipped: {reason}", soft_wrap=True, markup=False, highlight=False)
     if record["skipped"]:

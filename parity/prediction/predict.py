@@ -56,6 +56,7 @@ class Predicted(NamedTuple):
     height: int
     width: int
     prediction: Prediction
+    not_finite: int  # objects found besides, whose boxes or scores are not finite
 
 
 def prediction_outputs(asked: Asked) -> Mapping[Path, Kind]:
@@ -112,7 +113,9 @@ def predict_images(
         "conditions": {**pipeline.conditions(asked.weights or "ema", "float32"), "min_score": asked.min_score},
         "output": str(asked.output),
         "detections": str(asked.output / DETECTIONS),
-        "images": [{**_entry(predicted), "objects": len(predicted.prediction.scores)} for predicted in done],
+        "images": [
+            {**_entry(each), "objects": len(each.prediction.scores), "not_finite": each.not_finite} for each in done
+        ],
         "skipped": skipped,
         # Of those, the files that were asked for by name.
         "named": [name for name in skipped if name in {str(Path(each)) for each in asked.images if is_named(each)}],
@@ -141,14 +144,16 @@ def _predictions(
             skipped[str(image)] = str(error)
             yield None
             continue
-        prediction = prediction.above(asked.min_score)
+        finite = prediction.finite()
+        not_finite = len(prediction.scores) - len(finite.scores)
+        prediction = finite.above(asked.min_score)
         picture = draw(pixels, prediction, lambda category: category_name(category, model.config.num_classes))
         if drawing.suffix.lower() in JPEG_ENDINGS:
             write_picture(picture, drawing, "JPEG", quality=JPEG_QUALITY, subsampling=0)
         else:
             write_picture(picture, drawing, "PNG")
         height, width = pixels.shape[:2]
-        yield Predicted(place + 1, image, drawing, height, width, prediction)
+        yield Predicted(place + 1, image, drawing, height, width, prediction, not_finite)
 
 
 def _rows(predicted: Predicted) -> Rows:
