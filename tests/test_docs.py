@@ -21,7 +21,7 @@ def test_command_reference_is_what_help_says(renderer: ModuleType, repository: P
     assert (repository / "docs" / "cli.md").read_text() == renderer.cli_reference(), "`make docs` renders it"
 
 
-@pytest.mark.parametrize("name", ["README.md", "docs/precision.md", "docs/performance.md"])
+@pytest.mark.parametrize("name", ["README.md", "docs/precision.md", "docs/performance.md", "docs/verdicts.md"])
 def test_tables_are_what_the_records_say(name: str, renderer: ModuleType, repository: Path) -> None:
     text = (repository / name).read_text()
     assert name in renderer.RENDERED
@@ -39,7 +39,8 @@ def test_every_table_is_shown_somewhere(renderer: ModuleType, repository: Path) 
 
 
 CONTESTS = ("bench-input", "bench-nms", "bench-eval")
-COMPARISONS = ("ports", "backbone-lite0", "parity", "faults", "sensitivity", "end-to-end", "float32", "verdicts")
+RECORDED = ("parity", "faults", "sensitivity", "end-to-end", "float32", "verdicts", "mutants")
+COMPARISONS = ("ports", "backbone-lite0", *RECORDED)
 DETECTOR = ("shapes-training", "shapes-official", "ablations", "bootstrap-coverage", "bench-ablation")
 NETWORKS = ("bench-inference-d0", "bench-training-d0", "bench-training-d1")
 RECORDS = (*COMPARISONS, "parity-d7x", "convert-d0", "convert-d7x", "bench-coco", *CONTESTS, *DETECTOR, *NETWORKS)
@@ -208,3 +209,15 @@ def test_every_recorded_wrong_result_was_refused_by_a_test_that_is_there(reposit
     for row in record["rows"]:
         file, _, test = row["test"].partition("::")
         assert f"def {test}(" in (repository / file).read_text()
+
+
+def test_recorded_changes_of_the_code_were_noticed(repository: Path) -> None:
+    record = json.loads((repository / "results" / "measured" / "mutants.json").read_text())
+    modules = record["modules"].values()
+    unseen = len(record["unnoticed"]) + len(record["equivalent"])
+    assert record["mutants"] == sum(each["mutants"] for each in modules) == record["noticed"] + unseen
+    assert record["noticed"] == sum(each["noticed"] for each in modules)
+    assert len(record["equivalent"]) == sum(each["equivalent"] for each in modules)
+    assert record["noticed"] >= 0.95 * (record["mutants"] - len(record["equivalent"]))
+    assert all(record["equivalent"].values())
+    assert [name for name in record["modules"] if not (repository / name).is_file()] == []

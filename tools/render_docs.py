@@ -20,7 +20,14 @@ from effconv.parity.benchmarks.layerwise import comparison_cost
 from effconv.parity.benchmarks.tables import contest_text, conversion_table, engine_table, inference_table
 from effconv.parity.benchmarks.training import training_table
 from effconv.parity.comparison.port_tables import backbone_text, ports_table
-from effconv.parity.comparison.proof_tables import bounds_table, float32_summary, smallest_table, verdicts_table
+from effconv.parity.comparison.proof_tables import (
+    bounds_table,
+    float32_summary,
+    mutants_summary,
+    mutants_table,
+    smallest_table,
+    verdicts_table,
+)
 from effconv.parity.comparison.tables import (
     budget_table,
     end_to_end_table,
@@ -74,6 +81,8 @@ def tables() -> dict[str, str]:
         "bounds": bounds_table(records["float32"]),
         "float32-summary": float32_summary(records["float32"]),
         "verdicts": verdicts_table(records["verdicts"]),
+        "mutant-summary": mutants_summary(records["mutants"]),
+        "mutants": mutants_table(records["mutants"]),
         "float32-sensitivity": smallest_table(records["float32"]),
         "sensitivity": sensitivity_table(records["sensitivity"]),
         "ports": ports_table(records["ports"]),

@@ -53,3 +53,30 @@ def verdicts_table(record: Mapping[str, Any]) -> str:
         test = f"`{row['test'].removeprefix('tests/')}`"
         rows.append([f"`{row['verdict']}`", row["wrong_result"], row["planted"], refused, test])
     return markdown_table(("verdict", "wrong result planted", "planted", "refused", "test"), rows)
+
+
+def mutants_summary(record: Mapping[str, Any]) -> str:
+    """`tools/record_mutants.py`: how many changes of one token were noticed, and those that were not."""
+    equivalent = len(record["equivalent"])
+    changing = record["mutants"] - equivalent
+    lines = [
+        f"{record['mutants']} changes of one token in {len(record['modules'])} modules (seed {record['seed']}): "
+        f"{equivalent} change no behaviour, and of the other {changing} the tests notice {record['noticed']}, "
+        f"{record['noticed'] / changing:.1%}; {record['out_of_time']} of these because a test never ended."
+    ]
+    lines += ["", "Not noticed:", "", *(f"- `{name}`" for name in record["unnoticed"])] if record["unnoticed"] else []
+    return "\n".join(lines)
+
+
+def mutants_table(record: Mapping[str, Any]) -> str:
+    """Changes by folder of the code, and every one that changes no behaviour, with why."""
+    folders: dict[str, list[int]] = {}
+    for module, counts in record["modules"].items():
+        row = folders.setdefault(module.rpartition("/")[0], [0, 0, 0])
+        row[:] = [sum(pair) for pair in zip(row, counts.values(), strict=True)]
+    heading = ("code", "changes of one token", "noticed", "no change of behaviour")
+    parts = [markdown_table(heading, [[f"`{name}`", *row] for name, row in folders.items()])]
+    if record["equivalent"]:
+        rows = [[f"`{name}`", why] for name, why in record["equivalent"].items()]
+        parts.append(markdown_table(("no change of behaviour", "why"), rows))
+    return "\n\n".join(parts)

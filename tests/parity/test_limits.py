@@ -28,6 +28,7 @@ from effconv.parity.limits import (
     products_factor,
 )
 from effconv.parity.mistakes.modules import NoGate, override
+from effconv.parity.traces.images import noise
 from effconv.parity.traces.trace import Activation
 from kept_runs import IMAGES, SWISH, Kept, Runs, failing, keep_runs, single_only
 from tiny_models import load_tiny
@@ -259,3 +260,12 @@ def test_precisions_are_those_of_the_formats(name: str) -> None:
     if name in UNDERFLOW:
         assert UNDERFLOW[name] == (kind.tiny, kind.tiny * kind.eps)
     assert torch.finfo(torch.float32).tiny == SMALLEST_NORMAL
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_plain_sums_in_half_precision_are_sound_too(dtype: torch.dtype) -> None:
+    half = load_tiny(SWISH.with_name("tiny-sum8")).to(dtype)
+    images = noise(0, (256, 256))
+    rows = [(key, sound) for key, _, sound in sound_layers(half, precisions(half).double, images)]
+    assert [key for key, sound in rows if not sound.ok] == []
+    assert len(rows) > 300

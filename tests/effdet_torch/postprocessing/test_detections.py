@@ -46,3 +46,9 @@ def test_scaling_and_mirroring() -> None:
 def test_an_empty_batch_has_no_results() -> None:
     none = Detections(torch.zeros(0, 5, 4), torch.zeros(0, 5), torch.zeros(0, 5, dtype=torch.int64), torch.zeros(0))
     assert coco_results(none, []) == []
+
+
+def test_found_objects_are_those_of_one_image() -> None:
+    batch = Detections(*(torch.cat([column, column]) for column in TWO))
+    for image in (0, 1):
+        assert [tuple(column.shape) for column in found(batch, image)] == [(1, 1, 4), (1, 1), (1, 1), (1,)]
