@@ -63,7 +63,9 @@ def test_a_tensorflow_checkpoint_needs_its_model_named(tiny: Path) -> None:
 def test_safetensors_of_others_need_the_model_named(tiny: Path, tmp_path: Path) -> None:
     model = effconv.load(tiny, model=config_path(tiny))
     save_file({key: value.contiguous() for key, value in model.state_dict().items()}, tmp_path / "x.safetensors")
-    with pytest.raises(CheckpointError, match="but no official model's tensors; nearest is .*, name its configuration"):
+    with pytest.raises(
+        CheckpointError, match=r"but no official model's tensors; nearest is .*, name its configuration"
+    ):
         effconv.load(tmp_path / "x.safetensors")
     assert effconv.load(tmp_path / "x.safetensors", model=config_path(tiny)).config == model.config
 

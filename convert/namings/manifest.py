@@ -18,9 +18,9 @@ EPSILON = "the norm has another epsilon there, which its running variance makes 
 def port_manifest(
     state: Mapping[str, Array], naming: Naming, config: Config, file: str, source: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """The model, the file's name, where its weights are from, and which of our tensors do not come back equal to the bit, and why.
+    """The model, the file, where its weights are from, and which of our tensors do not come back equal to the bit.
 
-    `changed` names those; what they compute comes back all the same, to rounding.
+    `changed` says why of each of those; what they compute comes back all the same, to rounding.
     """
     back = from_port(to_port(state, naming, config), naming, config)
     table = places(naming, config)

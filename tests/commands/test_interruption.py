@@ -34,7 +34,7 @@ run()
     [
         ("click", ""),
         ("effconv.commands.evaluate", ""),
-        ("effconv.convert.zoo", "\neffconv: interrupted\n"),  # within the command, which ends after the import
+        ("effconv.convert.inspection", "\neffconv: interrupted\n"),  # within the command, which ends after the import
     ],
 )
 def test_an_interrupted_import(module: str, printed: str) -> None:

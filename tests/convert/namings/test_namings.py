@@ -122,6 +122,10 @@ def shapes_of(name: str, model: str, **changes: Any) -> dict[str, tuple[int, ...
     return expected(NAMINGS[name], dataclasses.replace(get_config(model), **changes))
 
 
+def without(shapes: dict[str, tuple[int, ...]], ending: str) -> dict[str, tuple[int, ...]]:
+    return {key: shape for key, shape in shapes.items() if not key.endswith(ending)}
+
+
 def test_a_file_is_known_by_its_names_and_shapes() -> None:
     fit = recognise(shapes_of("zylo117", "d1", num_classes=3), "pets.pth")
     assert (fit.naming.name, fit.config.name, fit.config.num_classes) == ("zylo117", "efficientdet-d1", 3)
@@ -136,15 +140,18 @@ def test_a_file_is_known_by_its_names_and_shapes() -> None:
             shapes_of("effdet", "d0") | shapes_of("zylo117", "d0"),
             "its names are effdet (timm) and zylo117/Yet-Another-EfficientDet-Pytorch's; say which it is of",
         ),
-        ({"neck.lateral_convs.0.conv.weight": (64, 40, 1, 1)}, "toandaominh1997/EfficientDet.Pytorch, which is another"),
+        ({"neck.lateral_convs.0.conv.weight": (64, 40, 1, 1)}, "toandaominh1997/EfficientDet.Pytorch, which is"),
         ({"regressor.layers.0.weight": (64, 64, 3, 3)}, "signatrix/efficientdet, which is another network"),
         ({"backbone.input_conv.0.weight": (32, 3, 3, 3)}, "NVIDIA's DeepLearningExamples, whose backbone pads symm"),
         ({"layer1.weight": (1,)}, "names of no kind that effconv knows"),
         (
-            {key: shape for key, shape in shapes_of("effdet", "d0").items() if not key.endswith("after_combine.conv.conv_pw.bias")},
+            without(shapes_of("effdet", "d0"), "after_combine.conv.conv_pw.bias"),
             "nearest is efficientdet-d0: 24 missing from the file: fpn.cell.0.fnode.0.after_combine.conv.conv_pw.bias",
         ),
-        (shapes_of("effdet", "d0") | {"backbone.bn1.weight": (33,)}, "1 of another shape: backbone.bn1.weight (expected [32], found [33])"),
+        (
+            shapes_of("effdet", "d0") | {"backbone.bn1.weight": (33,)},
+            "1 of another shape: backbone.bn1.weight (expected [32], found [33])",
+        ),
     ],
 )  # fmt: skip
 def test_what_is_not_known_is_refused_in_a_line(shapes: dict[str, tuple[int, ...]], message: str) -> None:
