@@ -50,6 +50,7 @@ class AblateCommand(click.Command):
 )
 @force_option
 @click.option("--resume", is_flag=True, help="Go on with a run that was cut off; needs --record.")
+@click.option("--strict", is_flag=True, help="Refuse a dataset with faults.")
 @json_option
 @click.pass_context
 def ablate_command(
@@ -130,7 +131,7 @@ def _study(chosen: dict[str, Any], folder: Path) -> "Study":
         checkpoint, model, coco = FOLDER, str(CONFIG), folder / "pictures"
         with progress("drawing", IMAGES) as report:
             write_held_out(coco, report)
-    names = ("split", "limit", "batch", "seed", "resamples", "cache", "device", "resume")
+    names = ("split", "limit", "batch", "seed", "resamples", "cache", "device", "resume", "strict")
     given = {name: chosen[name] for name in names}
     return Study(checkpoint=checkpoint, model=model, coco=coco, rows=chosen["record"], **given)
 

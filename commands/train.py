@@ -29,7 +29,7 @@ JOB = (
         "warmup_epochs",
         "schedule",
     ),
-    *("keep_every", "workers", "device", "resume"),
+    *("keep_every", "workers", "device", "resume", "strict"),
 )
 
 
@@ -98,6 +98,7 @@ JOB = (
 @click.option("--device", default="cpu", show_default=True, help="cpu or cuda.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of all that is drawn.")
 @click.option("--resume", is_flag=True, help="Go on with the training in --out.")
+@click.option("--strict", is_flag=True, help="Refuse a dataset with faults.")
 @record_option
 @json_option
 def train_command(as_json: bool, threads: int | None, record: Path | None, **chosen: Any) -> None:

@@ -17,6 +17,7 @@ from ...errors import EffconvError
 from ...loading import CHECKPOINT_ENDINGS, load
 from ...strict_json import json_text
 from ..datasets.dataset import Dataset, read_dataset
+from ..datasets.examination import examine
 from ..distributed import Group
 from ..evaluation.category_map import choose_categories
 from ..evaluation.coco import METRICS, Rows
@@ -55,6 +56,7 @@ class Study:
     cache: Path | None = None  # a folder for inputs and raw outputs; None: one that is removed afterwards
     rows: Path | None = None  # the record whose finished rows are kept beside it; None: nowhere
     resume: bool = False
+    strict: bool = False  # refuse a dataset with faults
 
 
 class Ablator:
@@ -69,6 +71,11 @@ class Ablator:
         self.baseline = official_setup(study)
         model = self.baseline.model
         self.images = self.dataset.images[: study.limit]
+        self.examination = examine(self.dataset, self.images)
+        if study.strict:
+            self.examination.require_no_fault()
+        if group.rank == 0:
+            self.examination.warn()
         self.renamed = choose_categories(model.config, self.dataset, study.category_map)
         if len(self.images) < group.size:
             raise EffconvError(f"{len(self.images)} images for {group.size} processes; start no more than images")
@@ -275,5 +282,6 @@ def _record(what: str, ablator: Ablator, command: str) -> dict[str, Any]:
         "checkpoint": ablator.study.checkpoint.name,
         "baseline": ablator.key,
         "images": len(ablator.images),
+        "dataset_faults": ablator.examination.record(),
         "provenance": provenance(),
     }

@@ -13,6 +13,7 @@ from ...effdet_torch.config import get_config
 from ...errors import EffconvError, ImageError
 from ...loading import CHECKPOINT_ENDINGS, load
 from ..datasets.dataset import Dataset, read_dataset
+from ..datasets.examination import Examination, examine
 from ..distributed import Group
 from ..provenance import provenance
 from .category_map import choose_categories
@@ -40,7 +41,7 @@ class Evaluation:
     batch: int = 1
     workers: int = 1
     device: str = "cpu"
-    strict: bool = False
+    strict: bool = False  # refuse a dataset with faults, and stop at the first image that cannot be read
     resume: bool = False
     verify: bool = True
 
@@ -56,7 +57,8 @@ def evaluate_model(
         raise EffconvError("--resume: name the --detections file of the run to go on with")
     if asked.model is None and (asked.checkpoint is None or asked.checkpoint.suffix != ".safetensors"):
         raise EffconvError("name the model to evaluate (--model d0)")
-    dataset = read_dataset(asked.coco, asked.split)
+    group = Group()
+    dataset, examination = _examined(asked, group)
     path = asked.checkpoint or fetch(get_config(asked.model or "").name)
     model = load(path, model=asked.model, weights=asked.weights, verify=asked.verify)
     categories = choose_categories(model.config, dataset, asked.category_map)
@@ -73,7 +75,6 @@ def evaluate_model(
         engine=asked.engine,
         precision=asked.precision,
     )
-    group = Group()
     with group.joined(asked.device):
         started = time.monotonic()
         results = detect(model, pipeline, dataset, images, running, group, report)
@@ -105,6 +106,7 @@ def evaluate_model(
         "conditions": conditions,
         **score_record(scores, dataset),
         "skipped": skipped,
+        "dataset_faults": examination.record(),
         "not_finite": {str(each.image_id): each.not_finite for each in results if each.not_finite},
         "network_engine": asked.engine,
         "seconds": seconds,
@@ -119,15 +121,27 @@ def evaluate_model(
 
 def evaluate_detections(asked: Evaluation, path: Path, command: str) -> dict[str, Any]:
     """The record of detections that are already there, COCO results at `path`. Raises EffconvError for bad input."""
-    dataset = read_dataset(asked.coco, asked.split)
+    dataset, examination = _examined(asked, Group())
     scores = evaluate(dataset, read_detections(path), dataset.images[: asked.limit], asked.metrics_engine)
     return {
         "what": "COCO metrics of a file of detections",
         "detections_file": path.name,
         **score_record(scores, dataset),
         "skipped": {},
+        "dataset_faults": examination.record(),
         "provenance": {"command": command, **provenance()},
     }
+
+
+def _examined(asked: Evaluation, group: Group) -> tuple[Dataset, Examination]:
+    """The dataset, and what is wrong with it, which the group's first process says, or which is refused."""
+    dataset = read_dataset(asked.coco, asked.split)
+    examination = examine(dataset, dataset.images[: asked.limit])
+    if asked.strict:
+        examination.require_no_fault()
+    if group.rank == 0:
+        examination.warn()
+    return dataset, examination
 
 
 def score_record(scores: Scores, dataset: Dataset) -> dict[str, Any]:
