@@ -14,8 +14,8 @@ from ...effdet_torch.preprocessing.header import UPRIGHT, read_header
 from ...errors import NAMES_SHOWN, first_names
 from .dataset import Dataset, DatasetError, Image
 
-# Pixels beyond an image. Boxes whose corners are counted from 1, or to the end of their last pixel, reach as far, and no
-# other place is meant; and COCO's are rounded. A box on another image's scale reaches further.
+# Pixels beyond an image. Boxes whose corners are counted from 1, or to the end of their last pixel, reach as far and
+# mean no other place; and COCO's are rounded. A box on another image's scale reaches further.
 TOLERANCE = 1.0
 
 # What is wrong, and what is done about it.
