@@ -87,11 +87,12 @@ def ablate_command(
         return  # one of several processes, of which the first reports
     if waterfall and not as_json:
         click.echo("\n".join(waterfall_lines(record)))
-    if not waterfall and chosen["report"]:
-        write_ablation_page(record, chosen["report"])
+    # First: with the record nothing is lost, whatever becomes of the page.
     if chosen["record"]:
         write_record(record, chosen["record"])
         FinishedRows(chosen["record"], {}).remove()
+    if not waterfall and chosen["report"]:
+        write_ablation_page(record, chosen["report"])
     if as_json:
         print_json(record)
 

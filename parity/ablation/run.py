@@ -24,10 +24,11 @@ from ..evaluation.coco import METRICS, Rows
 from ..evaluation.contents import digest
 from ..evaluation.detect import Running, found_rows, run_key
 from ..evaluation.pipeline import Settings, build
+from ..evaluation.unfinished import Place, kept
 from ..mistakes.pipeline import Setup
 from ..provenance import provenance
 from .bootstrap import RESAMPLES, draw_images, metrics_of
-from .finished_rows import FinishedRows
+from .finished_rows import ROWS_ENDING, FinishedRows
 from .matches import Matches, match_detections
 from .output_cache import OutputCache, Outputs, Selected
 from .registry import STAGES, Ablation
@@ -245,32 +246,45 @@ def run_study(
     with group.joined(study.device), tempfile.TemporaryDirectory() as temporary:
         ablator = Ablator(study, study.cache or Path(temporary), group)
         settings = {"resamples": study.resamples, "seed": study.seed}
-        kept = FinishedRows(study.rows, {**ablator.key, **settings, **ablator.shown()}) if study.rows else None
-        earlier = group.share(_earlier(kept, study.resume) if group.rank == 0 else None)
-        found = []
-        for place, ablations in enumerate([(), *rows]):
-            name = row_name(ablations)
-            found.append(earlier.get(name) or ablator.row(ablations))
-            if group.rank:
-                continue
-            if kept and name not in earlier:
-                kept.add(found[-1])
-            tell(found[-1])
-            if report:
-                report(place + 1, len(rows) + 1)
+        depends_on = {**ablator.key, **settings, **ablator.shown()}
+        on_disk = FinishedRows(study.rows, depends_on) if study.rows else None
+        earlier = group.share(_earlier(on_disk, study.resume) if group.rank == 0 else None)
+        found: list[dict[str, Any]] = []
+
+        def keep(output: Path | None) -> str:
+            if group.rank > 0 or not found:
+                return ""
+            if output:
+                rows_file = FinishedRows(output, depends_on)
+                rows_file.start()
+                for row in found:
+                    rows_file.add(row)
+            return f"{len(found)} of {len(rows) + 1} rows"
+
+        with kept(Place(study.rows, "--record", Path("ablation.json"), ROWS_ENDING), command, keep):
+            for place, ablations in enumerate([(), *rows]):
+                name = row_name(ablations)
+                found.append(earlier.get(name) or ablator.row(ablations))
+                if group.rank:
+                    continue
+                if on_disk and name not in earlier:
+                    on_disk.add(found[-1])
+                tell(found[-1])
+                if report:
+                    report(place + 1, len(rows) + 1)
     if group.rank:
         return None
     record = _record("what details of a port cost: one change at a time beside one baseline", ablator, command)
     return record | settings | {"processes": group.size, "rows": found}
 
 
-def _earlier(kept: FinishedRows | None, resume: bool) -> dict[str, Any] | EffconvError:
+def _earlier(on_disk: FinishedRows | None, resume: bool) -> dict[str, Any] | EffconvError:
     try:
-        found = kept.read() if kept and resume else {}
+        found = on_disk.read() if on_disk and resume else {}
     except EffconvError as error:
         return error  # raised by every process, so that none waits for the others
-    if kept and not found:
-        kept.start()
+    if on_disk and not found:
+        on_disk.start()
     return found
 
 

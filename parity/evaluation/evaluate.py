@@ -18,8 +18,10 @@ from ..distributed import Group
 from ..provenance import provenance
 from .category_map import choose_categories
 from .coco import DEFAULT_ENGINE, Scores, evaluate, read_detections, rows_of, write_detections
-from .detect import Report, Running, detect
+from .detect import Report, Running, detect, run_key
+from .finished import Finished, Parts, write_line
 from .pipeline import Settings, build
+from .unfinished import Place, kept
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,9 +66,10 @@ def evaluate_model(
     categories = choose_categories(model.config, dataset, asked.category_map)
     pipeline = build(model.config, asked.settings)
     images = dataset.images[: asked.limit]
-    parts = asked.detections.with_name(asked.detections.name + ".parts") if asked.detections else None
+    place = Place(asked.detections, "--detections", Path("detections.json"), ".parts")
+    parts = place.beside(asked.detections) if asked.detections else None
     running = Running(
-        batch=asked.batch,
+        batch=min(asked.batch, max(1, len(images))),  # it has its rows whether there are images for them or not
         workers=asked.workers,
         device=asked.device,
         strict=asked.strict,
@@ -75,22 +78,34 @@ def evaluate_model(
         engine=asked.engine,
         precision=asked.precision,
     )
-    with group.joined(asked.device):
-        started = time.monotonic()
-        results = detect(model, pipeline, dataset, images, running, group, report)
-        seconds = time.monotonic() - started
-    if group.rank > 0:
-        return None
-    failures = [each.failure for each in results if each.failure]
-    if len(failures) == len(results):
-        first = f"; the first: {failures[0]}" if failures else ""
-        raise ImageError(
-            f"{dataset.path.name}: none of {len(results)} images could be read, so nothing is scored{first}"
-        )
-    found = rows_of(results, categories)
-    scores = evaluate(dataset, found, images, asked.metrics_engine)
-    if asked.detections:
-        write_detections(found, asked.detections)
+    finished: list[Finished] = []
+
+    def keep(output: Path | None) -> str:
+        if group.rank > 0 or all(each.failure for each in finished):
+            return ""
+        if output:
+            with Parts(place.beside(output), run_key(model, pipeline, dataset, running)).open(0) as file:
+                for each in finished:
+                    write_line(file, each)
+        return "images" if parts and group.size > 1 else f"{len(finished)} of {len(images)} images"
+
+    with kept(place, command, keep):
+        with group.joined(asked.device):
+            started = time.monotonic()
+            results = detect(model, pipeline, dataset, images, running, group, report, finished)
+            seconds = time.monotonic() - started
+        if group.rank > 0:
+            return None
+        failures = [each.failure for each in results if each.failure]
+        if len(failures) == len(results):
+            first = f"; the first: {failures[0]}" if failures else ""
+            raise ImageError(
+                f"{dataset.path.name}: none of {len(results)} images could be read, so nothing is scored{first}"
+            )
+        found = rows_of(results, categories)
+        scores = evaluate(dataset, found, images, asked.metrics_engine)
+        if asked.detections:
+            write_detections(found, asked.detections)
     skipped = {str(each.image_id): each.failure for each in results if each.failure}
     conditions = {
         **pipeline.conditions(asked.weights or "ema", asked.precision),
