@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .options import PATH, Number, Output, force_option, json_option, model_option, print_json
+from .refusals import given_options, refuse, refuse_given
 
 if TYPE_CHECKING:
     from ..parity.ablation.registry import Ablation
@@ -75,6 +76,7 @@ def ablate_command(
     from ..parity.ablation.waterfall import waterfall_lines
     from ..parity.rendering.record import write_record
 
+    _require_used(context.meta["ablations"], listing, everything, combine, waterfall, chosen)
     if listing:
         for each in ABLATIONS.values():
             click.echo(f"--{each.name:24} {each.stage:8} {each.summary}")
@@ -95,6 +97,26 @@ def ablate_command(
         write_ablation_page(record, chosen["report"])
     if as_json:
         print_json(record)
+
+
+def _require_used(
+    names: Sequence[str],
+    listing: bool,
+    everything: bool,
+    combine: bool,
+    waterfall: bool,
+    chosen: Mapping[str, Any],
+) -> None:
+    """Refuse options without effect: beside the list, a waterfall, the embedded detector, or fewer than two changes."""
+    if listing:
+        given = [shown for name, shown in given_options(click.get_current_context()).items() if name != "listing"]
+        refuse([*(f"--{name}" for name in names), *given], "--list")
+    if waterfall:  # of which no interval is made, and no page
+        refuse_given(("everything", "combine", "seed", "resamples", "resume", "report"), "--waterfall")
+    if combine and len(names) + len(chosen["min_score"]) + len(chosen["anchors"]) < 2:
+        refuse_given(("combine",), "fewer than two named changes")
+    if chosen["ckpt"] is None and chosen["coco"] is None:
+        refuse_given(("model",), "the embedded detector, which is taken without --ckpt and --coco")
 
 
 def _named(names: Sequence[str], chosen: dict[str, Any], everything: bool) -> "list[Ablation]":

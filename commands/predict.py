@@ -22,6 +22,7 @@ from .options import (
     unreadable_status,
     verify_option,
 )
+from .refusals import DOWNLOADED, STOPPING, choose_one
 
 if TYPE_CHECKING:
     from ..effdet_torch.config import Config
@@ -76,6 +77,7 @@ def predict_command(
     from ..progress import IMAGES, progress
     from .options import parse_size
 
+    choose_one(DOWNLOADED | STOPPING)
     settings = Settings(nms=nms, size=parse_size(size) if size else None)
     asked = Asked(images=images, checkpoint=ckpt, settings=settings, **chosen)
 

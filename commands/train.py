@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from .options import PATH, Number, Output, json_option, keep_others, print_json, record_option
+from .refusals import refuse_given
 
 PRECISIONS = "float32", "bfloat16"
 # Options that are fields of `TrainingSettings` and of `Job` under their own names.
@@ -114,6 +115,10 @@ def train_command(as_json: bool, threads: int | None, record: Path | None, **cho
     from ..parity.training.train import train, training_outputs
     from ..progress import IMAGES, progress
 
+    if chosen["eval_split"] == "none":
+        refuse_given(("eval_every",), "--eval-split none")
+    if chosen["frozen_norms"]:
+        refuse_given(("local_norms",), "--frozen-norms")
     keep_others(training_outputs(chosen["out"]))
     if threads:
         torch.set_num_threads(threads)
