@@ -13,11 +13,11 @@ from ...convert.output import replacing
 from ...convert.output_kinds import Kind
 from ...effdet_torch.training.trainer import StepRecord, TrainingError
 from ...strict_json import as_read, json_text
+from ..same_run import changes, shown
 
 STATE, STEPS, EVALUATIONS, RUN = "state.pth", "steps.csv", "evaluations.csv", "run.json"
 STEP_COLUMNS = ("step", *StepRecord._fields)
 MAY_CHANGE = ("workers", "keep_every")  # of the settings, when a training is gone on with: no result depends on them
-SHOWN = 4  # settings that differ; further ones are counted
 
 
 # What a training adds to as it goes: known by the file beside it that says which training it is.
@@ -96,20 +96,11 @@ class TrainingFolder:
             raise TrainingError(f"{self.path}: no training to go on with; leave out --resume to start one") from error
         except (OSError, ValueError) as error:
             raise TrainingError(f"{path}: cannot be read ({error}); start anew in another --out") from error
-        if earlier == self.run:
-            return
-        earlier = earlier if isinstance(earlier, dict) else {}
-        before, now = _flat(earlier), _flat(self.run)
-        changed = [
-            f"{name} was {before.get(name)!r}, now {now.get(name)!r}"
-            for name in {**before, **now}
-            if before.get(name) != now.get(name)
-        ]
-        more = f", and {len(changed) - SHOWN} more" if len(changed) > SHOWN else ""
-        raise TrainingError(
-            f"{path} is of another training: {', '.join(changed[:SHOWN])}{more}; only {' and '.join(MAY_CHANGE)} may "
-            "change with --resume: go on with the other settings as they were, or start anew in another --out"
-        )
+        if differing := changes(earlier, self.run):
+            raise TrainingError(
+                f"{path} is of another training: {shown(differing)}; only {' and '.join(MAY_CHANGE)} may change with "
+                "--resume: go on with the other settings as they were, or start anew in another --out"
+            )
 
     def _read_state(self) -> dict[str, Any] | None:
         path = self.path / STATE
@@ -142,11 +133,3 @@ class TrainingFolder:
     def _append(self, name: str, row: Sequence[Any]) -> None:
         with (self.path / name).open("a", newline="", encoding="utf-8") as file:
             csv.writer(file).writerow(row)
-
-
-def _flat(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings by their own names, those inside others too."""
-    found: dict[str, Any] = {}
-    for name, value in values.items():
-        found |= _flat(value) if isinstance(value, dict) else {name: value}
-    return found
