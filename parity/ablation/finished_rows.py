@@ -41,7 +41,8 @@ class FinishedRows:
             name = next(name for name in {**earlier, **self.run} if earlier.get(name) != self.run.get(name))
             raise EffconvError(
                 f"{self.path} is of another run: {name} was {earlier.get(name)!r}, now {self.run.get(name)!r}; "
-                f"run it as before, or without --resume to start anew"
+                "run it as before, or start anew without resuming",
+                parameters={"resume": True},
             )
         return found
 

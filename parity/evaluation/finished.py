@@ -76,7 +76,8 @@ class Parts:
         name = differing[0]
         raise EffconvError(
             f"{path} is of another run: {name} was {earlier.get(name)!r}, now {self.run.get(name)!r}; "
-            f"run it as before, or without --resume to start anew"
+            "run it as before, or start anew without resuming",
+            parameters={"resume": True},
         )
 
     def open(self, rank: int) -> IO[str]:
