@@ -39,7 +39,8 @@ class FinishedRows:
             raise EffconvError(f"{self.path}: damaged ({error}); delete it to start anew") from error
         if differing := changes(run, self.run):
             raise EffconvError(
-                f"{self.path} is of another run: {shown(differing)}; run it as before, or without --resume to start anew"
+                f"{self.path} is of another run: {shown(differing)}; run it as before, or start anew without resuming",
+                parameters={"resume": True},
             )
         return found
 

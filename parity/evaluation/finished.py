@@ -72,7 +72,8 @@ class Parts:
     def _require_same_run(self, run: Any, path: Path) -> None:
         if differing := changes(run, self.run):
             raise EffconvError(
-                f"{path} is of another run: {shown(differing)}; run it as before, or without --resume to start anew"
+                f"{path} is of another run: {shown(differing)}; run it as before, or start anew without resuming",
+                parameters={"resume": True},
             )
 
     def open(self, rank: int) -> IO[str]:

@@ -33,7 +33,10 @@ class TrainingFolder:
     def require_free(self) -> None:
         """Raises TrainingError where another training is, so that nothing is lost by mistake."""
         if (self.path / RUN).exists():
-            raise TrainingError(f"{self.path}: a training is there; give another --out, or --resume to go on with it")
+            raise TrainingError(
+                f"{self.path}: a training is there; give another folder, or go on with it",
+                parameters={"out": None, "resume": True},
+            )
 
     def begin(self) -> None:
         """Start anew. Raises TrainingError where another training is."""
@@ -93,13 +96,18 @@ class TrainingFolder:
         try:
             earlier = json.loads(path.read_bytes())
         except FileNotFoundError as error:
-            raise TrainingError(f"{self.path}: no training to go on with; leave out --resume to start one") from error
+            raise TrainingError(
+                f"{self.path}: no training to go on with; start one without resuming", parameters={"resume": True}
+            ) from error
         except (OSError, ValueError) as error:
-            raise TrainingError(f"{path}: cannot be read ({error}); start anew in another --out") from error
+            raise TrainingError(
+                f"{path}: cannot be read ({error}); start anew in another folder", parameters={"out": None}
+            ) from error
         if differing := changes(earlier, self.run):
             raise TrainingError(
-                f"{path} is of another training: {shown(differing)}; only {' and '.join(MAY_CHANGE)} may change with "
-                "--resume: go on with the other settings as they were, or start anew in another --out"
+                f"{path} is of another training: {shown(differing)}; only {' and '.join(MAY_CHANGE)} may change when "
+                "one is resumed: go on with the other settings as they were, or start anew in another folder",
+                parameters={"out": None},
             )
 
     def _read_state(self) -> dict[str, Any] | None:
@@ -110,9 +118,13 @@ class TrainingFolder:
             state = torch.load(path, map_location="cpu", weights_only=True)
         except (OSError, EOFError, RuntimeError, ValueError, KeyError, pickle.UnpicklingError) as error:
             reason = str(error).strip().split("\n", 1)[0]
-            raise TrainingError(f"{path}: damaged ({reason}); start anew in another --out") from error
+            raise TrainingError(
+                f"{path}: damaged ({reason}); start anew in another folder", parameters={"out": None}
+            ) from error
         if not isinstance(state, dict) or not isinstance(state.get("steps"), int):
-            raise TrainingError(f"{path}: not the state of a training; start anew in another --out")
+            raise TrainingError(
+                f"{path}: not the state of a training; start anew in another folder", parameters={"out": None}
+            )
         return state
 
     def _numbers(self, name: str) -> list[dict[str, float]]:

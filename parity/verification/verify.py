@@ -117,7 +117,7 @@ def verify(
     )
     metrics = compare_with_published(evaluation, {}, fetch, command, report("evaluating"))
     if metrics is None:
-        raise EffconvError("verify runs as one process; use `effconv parity --coco` under torchrun")
+        raise EffconvError("verify runs as one process; share out `effconv eval` by torchrun")
     done("metrics", metrics["published"]["holds"], metrics["published"]["verdict"])
 
     record = {

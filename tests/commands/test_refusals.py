@@ -91,7 +91,7 @@ USES = {
     "a recording of a checkpoint": Use(("trace", "--model", "d1", "--ckpt", "x", "-o", "t.npz"), names("generation")),
     "a recording of a file": Use(
         ("trace", "--model", "d1", "--reference", "x.pb", "-o", "t.npz"),
-        names("ckpt generation weights verify"),
+        names("weights"),
     ),
     "ablations": Use(
         ("ablate", *CHANGES, "--ckpt", "x", "--coco", "y"), names("listing"), afterwards=names("as_json report")
