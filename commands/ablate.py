@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .options import PATH, Number, Output, force_option, json_option, model_option, print_json
+from .refusals import given_options, refuse, refuse_given
 
 if TYPE_CHECKING:
     from ..parity.ablation.registry import Ablation
@@ -50,6 +51,7 @@ class AblateCommand(click.Command):
 )
 @force_option
 @click.option("--resume", is_flag=True, help="Go on with a run that was cut off; needs --record.")
+@click.option("--strict", is_flag=True, help="Refuse a dataset with faults.")
 @json_option
 @click.pass_context
 def ablate_command(
@@ -74,6 +76,7 @@ def ablate_command(
     from ..parity.ablation.waterfall import waterfall_lines
     from ..parity.rendering.record import write_record
 
+    _require_used(context.meta["ablations"], listing, everything, combine, waterfall, chosen)
     if listing:
         for each in ABLATIONS.values():
             click.echo(f"--{each.name:24} {each.stage:8} {each.summary}")
@@ -86,13 +89,34 @@ def ablate_command(
         return  # one of several processes, of which the first reports
     if waterfall and not as_json:
         click.echo("\n".join(waterfall_lines(record)))
-    if not waterfall and chosen["report"]:
-        write_ablation_page(record, chosen["report"])
+    # First: with the record nothing is lost, whatever becomes of the page.
     if chosen["record"]:
         write_record(record, chosen["record"])
         FinishedRows(chosen["record"], {}).remove()
+    if not waterfall and chosen["report"]:
+        write_ablation_page(record, chosen["report"])
     if as_json:
         print_json(record)
+
+
+def _require_used(
+    names: Sequence[str],
+    listing: bool,
+    everything: bool,
+    combine: bool,
+    waterfall: bool,
+    chosen: Mapping[str, Any],
+) -> None:
+    """Refuse options without effect: beside the list, a waterfall, the embedded detector, or fewer than two changes."""
+    if listing:
+        given = [shown for name, shown in given_options(click.get_current_context()).items() if name != "listing"]
+        refuse([*(f"--{name}" for name in names), *given], "--list")
+    if waterfall:  # of which no interval is made, and no page
+        refuse_given(("everything", "combine", "seed", "resamples", "resume", "report"), "--waterfall")
+    if combine and len(names) + len(chosen["min_score"]) + len(chosen["anchors"]) < 2:
+        refuse_given(("combine",), "fewer than two named changes")
+    if chosen["ckpt"] is None and chosen["coco"] is None:
+        refuse_given(("model",), "the embedded detector, which is taken without --ckpt and --coco")
 
 
 def _named(names: Sequence[str], chosen: dict[str, Any], everything: bool) -> "list[Ablation]":
@@ -130,7 +154,7 @@ def _study(chosen: dict[str, Any], folder: Path) -> "Study":
         checkpoint, model, coco = FOLDER, str(CONFIG), folder / "pictures"
         with progress("drawing", IMAGES) as report:
             write_held_out(coco, report)
-    names = ("split", "limit", "batch", "seed", "resamples", "cache", "device", "resume")
+    names = ("split", "limit", "batch", "seed", "resamples", "cache", "device", "resume", "strict")
     given = {name: chosen[name] for name in names}
     return Study(checkpoint=checkpoint, model=model, coco=coco, rows=chosen["record"], **given)
 

@@ -18,6 +18,10 @@ from .options import (
     unreadable_status,
     verify_option,
 )
+from .refusals import DOWNLOADED, STOPPING, choose_one, refuse_all_but
+
+# What detections that are already there are scored by; all other options are of a model's run.
+SCORING = frozenset({"coco", "results", "split", "limit", "metrics_engine", "as_json"})
 
 
 @click.command("eval")
@@ -38,12 +42,16 @@ def eval_command(
     """COCO's twelve metrics of a model, evaluated as the official code does.
 
     Exits with status 1 where images could not be read, unless --skip-unreadable is given, and refuses to evaluate none.
+    With --results, options that say how a model runs are refused.
     Under `torchrun --nproc-per-node N -m effconv.cli eval ...` N processes share the images.
     """
     from ..parity.evaluation.evaluate import evaluate_detections, evaluate_model
     from ..parity.evaluation.report import print_scores
     from ..progress import IMAGES, progress
 
+    if results:
+        refuse_all_but(SCORING, "--results")
+    choose_one(DOWNLOADED | STOPPING)
     asked, _ = describe_evaluation(coco, chosen)
     command = shlex.join(["effconv", *sys.argv[1:]])
 
@@ -54,9 +62,7 @@ def eval_command(
         record: dict[str, Any] | None = evaluate_detections(asked, results, command)
     else:
         with progress("evaluating", IMAGES) as report:
-            record = evaluate_model(
-                asked, lambda model: fetch_release(model, generation, asked.verify), command, report
-            )
+            record = evaluate_model(asked, fetch, command, report)
     if record is None:
         return
     if as_json:

@@ -40,7 +40,7 @@ RUN = (
     ),
     force_option,
     click.option("--resume", is_flag=True, help="Go on with a run that was cut off; needs --detections."),
-    click.option("--strict", is_flag=True, help="Stop at the first image that cannot be read."),
+    click.option("--strict", is_flag=True, help="Refuse a dataset with faults; stop at an unreadable image."),
     click.option("--category-map", type=PATH, help="JSON: model's category id -> dataset's."),
     engine_option,
     precision_option,

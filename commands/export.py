@@ -16,6 +16,7 @@ from .options import (
     print_json,
     verify_option,
 )
+from .refusals import DOWNLOADED, choose_one
 
 
 @click.group("export")
@@ -54,6 +55,7 @@ def onnx_command(
     from ..loading import load
     from .options import parse_size
 
+    choose_one(DOWNLOADED)
     if model is None and (ckpt is None or ckpt.suffix != ".safetensors"):
         raise ConfigError("name the model to export (--model d0)")
     if output and output.suffix != ".onnx":

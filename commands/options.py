@@ -98,8 +98,9 @@ class CommandLine(click.Group):
         except click.ClickException as error:
             error.show()
             status = error.exit_code
-        except click.Abort:
+        except click.Abort as error:
             click.echo("effconv: interrupted", err=True)
+            _show_notes(error)
             status = INTERRUPTED_STATUS
         except OSError as error:
             _drop_output()
@@ -108,6 +109,7 @@ class CommandLine(click.Group):
             click.echo(
                 f"effconv: cannot read or write{place} ({reason}); free space, or choose another place", err=True
             )
+            _show_notes(error)
             status = 2
         sys.exit(status)
 
@@ -126,6 +128,7 @@ class CommandLine(click.Group):
                 return super().invoke(context)
         except EffconvError as error:
             click.echo(f"effconv: {error}{self._advice(context, error)}", err=True)
+            _show_notes(error)
             if error.lists and context.meta.get(AS_JSON):
                 print_json({"error": str(error), **error.lists})
             context.exit(error.exit_status)
@@ -144,6 +147,13 @@ class CommandLine(click.Group):
         ):
             advice += "; --json lists all"
         return advice
+
+
+def _show_notes(error: BaseException) -> None:
+    """What was noted about an error on its way here, such as what is kept of the work it ended."""
+    for each in (error, error.__cause__):
+        for note in getattr(each, "__notes__", ()):
+            click.echo(f"effconv: {note}", err=True)
 
 
 def _drop_output() -> None:

@@ -8,6 +8,7 @@ import click
 
 from ..errors import EffconvError
 from .evaluation_options import EVALUATION_NAMES, SETTINGS
+from .refusals import DOWNLOADED, choose_one, given_options, refuse
 
 
 class Mode(Enum):
@@ -19,6 +20,7 @@ class Mode(Enum):
     ENGINE = "--engine other than eager, without --coco"
 
 
+COMPUTED = (None, "tf", "torch")  # references that are computed, of a checkpoint; any other is a file
 _SUBJECT = frozenset({"model", "ckpt", "generation", "weights", "size", "verify", "as_json"})
 _INPUT = frozenset({"candidate", "image", "noise_seed"})
 _SHOWN = frozenset({"layerwise", "backward", "explain", "report", "force"})
@@ -46,18 +48,11 @@ def require_used(context: click.Context) -> Mode:
     Raises EffconvError naming the options that have none, and the comparison they belong to.
     """
     mode = choose_mode(context.params)
-    given = [
-        option
-        for option in context.command.params
-        if context.get_parameter_source(option.name or "") is click.core.ParameterSource.COMMANDLINE
-    ]
-    unused = {option.opts[0]: option.name or "" for option in given if option.name not in USED[mode]}
-    if unused:
-        raise EffconvError(
-            f"{', '.join(unused)}: not used by {mode.value}; leave {'it' if len(unused) == 1 else 'them'} out\n"
-            + "; ".join(_belongs(shown, name, mode) for shown, name in unused.items())
-        )
-    _require_consistent(mode, {option.name or "" for option in given}, context.params)
+    given = given_options(context)
+    unused = {shown: name for name, shown in given.items() if name not in USED[mode]}
+    refuse(unused, mode.value, "\n" + "; ".join(_belongs(shown, name, mode) for shown, name in unused.items()))
+    choose_one(DOWNLOADED)
+    _require_consistent(mode, given, context.params)
     return mode
 
 
@@ -79,7 +74,5 @@ def _require_consistent(mode: Mode, given: Collection[str], values: Mapping[str,
             raise EffconvError(f"--{others[0]} and --backbone: choose one; the detector around a backbone is random")
     if "generation" not in given:
         return
-    if "ckpt" in given:
-        raise EffconvError("--generation and --ckpt: choose one; the generation is of a checkpoint to download")
-    if values["model"] is None and values["reference"] is None:
+    if values["model"] is None and values["reference"] in COMPUTED:
         raise EffconvError("--generation: name the model whose released checkpoint it is (--model d0)")

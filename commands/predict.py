@@ -22,6 +22,7 @@ from .options import (
     unreadable_status,
     verify_option,
 )
+from .refusals import DOWNLOADED, STOPPING, choose_one
 
 if TYPE_CHECKING:
     from ..effdet_torch.config import Config
@@ -69,12 +70,14 @@ def predict_command(
     each image, detections.json (COCO results) and images.json (which image and category each id is). Exits with
     status 2 where a file named here cannot be read, and 1 where one of a folder or glob cannot; all others are done.
     """
+    from ..parity.datasets.examination import turned_lines
     from ..parity.evaluation.pipeline import Settings
     from ..parity.evaluation.report import not_finite_lines
     from ..parity.prediction.predict import Asked, predict_images, prediction_outputs
     from ..progress import IMAGES, progress
     from .options import parse_size
 
+    choose_one(DOWNLOADED | STOPPING)
     settings = Settings(nms=nms, size=parse_size(size) if size else None)
     asked = Asked(images=images, checkpoint=ckpt, settings=settings, **chosen)
 
@@ -85,6 +88,8 @@ def predict_command(
 
     with progress("predicting", IMAGES) as report:
         record = predict_images(asked, fetch, report, (lambda *_: None) if as_json else _tell)
+    for line in turned_lines([each["file_name"] for each in record["images"] if each["exif_orientation"] != 1]):
+        click.echo(f"effconv: warning: {line}", err=True)
     if as_json:
         print_json(record)
         sys.exit(unreadable_status(len(record["skipped"]), len(record["named"]), skip_unreadable))

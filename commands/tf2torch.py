@@ -16,6 +16,7 @@ from .options import (
     print_json,
     verify_option,
 )
+from .refusals import DOWNLOADED, choose_one
 
 
 @click.command("tf2torch")
@@ -48,6 +49,7 @@ def tf2torch(
     from ..effdet_torch.config import get_config
     from ..progress import BYTES, progress
 
+    choose_one(DOWNLOADED)
     config = get_config(model)
     output = output or Path(f"{config.name}.safetensors")
     keep_others({output: WEIGHTS, manifest_path(output): MANIFEST})

@@ -5,7 +5,10 @@ from typing import Any
 
 import click
 
+from ..errors import EffconvError
 from .options import PATH, Output, fetch_release, force_option, json_option, model_option, print_json, verify_option
+from .parity_modes import COMPUTED
+from .refusals import DOWNLOADED, choose_one, refuse_given
 
 
 @click.command("trace")
@@ -35,7 +38,15 @@ def trace_command(
     from ..progress import LAYERS, progress
     from .options import parse_size
 
-    choice = Choice(checkpoint=chosen.pop("ckpt"), size=parse_size(size) if size else None, **chosen)
+    choose_one(DOWNLOADED)
+    checkpoint, reference = chosen.pop("ckpt"), chosen["reference"]
+    if reference not in COMPUTED:
+        # The model of a file is the file's, and no checkpoint has a part in it.
+        refuse_given(("ckpt", "generation", "weights", "verify"), f"--reference {reference}")
+        checkpoint = Path(reference)
+    elif generation and chosen["model"] is None:
+        raise EffconvError("--generation: name the model whose released checkpoint it is (--model d0)")
+    choice = Choice(checkpoint=checkpoint, size=parse_size(size) if size else None, **chosen)
     subject = choose_subject(choice, lambda model: fetch_release(model, generation, choice.verify))
     trace = choose_trace(choice, subject)
     with progress("recording", LAYERS) as report:

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from .options import PATH, Number, Output, json_option, keep_others, print_json, record_option
+from .refusals import refuse_given
 
 PRECISIONS = "float32", "bfloat16"
 # Options that are fields of `TrainingSettings` and of `Job` under their own names.
@@ -29,7 +30,7 @@ JOB = (
         "warmup_epochs",
         "schedule",
     ),
-    *("keep_every", "workers", "device", "resume"),
+    *("keep_every", "workers", "device", "resume", "strict"),
 )
 
 
@@ -98,6 +99,7 @@ JOB = (
 @click.option("--device", default="cpu", show_default=True, help="cpu or cuda.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of all that is drawn.")
 @click.option("--resume", is_flag=True, help="Go on with the training in --out.")
+@click.option("--strict", is_flag=True, help="Refuse a dataset with faults.")
 @record_option
 @json_option
 def train_command(as_json: bool, threads: int | None, record: Path | None, **chosen: Any) -> None:
@@ -113,6 +115,10 @@ def train_command(as_json: bool, threads: int | None, record: Path | None, **cho
     from ..parity.training.train import train, training_outputs
     from ..progress import IMAGES, progress
 
+    if chosen["eval_split"] == "none":
+        refuse_given(("eval_every",), "--eval-split none")
+    if chosen["frozen_norms"]:
+        refuse_given(("local_norms",), "--frozen-norms")
     keep_others(training_outputs(chosen["out"]))
     if threads:
         torch.set_num_threads(threads)

@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from .options import PATH, Output, fetch_release, force_option, json_option, keep_others, print_json
+from .refusals import DOWNLOADED, choose_one
 
 
 @click.command("verify")
@@ -47,6 +48,7 @@ def verify_command(
     from ..progress import BYTES, IMAGES, Report, progress
     from .options import available_processors
 
+    choose_one(DOWNLOADED)
     config = get_config(model)
     asked = Verification(
         model=model,

@@ -3,6 +3,7 @@
 import contextlib
 import datetime
 import os
+import shlex
 from collections.abc import Iterator
 from typing import Any
 
@@ -54,3 +55,15 @@ class Group:
         values: list[Any] = [None] * self.size
         torch.distributed.all_gather_object(values, value)
         return values
+
+
+def again(command: str, *options: str) -> str:
+    """The command line that starts `command` again, under torchrun if it was, with those of `options` it lacks."""
+    words = shlex.split(command)
+    words += [option for option in options if option not in words]
+    processes = os.environ.get("LOCAL_WORLD_SIZE", "1")
+    if processes != "1":
+        nodes = os.environ.get("GROUP_WORLD_SIZE", "1")
+        launcher = ["torchrun", *(("--nnodes", nodes) if nodes != "1" else ()), "--nproc-per-node", processes]
+        words = [*launcher, "-m", "effconv.cli", *words[1:]]
+    return shlex.join(words)

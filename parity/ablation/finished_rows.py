@@ -11,12 +11,14 @@ from typing import Any
 from ...errors import EffconvError
 from ...strict_json import as_read, json_text
 
+ROWS_ENDING = ".rows"
+
 
 class FinishedRows:
     """The file of one run. `run` is whatever must be equal for rows to belong together."""
 
     def __init__(self, record: Path, run: Mapping[str, Any]):
-        self.path, self.run = record.with_name(record.name + ".rows"), as_read(run)
+        self.path, self.run = record.with_name(record.name + ROWS_ENDING), as_read(run)
 
     def read(self) -> dict[str, dict[str, Any]]:
         """{name: row} so far; none without a file. A last line cut short by a kill is dropped from the file.

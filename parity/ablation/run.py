@@ -17,16 +17,18 @@ from ...errors import EffconvError
 from ...loading import CHECKPOINT_ENDINGS, load
 from ...strict_json import json_text
 from ..datasets.dataset import Dataset, read_dataset
+from ..datasets.examination import examine
 from ..distributed import Group
 from ..evaluation.category_map import choose_categories
 from ..evaluation.coco import METRICS, Rows
 from ..evaluation.contents import digest
 from ..evaluation.detect import Running, found_rows, run_key
 from ..evaluation.pipeline import Settings, build
+from ..evaluation.unfinished import Place, kept
 from ..mistakes.pipeline import Setup
 from ..provenance import provenance
 from .bootstrap import RESAMPLES, draw_images, metrics_of
-from .finished_rows import FinishedRows
+from .finished_rows import ROWS_ENDING, FinishedRows
 from .matches import Matches, match_detections
 from .output_cache import OutputCache, Outputs, Selected
 from .registry import STAGES, Ablation
@@ -55,6 +57,7 @@ class Study:
     cache: Path | None = None  # a folder for inputs and raw outputs; None: one that is removed afterwards
     rows: Path | None = None  # the record whose finished rows are kept beside it; None: nowhere
     resume: bool = False
+    strict: bool = False  # refuse a dataset with faults
 
 
 class Ablator:
@@ -69,6 +72,11 @@ class Ablator:
         self.baseline = official_setup(study)
         model = self.baseline.model
         self.images = self.dataset.images[: study.limit]
+        self.examination = examine(self.dataset, self.images)
+        if study.strict:
+            self.examination.require_no_fault()
+        if group.rank == 0:
+            self.examination.warn()
         self.renamed = choose_categories(model.config, self.dataset, study.category_map)
         if len(self.images) < group.size:
             raise EffconvError(f"{len(self.images)} images for {group.size} processes; start no more than images")
@@ -238,32 +246,45 @@ def run_study(
     with group.joined(study.device), tempfile.TemporaryDirectory() as temporary:
         ablator = Ablator(study, study.cache or Path(temporary), group)
         settings = {"resamples": study.resamples, "seed": study.seed}
-        kept = FinishedRows(study.rows, {**ablator.key, **settings, **ablator.shown()}) if study.rows else None
-        earlier = group.share(_earlier(kept, study.resume) if group.rank == 0 else None)
-        found = []
-        for place, ablations in enumerate([(), *rows]):
-            name = row_name(ablations)
-            found.append(earlier.get(name) or ablator.row(ablations))
-            if group.rank:
-                continue
-            if kept and name not in earlier:
-                kept.add(found[-1])
-            tell(found[-1])
-            if report:
-                report(place + 1, len(rows) + 1)
+        depends_on = {**ablator.key, **settings, **ablator.shown()}
+        on_disk = FinishedRows(study.rows, depends_on) if study.rows else None
+        earlier = group.share(_earlier(on_disk, study.resume) if group.rank == 0 else None)
+        found: list[dict[str, Any]] = []
+
+        def keep(output: Path | None) -> str:
+            if group.rank > 0 or not found:
+                return ""
+            if output:
+                rows_file = FinishedRows(output, depends_on)
+                rows_file.start()
+                for row in found:
+                    rows_file.add(row)
+            return f"{len(found)} of {len(rows) + 1} rows"
+
+        with kept(Place(study.rows, "--record", Path("ablation.json"), ROWS_ENDING), command, keep):
+            for place, ablations in enumerate([(), *rows]):
+                name = row_name(ablations)
+                found.append(earlier.get(name) or ablator.row(ablations))
+                if group.rank:
+                    continue
+                if on_disk and name not in earlier:
+                    on_disk.add(found[-1])
+                tell(found[-1])
+                if report:
+                    report(place + 1, len(rows) + 1)
     if group.rank:
         return None
     record = _record("what details of a port cost: one change at a time beside one baseline", ablator, command)
     return record | settings | {"processes": group.size, "rows": found}
 
 
-def _earlier(kept: FinishedRows | None, resume: bool) -> dict[str, Any] | EffconvError:
+def _earlier(on_disk: FinishedRows | None, resume: bool) -> dict[str, Any] | EffconvError:
     try:
-        found = kept.read() if kept and resume else {}
+        found = on_disk.read() if on_disk and resume else {}
     except EffconvError as error:
         return error  # raised by every process, so that none waits for the others
-    if kept and not found:
-        kept.start()
+    if on_disk and not found:
+        on_disk.start()
     return found
 
 
@@ -275,5 +296,6 @@ def _record(what: str, ablator: Ablator, command: str) -> dict[str, Any]:
         "checkpoint": ablator.study.checkpoint.name,
         "baseline": ablator.key,
         "images": len(ablator.images),
+        "dataset_faults": ablator.examination.record(),
         "provenance": provenance(),
     }

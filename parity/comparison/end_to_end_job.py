@@ -5,11 +5,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from ...effdet_torch.preprocessing.decode import read_encoded
 from ...loading import load
-from ...version import __version__
 from ..datasets.dataset import read_dataset
 from ..evaluation.pipeline import Settings, build
 from ..provenance import provenance
@@ -17,7 +14,7 @@ from ..reference.network import import_tensorflow
 from ..traces.images import drawn
 from ..traces.official import official_variables
 from .end_to_end import STAGES, BothSides, ImageResult, compare_images
-from .subject import Choice, choose_subject
+from .subject import Choice, candidate_record, choose_subject
 
 DRAWN = ((90, 120), (300, 200))  # (H, W) of the pictures compared where none is named
 
@@ -51,10 +48,7 @@ def compare_end_to_end(
     )
     return {
         "model": subject.config.name,
-        "candidate": {
-            "label": f"effconv {__version__}, PyTorch {torch.__version__}",
-            "weights": (choice.candidate or subject.checkpoint).name,
-        },
+        "candidate": candidate_record(choice, subject),
         "reference": {"label": f"the official pipeline in TensorFlow {import_tensorflow().__version__}", **source},
         **end_to_end_record(results),
         "provenance": {"command": command, **provenance()},

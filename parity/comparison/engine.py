@@ -31,7 +31,7 @@ from ..traces.images import noise
 from .compare import precisions
 from .fast_soundness import sound_parts
 from .soundness import Soundness, sound_layers
-from .subject import Choice, choose_images, choose_subject
+from .subject import Choice, candidate_record, choose_images, choose_subject
 
 SMALLEST = 32  # pixels along an axis
 
@@ -69,7 +69,7 @@ def compare_engine(choice: Choice, fetch: Callable[[str], Path], engine: str, co
         "command": command,
         "model": subject.config.name,
         "checkpoint": subject.checkpoint.name,
-        "weights": (choice.candidate or subject.checkpoint).name,
+        "candidate": candidate_record(choice, subject),
         "engine": engine,
         "images": label,
         "cases": [case.name for case in cases],

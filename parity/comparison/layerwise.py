@@ -1,7 +1,5 @@
 """`effconv parity --layerwise` as one job: find the reference and the candidate, compare, explain, record."""
 
-import hashlib
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,9 +9,8 @@ from ...convert.conversion import convert
 from ...convert.sources import open_checkpoint
 from ...effdet_torch.model import EfficientDet
 from ...errors import EffconvError
-from ...loading import PICKLE_ENDINGS, load
+from ...loading import load
 from ...progress import CHANGES, LAYERS, progress
-from ...version import __version__
 from ..mistakes.network import Change, raw_weights
 from ..traces.official import OfficialTrace, official_variables
 from ..traces.recording import RecordedTrace
@@ -23,7 +20,7 @@ from .compare import compare
 from .exercise import unexercised
 from .explain import explain
 from .rows import first_failure
-from .subject import Choice, Fetch, Subject, checkpoint_record, choose_subject, choose_trace
+from .subject import Choice, Fetch, Subject, candidate_record, checkpoint_record, choose_subject, choose_trace
 from .verdict import comparison_record
 from .weights_by_name import WeightsByName, compare_by_name
 
@@ -59,10 +56,7 @@ def compare_layerwise(
     unreached = [each.record() for each in unexercised(candidate, trace.images)]
     sides = {
         "reference": trace.source,
-        "candidate": {
-            "label": f"effconv {__version__}, PyTorch {torch.__version__}",
-            **_identity(choice.candidate or subject.checkpoint),
-        },
+        "candidate": candidate_record(choice, subject),
         "images": {"label": trace.source.get("images", "of the trace"), "shape": list(trace.images.shape)},
     }
     return comparison_record(
@@ -82,14 +76,6 @@ def _compare_tensors(subject: Subject, candidate: EfficientDet, trace: Trace) ->
         reading = source["reading"]
     compared, faults = compare_by_name(candidate.state_dict(), variables, subject.config)
     return WeightsByName(compared, faults, reading, checkpoint_record(subject))
-
-
-def _identity(path: Path) -> dict[str, str]:
-    """What a candidate's weights are known by: the sha256 of a PyTorch file, the fingerprint of a checkpoint."""
-    if path.suffix == ".safetensors" or path.suffix in PICKLE_ENDINGS:
-        with path.open("rb") as file:
-            return {"weights": path.name, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
-    return {"weights": path.name, "checkpoint_fingerprint": open_checkpoint(path, verify=False).fingerprint()}
 
 
 def _raw(subject: Subject) -> list[Change]:

@@ -142,7 +142,7 @@ def comparison_markdown(record: Mapping[str, Any]) -> str:
         return ["", markdown_table([name, "official name", *checks, ""], cells)]
 
     lines = [PAGE_MARK, "", f"# {record['model']}: {record['verdict']}", ""]
-    lines += [f"- {side}: {record[side]['label']}" for side in ("reference", "candidate", "images")]
+    lines += [f"- {side}: {side_line(record[side])}" for side in ("reference", "candidate", "images")]
     lines += [f"- {explanation(each)}" for each in record["explanations"]]
     lines += table(record["rows"], "layer", CHECKS)
     if record.get("backward"):
@@ -151,6 +151,12 @@ def comparison_markdown(record: Mapping[str, Any]) -> str:
         lines += weights_lines(record["tensors"], record["unexercised"])
     lines += ["", "```json", json_text(record["provenance"], indent=1), "```", ""]
     return "\n".join(lines)
+
+
+def side_line(side: Mapping[str, Any]) -> str:
+    """What a side is, and which files: by name, and by what is in them."""
+    known = ("checkpoint", "weights", "checkpoint_fingerprint", "sha256")
+    return "; ".join([side["label"], *(f"{name.replace('_', ' ')} `{side[name]}`" for name in known if name in side)])
 
 
 def weights_lines(tensors: Mapping[str, Any], unexercised: Sequence[Mapping[str, Any]]) -> list[str]:

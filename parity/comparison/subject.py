@@ -1,10 +1,12 @@
 """What to compare with what: the model, its checkpoint, the reference, the images."""
 
+import hashlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from ...convert.apply import with_its_classes
@@ -12,7 +14,8 @@ from ...convert.sources import open_checkpoint
 from ...effdet_torch.config import Config, get_config
 from ...effdet_torch.model import EfficientDet
 from ...errors import EffconvError
-from ...loading import load
+from ...loading import CHECKPOINT_ENDINGS, load
+from ...version import __version__
 from ..embedded import CONFIG, FOLDER, TRACE
 from ..reference.availability import runs_live
 from ..traces.candidate_trace import CandidateTrace
@@ -116,6 +119,20 @@ def choose_images(choice: Choice, config: Config) -> tuple[NDArray[np.float32], 
         return photograph(choice.image, config, size), choice.image.name
     seed = choice.noise_seed or 0
     return noise(seed, size), f"noise, seed {seed}"
+
+
+def candidate_record(choice: Choice, subject: Subject) -> dict[str, str]:
+    """The side that is proven: what runs it, and the file its weights are from, by name and by what is in it.
+
+    PyTorch weights are known by the sha256 of their file, a checkpoint by its fingerprint.
+    """
+    path = choice.candidate or subject.checkpoint
+    if path.suffix in CHECKPOINT_ENDINGS:
+        with path.open("rb") as file:
+            identity = {"sha256": hashlib.file_digest(file, "sha256").hexdigest()}
+    else:
+        identity = {"checkpoint_fingerprint": open_checkpoint(path, verify=False).fingerprint()}
+    return {"label": f"effconv {__version__}, PyTorch {torch.__version__}", "weights": path.name, **identity}
 
 
 def checkpoint_record(subject: Subject) -> dict[str, str]:

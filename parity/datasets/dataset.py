@@ -1,4 +1,4 @@
-"""A COCO-format dataset: images and their true boxes, checked when it is read.
+"""A COCO-format dataset: images and their true boxes, checked when it is read; see `examination.py` for what may pass.
 
 Layout: FOLDER/annotations/instances_SPLIT.json and FOLDER/SPLIT/*.jpg, as COCO 2017 unpacks.
 """
@@ -43,6 +43,7 @@ class Dataset:
     categories: Mapping[int, str]
     annotations: tuple[Mapping[str, Any], ...]
     sha256: str  # of the annotation file
+    annotation_names: tuple[str, ...] = ()  # their own ids, as text, in the same order; for messages
 
     @property
     def split(self) -> str:
@@ -106,7 +107,8 @@ def read_dataset(folder: Path, split: str | None = None) -> Dataset:
     _require_unique([each["id"] for each in categories], "category", path)
     ids = {image.id for image in found}
     boxes = tuple(_annotation(each, place + 1, ids, names, path) for place, each in enumerate(annotations))
-    return Dataset(path, found, names, boxes, hashlib.sha256(content).hexdigest())
+    own_ids = tuple(str(each.get("id", f"of place {place}"))[:20] for place, each in enumerate(annotations))
+    return Dataset(path, found, names, boxes, hashlib.sha256(content).hexdigest(), own_ids)
 
 
 def _image(entry: dict[str, Any], root: Path, path: Path) -> Image:

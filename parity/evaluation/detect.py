@@ -54,11 +54,13 @@ def detect(
     running: Running,
     group: Group,
     report: Report | None = None,
+    finished: list[Finished] | None = None,
 ) -> list[Finished]:
     """Results of `images`, in their order, on every process of the group.
 
     The network and what follows it run on `running.device`. `report(done, total)` counts images of all processes, as
-    far as this one can know. A batch is no larger than the number of images.
+    far as this one can know. This process's results are appended to `finished`, too, as they are made, after those of
+    earlier sessions. A batch is no larger than the number of images.
     Raises EffconvError for a run that cannot be resumed, and ImageError in a strict run.
     """
     # A batch has its rows whether there are images for them or not.
@@ -68,11 +70,14 @@ def detect(
     left = [image for image in images if image.id not in earlier]
     mine = left[group.rank :: group.size]
     mine_done: dict[int, Finished] = {}
+    finished = [] if finished is None else finished
+    finished += earlier.values()
     with contextlib.ExitStack() as stack:
         file = stack.enter_context(parts.open(group.rank)) if parts else None
         network = make_engine(running.engine, model.to(running.device), pipeline.config.image_size, running.precision)
         for result in _results(network, pipeline, mine, running):
             mine_done[result.image_id] = result
+            finished.append(result)
             if file:
                 write_line(file, result)
             if report and group.rank == 0:

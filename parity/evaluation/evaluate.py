@@ -13,12 +13,15 @@ from ...effdet_torch.config import get_config
 from ...errors import EffconvError, ImageError
 from ...loading import CHECKPOINT_ENDINGS, load
 from ..datasets.dataset import Dataset, read_dataset
+from ..datasets.examination import Examination, examine
 from ..distributed import Group
 from ..provenance import provenance
 from .category_map import choose_categories
 from .coco import DEFAULT_ENGINE, Scores, evaluate, read_detections, rows_of, write_detections
-from .detect import Report, Running, detect
+from .detect import Report, Running, detect, run_key
+from .finished import Finished, Parts, write_line
 from .pipeline import Settings, build
+from .unfinished import Place, kept
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +43,7 @@ class Evaluation:
     batch: int = 1
     workers: int = 1
     device: str = "cpu"
-    strict: bool = False
+    strict: bool = False  # refuse a dataset with faults, and stop at the first image that cannot be read
     resume: bool = False
     verify: bool = True
 
@@ -56,15 +59,17 @@ def evaluate_model(
         raise EffconvError("--resume: name the --detections file of the run to go on with")
     if asked.model is None and (asked.checkpoint is None or asked.checkpoint.suffix != ".safetensors"):
         raise EffconvError("name the model to evaluate (--model d0)")
-    dataset = read_dataset(asked.coco, asked.split)
+    group = Group()
+    dataset, examination = _examined(asked, group)
     path = asked.checkpoint or fetch(get_config(asked.model or "").name)
     model = load(path, model=asked.model, weights=asked.weights, verify=asked.verify)
     categories = choose_categories(model.config, dataset, asked.category_map)
     pipeline = build(model.config, asked.settings)
     images = dataset.images[: asked.limit]
-    parts = asked.detections.with_name(asked.detections.name + ".parts") if asked.detections else None
+    place = Place(asked.detections, "--detections", Path("detections.json"), ".parts")
+    parts = place.beside(asked.detections) if asked.detections else None
     running = Running(
-        batch=asked.batch,
+        batch=min(asked.batch, max(1, len(images))),  # it has its rows whether there are images for them or not
         workers=asked.workers,
         device=asked.device,
         strict=asked.strict,
@@ -73,23 +78,34 @@ def evaluate_model(
         engine=asked.engine,
         precision=asked.precision,
     )
-    group = Group()
-    with group.joined(asked.device):
-        started = time.monotonic()
-        results = detect(model, pipeline, dataset, images, running, group, report)
-        seconds = time.monotonic() - started
-    if group.rank > 0:
-        return None
-    failures = [each.failure for each in results if each.failure]
-    if len(failures) == len(results):
-        first = f"; the first: {failures[0]}" if failures else ""
-        raise ImageError(
-            f"{dataset.path.name}: none of {len(results)} images could be read, so nothing is scored{first}"
-        )
-    found = rows_of(results, categories)
-    scores = evaluate(dataset, found, images, asked.metrics_engine)
-    if asked.detections:
-        write_detections(found, asked.detections)
+    finished: list[Finished] = []
+
+    def keep(output: Path | None) -> str:
+        if group.rank > 0 or all(each.failure for each in finished):
+            return ""
+        if output:
+            with Parts(place.beside(output), run_key(model, pipeline, dataset, running)).open(0) as file:
+                for each in finished:
+                    write_line(file, each)
+        return "images" if parts and group.size > 1 else f"{len(finished)} of {len(images)} images"
+
+    with kept(place, command, keep):
+        with group.joined(asked.device):
+            started = time.monotonic()
+            results = detect(model, pipeline, dataset, images, running, group, report, finished)
+            seconds = time.monotonic() - started
+        if group.rank > 0:
+            return None
+        failures = [each.failure for each in results if each.failure]
+        if len(failures) == len(results):
+            first = f"; the first: {failures[0]}" if failures else ""
+            raise ImageError(
+                f"{dataset.path.name}: none of {len(results)} images could be read, so nothing is scored{first}"
+            )
+        found = rows_of(results, categories)
+        scores = evaluate(dataset, found, images, asked.metrics_engine)
+        if asked.detections:
+            write_detections(found, asked.detections)
     skipped = {str(each.image_id): each.failure for each in results if each.failure}
     conditions = {
         **pipeline.conditions(asked.weights or "ema", asked.precision),
@@ -105,6 +121,7 @@ def evaluate_model(
         "conditions": conditions,
         **score_record(scores, dataset),
         "skipped": skipped,
+        "dataset_faults": examination.record(),
         "not_finite": {str(each.image_id): each.not_finite for each in results if each.not_finite},
         "network_engine": asked.engine,
         "seconds": seconds,
@@ -119,15 +136,27 @@ def evaluate_model(
 
 def evaluate_detections(asked: Evaluation, path: Path, command: str) -> dict[str, Any]:
     """The record of detections that are already there, COCO results at `path`. Raises EffconvError for bad input."""
-    dataset = read_dataset(asked.coco, asked.split)
+    dataset, examination = _examined(asked, Group())
     scores = evaluate(dataset, read_detections(path), dataset.images[: asked.limit], asked.metrics_engine)
     return {
         "what": "COCO metrics of a file of detections",
         "detections_file": path.name,
         **score_record(scores, dataset),
         "skipped": {},
+        "dataset_faults": examination.record(),
         "provenance": {"command": command, **provenance()},
     }
+
+
+def _examined(asked: Evaluation, group: Group) -> tuple[Dataset, Examination]:
+    """The dataset, and what is wrong with it, which the group's first process says, or which is refused."""
+    dataset = read_dataset(asked.coco, asked.split)
+    examination = examine(dataset, dataset.images[: asked.limit])
+    if asked.strict:
+        examination.require_no_fault()
+    if group.rank == 0:
+        examination.warn()
+    return dataset, examination
 
 
 def score_record(scores: Scores, dataset: Dataset) -> dict[str, Any]:

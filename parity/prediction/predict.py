@@ -17,6 +17,7 @@ from ...effdet_torch.engines.engines import make_engine
 from ...effdet_torch.network import Network
 from ...effdet_torch.predict import Prediction, predict
 from ...effdet_torch.preprocessing.decode import read_encoded
+from ...effdet_torch.preprocessing.header import exif_orientation
 from ...errors import EffconvError, ImageError
 from ...loading import load
 from ...strict_json import json_text
@@ -56,6 +57,7 @@ class Predicted(NamedTuple):
     height: int
     width: int
     prediction: Prediction
+    orientation: int  # EXIF's, which is ignored; 1 is upright
     not_finite: int  # objects found besides, whose boxes or scores are not finite
 
 
@@ -113,9 +115,7 @@ def predict_images(
         "conditions": {**pipeline.conditions(asked.weights or "ema", "float32"), "min_score": asked.min_score},
         "output": str(asked.output),
         "detections": str(asked.output / DETECTIONS),
-        "images": [
-            {**_entry(each), "objects": len(each.prediction.scores), "not_finite": each.not_finite} for each in done
-        ],
+        "images": [_findings(predicted) for predicted in done],
         "skipped": skipped,
         # Of those, the files that were asked for by name.
         "named": [name for name in skipped if name in {str(Path(each)) for each in asked.images if is_named(each)}],
@@ -153,7 +153,7 @@ def _predictions(
         else:
             write_picture(picture, drawing, "PNG")
         height, width = pixels.shape[:2]
-        yield Predicted(place + 1, image, drawing, height, width, prediction, not_finite)
+        yield Predicted(place + 1, image, drawing, height, width, prediction, exif_orientation(encoded), not_finite)
 
 
 def _rows(predicted: Predicted) -> Rows:
@@ -169,6 +169,12 @@ def _entry(predicted: Predicted) -> dict[str, Any]:
     """An image as COCO's annotation files have it, with the picture that was drawn."""
     size = {"height": predicted.height, "width": predicted.width}
     return {"id": predicted.id, "file_name": str(predicted.image), **size, "drawing": predicted.drawing.name}
+
+
+def _findings(predicted: Predicted) -> dict[str, Any]:
+    """An image as the record has it, with how many objects there are and what was ignored."""
+    counts = {"objects": len(predicted.prediction.scores), "not_finite": predicted.not_finite}
+    return {**_entry(predicted), **counts, "exif_orientation": predicted.orientation}
 
 
 def _write_images(done: Sequence[Predicted], config: Config, path: Path) -> None:

@@ -1,8 +1,6 @@
 """Ctrl-C and SIGTERM during a training: the step at hand is finished first, so that its state can be kept."""
 
 import contextlib
-import os
-import shlex
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -63,16 +61,3 @@ class Stops:
         self.found = self.found or StoppedError(number)
         if self._at_once:
             raise self.found
-
-
-def resume_command(command: str) -> str:
-    """The command line that goes on with the training that `command` started, under torchrun if it was."""
-    words = shlex.split(command)
-    if "--resume" not in words:
-        words.append("--resume")
-    processes = os.environ.get("LOCAL_WORLD_SIZE", "1")
-    if processes != "1":
-        nodes = os.environ.get("GROUP_WORLD_SIZE", "1")
-        launcher = ["torchrun", *(("--nnodes", nodes) if nodes != "1" else ()), "--nproc-per-node", processes]
-        words = [*launcher, "-m", "effconv.cli", *words[1:]]
-    return shlex.join(words)

@@ -34,12 +34,13 @@ class Job:
     workers: int = 2
     device: str = "cpu"
     resume: bool = False
+    strict: bool = False  # refuse a dataset with faults
     augmentation: Augmentation | None = field(default_factory=Augmentation)
     settings: TrainingSettings = field(default_factory=TrainingSettings)
 
     def results_depend_on(self, config: Config, processes: int) -> dict[str, Any]:
         """What must be equal for a training to be gone on with, as plain values."""
-        no_matter = {"out", "resume", *MAY_CHANGE, *(() if self.backbone else ("backbone",))}
+        no_matter = {"out", "resume", "strict", *MAY_CHANGE, *(() if self.backbone else ("backbone",))}
         values = {name: value for name, value in dataclasses.asdict(self).items() if name not in no_matter}
         paths = {name: str(value) for name, value in values.items() if isinstance(value, Path)}
         return {**values, **paths, "model": config_to_dict(config), "processes": processes}

@@ -12,14 +12,14 @@ from ...effdet_torch.training.trainer import NotFiniteError, StepRecord, Trainin
 from ...errors import EffconvError
 from ...progress import Report
 from ..datasets.dataset import Dataset
-from ..distributed import Group
+from ..distributed import Group, again
 from ..evaluation.coco import evaluate, rows_of
 from ..evaluation.detect import Running, detect
 from ..evaluation.pipeline import Settings, build
 from ..evaluation.report import figure
 from .batches import batch_places, steps_per_epoch, training_batches
 from .examples import TrainingSet
-from .interruption import StoppedError, Stops, resume_command
+from .interruption import StoppedError, Stops
 from .job import Job
 from .run_folder import TrainingFolder
 
@@ -129,7 +129,7 @@ class Session(NamedTuple):
         else:
             kept = f"what {self.job.out} has is as it was" if began else f"nothing is left in {self.job.out}"
         if isinstance(error, StoppedError):
-            advice = f"go on with: {resume_command(self.command)}" if began else "no step was finished"
+            advice = f"go on with: {again(self.command, '--resume')}" if began else "no step was finished"
             if self.group.rank > 0:
                 return error  # once is enough
             return StoppedError(

@@ -18,6 +18,7 @@ from ...errors import first_names
 from ...loading import load, read_backbone
 from ...progress import Report
 from ..datasets.dataset import read_dataset
+from ..datasets.examination import examine
 from ..distributed import Group
 from ..provenance import provenance
 from .batches import steps_per_epoch
@@ -49,8 +50,15 @@ def train(job: Job, command: str, say: Say, report: Report | None = None) -> dic
     with group.joined(job.device), stops.listening():
         dataset = read_dataset(job.data, job.split)
         judged = read_dataset(job.data, job.evaluation_split) if job.evaluation_split else None
-        for each in (dataset, judged) if judged else (dataset,):
+        sets = (dataset, judged) if judged else (dataset,)
+        for each in sets:
             require_images(each)
+        examinations = [examine(each, each.images) for each in sets]
+        for examination in examinations:
+            if job.strict:
+                examination.require_no_fault()
+            if group.rank == 0:
+                examination.warn()
         start = initial_model(job, say)
         config = start.model.config
         examples = TrainingSet(dataset, config, augmentation=job.augmentation, seed=job.settings.seed)
@@ -87,6 +95,7 @@ def train(job: Job, command: str, say: Say, report: Report | None = None) -> dic
         "new_tensors": list(start.new),
         "images": len(examples),
         "annotations_sha256": dataset.sha256,
+        "dataset_faults": {each.dataset.split: each.record() for each in examinations},
         "steps": training.steps,
         "seconds_of_this_session": seconds,
         "steps_of_this_session": training.steps - began_at,

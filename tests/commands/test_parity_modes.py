@@ -5,9 +5,9 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-import click
 import pytest
 from click.testing import CliRunner
+from option_values import given, options_of
 
 from effconv.cli import main
 from effconv.commands import parity as proving
@@ -20,7 +20,7 @@ from effconv.parity.comparison.backbone import Completed
 from effconv.parity.evaluation import published
 
 COMMAND = main.commands["parity"]
-OPTIONS = {option.name or "": option for option in COMMAND.params if option.name != "help"}
+OPTIONS = options_of(COMMAND)
 ASKED = {
     Mode.LAYERS: ["--model", "d1"],
     Mode.END_TO_END: ["--model", "d1", "--end-to-end"],
@@ -29,14 +29,6 @@ ASKED = {
 }
 CHOOSING = {"end_to_end", "coco", "engine"}  # where they choose the comparison; otherwise they are tried like the rest
 PRINTED = {"force", "layerwise", "report", "as_json"}  # used once the comparison is made
-VALUES = {
-    "size": "64x96",
-    "report": "x.md",
-    "model": "d2",
-    "metrics_engine": "pycocotools",
-    "device": "cuda",
-    "engine": "compile",
-}
 
 
 class ComparisonError(EffconvError):
@@ -69,22 +61,10 @@ def run(*words: str) -> str:
     return result.stderr
 
 
-def given(name: str) -> list[str]:
-    """The option with a value that is not its default."""
-    option = OPTIONS[name]
-    assert isinstance(option, click.Option)
-    if option.is_flag:
-        return [(option.secondary_opts or option.opts)[0]]
-    if name not in VALUES and isinstance(option.type, click.Choice):
-        return [option.opts[0], option.type.choices[-1]]
-    number = "0.5" if isinstance(option.type, click.FloatRange) else "7"
-    return [option.opts[0], VALUES.get(name, number)]
-
-
 @pytest.mark.parametrize("mode", Mode)
 @pytest.mark.parametrize("name", OPTIONS)
 def test_every_option_is_used_or_refused(name: str, mode: Mode) -> None:
-    plain, words = run(*ASKED[mode]), [*ASKED[mode], *given(name)]
+    plain, words = run(*ASKED[mode]), [*ASKED[mode], *given(OPTIONS[name])]
     assert f"{mode}" in plain
     found = run(*words)
     if name not in USED[mode]:
@@ -126,6 +106,7 @@ def test_what_to_do_is_said() -> None:
         (("--end-to-end", "--image", "x.jpg", "--coco", "pictures"), "--image and --coco: choose"),
         (("--model", "d1", "--ckpt", "d1", "--generation", "coco"), "--generation and --ckpt: choose one"),
         (("--generation", "coco"), "--generation: name the model"),
+        (("--generation", "coco", "--reference", "torch"), "--generation: name the model"),
     ],
 )
 def test_what_another_option_makes_useless_is_refused(words: tuple[str, ...], said: str) -> None:

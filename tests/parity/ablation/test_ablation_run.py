@@ -191,7 +191,8 @@ def test_an_image_that_cannot_be_read(pictures: Path, tmp_path: Path) -> None:
 
 def run(pictures: Path, *options: object) -> Result:
     arguments = ["ablate", "--coco", pictures, "--ckpt", SWISH, "--model", SWISH / "config.json", "--limit", 4]
-    return CliRunner().invoke(main, [str(each) for each in (*arguments, "--resamples", 40, *options)])
+    intervals = () if "--waterfall" in options else ("--resamples", 40)
+    return CliRunner().invoke(main, [str(each) for each in (*arguments, *intervals, *options)])
 
 
 def test_the_command(pictures: Path, tmp_path: Path) -> None:

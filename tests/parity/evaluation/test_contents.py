@@ -29,9 +29,11 @@ from tiny_models import load_tiny
 NOT_COMPUTING = {
     "ablation/finished_rows",
     "ablation/waterfall",
+    "datasets/examination",
     "evaluation/contents",
     "evaluation/evaluate",
     "evaluation/finished",
+    "evaluation/unfinished",
     "provenance",
 }
 COUNT = 3

@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
+from effconv.cli import main
 from effconv.effdet_torch.preprocessing.preprocess import Preprocessor
 from effconv.parity.datasets.dataset import Image
 from effconv.parity.evaluation import detect
@@ -78,12 +80,13 @@ def test_detections_of_a_file_are_evaluated(
     pictures: Path, whole: tuple[dict[str, Any], bytes], tmp_path: Path
 ) -> None:
     (tmp_path / "d.json").write_bytes(whole[1])
-    result = run(pictures, "--results", tmp_path / "d.json", "--json", "--metrics-engine", "pycocotools")
+    words = ["eval", "--coco", str(pictures), "--results", str(tmp_path / "d.json"), "--json"]
+    result = CliRunner().invoke(main, [*words, "--metrics-engine", "pycocotools"])
     record = json.loads(result.stdout)
     assert record["engine"] == "pycocotools"
     assert record["metrics"] == pytest.approx(whole[0]["metrics"], abs=0.02)  # its boxes and scores are rounded
     (tmp_path / "d.json").write_text('[{"image_id": 1, "category_id": 1, "bbox": [0, 0, 1, 1], "score": 1}]')
-    assert "detections of another dataset?" in run(pictures, "--results", tmp_path / "d.json").stderr
+    assert "detections of another dataset?" in CliRunner().invoke(main, words).stderr
 
 
 SETTINGS = {

@@ -58,7 +58,7 @@ def test_a_run_goes_on_where_it_was(
         return prepare(self, encoded, name=name)
 
     monkeypatch.setattr(Preprocessor, "__call__", counted)
-    assert run(pictures, "--detections", path).exit_code == 1
+    assert run(pictures, "--detections", path).exit_code == 130
     assert not path.exists()
     path.with_name("d.json.parts").with_suffix(".resumed").touch()
     other = run(pictures, "--detections", path, "--resume", "--nms", "hard")

@@ -63,7 +63,8 @@ def within_a_row(folder, *given):
         file.write("6,0.3")
     kill()
 def within_a_state(state, file):
-    Path(file).write_bytes(b"half")
+    file.write(b"half")
+    file.flush()
     kill()
 owner, name, call, act = {
     "within a row": (run_folder.TrainingFolder, "log", 7, within_a_row),
