@@ -11,6 +11,14 @@ class EffconvError(Exception):
 
     exit_status = 2
     lists: Mapping[str, Sequence[str]] = {}  # whole, by what they are of, where the message may have the first names
+    # What to give otherwise, by the parameter's name, with a value that would do or None; the command line, which alone
+    # knows its options, writes them behind the message.
+    parameters: Mapping[str, str | bool | None] = {}
+
+    def __init__(self, *arguments: object, parameters: Mapping[str, str | bool | None] | None = None):
+        super().__init__(*arguments)
+        if parameters:
+            self.parameters = parameters
 
 
 class CheckpointError(EffconvError):

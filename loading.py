@@ -143,9 +143,15 @@ def read_backbone(path: Path, config: Config, *, verify: bool = True) -> Backbon
 def read_stored(path: Path, *, weights: str | None = None, verify: bool = True) -> StoredWeights:
     """What a `.safetensors`, `.pth` or `.pt` file holds, whatever model it is of; options as in `read_state`.
 
-    Raises CheckpointError for a file that is damaged or holds anything but tensors.
+    Raises CheckpointError for a file that is damaged or holds anything but tensors, and where `weights` says which of a
+    `.safetensors`, which has one set.
     """
     if path.suffix == ".safetensors":
+        if weights:
+            raise CheckpointError(
+                f"{path}: holds one set of weights, so there are no {weights} ones to choose",
+                parameters={"weights": None},
+            )
         return read_weights(path, verify=verify)
     if path.suffix in PICKLE_ENDINGS:
         from .effdet_torch.pickled import read_pickle
@@ -156,5 +162,5 @@ def read_stored(path: Path, *, weights: str | None = None, verify: bool = True) 
 
 def _require_model(path: Path, model: str | Config | None) -> Config:
     if model is None:
-        raise ConfigError(f"{path}: name the model it is of (--model d0; in Python, model='d0')")
+        raise ConfigError(f"{path}: name the model it is of, such as d0", parameters={"model": "d0"})
     return get_config(model)

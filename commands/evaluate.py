@@ -21,7 +21,7 @@ from .options import (
 from .refusals import DOWNLOADED, STOPPING, choose_one, refuse_all_but
 
 # What detections that are already there are scored by; all other options are of a model's run.
-SCORING = frozenset({"coco", "results", "split", "limit", "metrics_engine", "as_json"})
+SCORING = frozenset({"coco", "results", "split", "limit", "strict", "metrics_engine", "as_json"})
 
 
 @click.command("eval")

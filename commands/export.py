@@ -57,7 +57,7 @@ def onnx_command(
 
     choose_one(DOWNLOADED)
     if model is None and (ckpt is None or ckpt.suffix != ".safetensors"):
-        raise ConfigError("name the model to export (--model d0)")
+        raise ConfigError("name the model to export", parameters={"model": "d0"})
     if output and output.suffix != ".onnx":
         raise OutputError(f"{output}: expected a file ending in .onnx")
     path = ckpt or fetch_release(get_config(model or "").name, generation, verify)

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 PATH = click.Path(path_type=Path)
 AS_JSON = "effconv.as_json"  # in a context's `meta`, for the group that prints errors
 FORCED = "effconv.force"  # in a command's context: whether files of others may be replaced
+COMMAND = "effconv.command"  # the one that runs, of a group's too
+OTHER_NAMES = {"checkpoint": "ckpt"}  # parameters whose option has another name
 LARGEST_SIDE = 65536  # of an input; a picture that large fits no memory
 ENGINES = ("eager", "fast", "compile", "onnxruntime", "openvino")  # those of `engines.py`, which imports torch
 
@@ -135,9 +137,11 @@ class CommandLine(click.Group):
 
     def _advice(self, context: click.Context, error: EffconvError) -> str:
         """What the command that failed can do about an error, by its options."""
-        command = self.get_command(context, context.invoked_subcommand or "")
-        options = {parameter.name for parameter in command.params} if command else set()
-        advice = ""
+        command = context.meta.get(COMMAND)
+        options = {parameter.name: parameter for parameter in command.params} if command else {}
+        given = {OTHER_NAMES.get(name, name): value for name, value in error.parameters.items()}
+        words = [_written(options[name], value) for name, value in given.items() if name in options]
+        advice = f" ({', '.join(words)})" if words else ""
         if "allow_nonfinite" in options and "not finite" in error.lists:
             advice += "; --allow-nonfinite takes them as they are"
         if (
@@ -156,6 +160,12 @@ def _show_notes(error: BaseException) -> None:
             click.echo(f"effconv: {note}", err=True)
 
 
+def _written(parameter: click.Parameter, value: str | bool | None) -> str:
+    """An option as it would be given; False for the one that switches it off."""
+    option = (parameter.secondary_opts if value is False else parameter.opts)[0]
+    return f"{option} {value}" if isinstance(value, str) else option
+
+
 def _drop_output() -> None:
     """Let what is still to be printed go nowhere, so that the interpreter does not fail at it when it ends."""
     with contextlib.suppress(OSError), open(os.devnull, "wb") as nowhere:
@@ -166,7 +176,7 @@ def json_option(command: Callable[..., Any]) -> Callable[..., Any]:
     """`--json`, which every command that reports has."""
 
     def keep(context: click.Context, option: click.Parameter, value: bool) -> bool:
-        context.meta[AS_JSON] = value
+        context.meta[AS_JSON], context.meta[COMMAND] = value, context.command
         return value
 
     text = "Print one JSON object instead of text."

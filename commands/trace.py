@@ -39,14 +39,12 @@ def trace_command(
     from .options import parse_size
 
     choose_one(DOWNLOADED)
-    checkpoint, reference = chosen.pop("ckpt"), chosen["reference"]
-    if reference not in COMPUTED:
-        # The model of a file is the file's, and no checkpoint has a part in it.
-        refuse_given(("ckpt", "generation", "weights", "verify"), f"--reference {reference}")
-        checkpoint = Path(reference)
+    reference = chosen["reference"]
+    if reference not in COMPUTED:  # of a checkpoint, a file needs the number of classes alone
+        refuse_given(("weights",), f"--reference {reference}")
     elif generation and chosen["model"] is None:
         raise EffconvError("--generation: name the model whose released checkpoint it is (--model d0)")
-    choice = Choice(checkpoint=checkpoint, size=parse_size(size) if size else None, **chosen)
+    choice = Choice(checkpoint=chosen.pop("ckpt"), size=parse_size(size) if size else None, **chosen)
     subject = choose_subject(choice, lambda model: fetch_release(model, generation, choice.verify))
     trace = choose_trace(choice, subject)
     with progress("recording", LAYERS) as report:

@@ -30,13 +30,19 @@ UNFILLED_NOTICE = (
 
 
 class IncompleteConversion(CheckpointError):  # noqa: N818  (a state of affairs, as DESIGN.md names it)
-    """Some variable or parameter has no counterpart. The message has the first of each kind, `lists` all of them."""
+    """Some variable or parameter has no counterpart. The message has the first of each kind, `lists` all of them.
 
-    def __init__(self, source: str, config: Config, gaps: Mapping[str, Sequence[str]], hint: str):
+    Where `others` are the models that it does fit, the message names these instead.
+    """
+
+    def __init__(self, source: str, config: Config, gaps: Mapping[str, Sequence[str]], others: Sequence[Config] = ()):
         self.lists = {label: list(names) for label, names in gaps.items() if names}
         counts = ", ".join(f"{len(names)} {label}" for label, names in self.lists.items())
         named = "; ".join(f"{label}: {first_names(names)}" for label, names in self.lists.items())
-        super().__init__(f"{source} does not fit {config.name}: {counts}" + (hint or f"\n{named}"))
+        if others:
+            named = f"Its tensors are those of {' and '.join(other.label for other in others)}"
+            self.parameters = {"model": " or ".join(other.name.removeprefix("efficientdet-") for other in others)}
+        super().__init__(f"{source} does not fit {config.name}: {counts}\n{named}")
 
 
 class NonfiniteError(CheckpointError):
@@ -90,7 +96,9 @@ def plan(checkpoint: Checkpoint, config: Config, weights: str | None = None) -> 
     unfilled = has_average and averages_are_initial(checkpoint, table)
     if weights == "ema" and (unfilled or not has_average):
         problem = "its moving averages hold their initial values" if unfilled else "it holds no moving averages"
-        raise CheckpointError(f"{checkpoint.path}: {problem}; use --weights raw for the weights it has")
+        raise CheckpointError(
+            f"{checkpoint.path}: {problem}; use the raw weights, which it has", parameters={"weights": "raw"}
+        )
     use_average = has_average and not unfilled and weights != "raw"
     rows, known = [], _known_reasons(table, variables, container)
     for rule in table:
@@ -190,8 +198,8 @@ def _require_complete(
         *_repeated(rule.torch for rule, _ in rows),
     ]
     if any(gaps.values()):
-        hint = _other_model(variables, checkpoint.container, config)
-        raise IncompleteConversion(str(checkpoint.path), config, gaps, hint)
+        others = [other for other in looks_like(variables, checkpoint.container) if rules(other) != rules(config)]
+        raise IncompleteConversion(str(checkpoint.path), config, gaps, others)
 
 
 def _gaps(expected: Mapping[str, Variable], actual: Mapping[str, Variable]) -> dict[str, list[str]]:
@@ -231,16 +239,10 @@ def only_model(checkpoint: Checkpoint) -> Config:
     found = looks_like(checkpoint.variables, checkpoint.container)
     if len(found) != 1:
         which = f"those of {' and '.join(config.label for config in found)}" if found else "of no official model"
-        raise CheckpointError(f"{checkpoint.path}: its variables are {which}; say which model it is")
+        raise CheckpointError(
+            f"{checkpoint.path}: its variables are {which}; say which model it is", parameters={"model": None}
+        )
     return found[0]
-
-
-def _other_model(variables: Mapping[str, Variable], container: Container, config: Config) -> str:
-    found = [other for other in looks_like(variables, container) if rules(other) != rules(config)]
-    if not found:
-        return ""
-    shorts = " or ".join(f"--model {other.name.removeprefix('efficientdet-')}" for other in found)
-    return f".\nIts variables are those of {' and '.join(other.label for other in found)}; use {shorts}"
 
 
 def apply(plan: Plan, read: Callable[[str], Array], release: Callable[[], None] = lambda: None) -> dict[str, Array]:
@@ -279,7 +281,7 @@ def require_state(state: Mapping[str, Array], config: Config, source: str) -> No
     expected = {rule.torch: Variable("float32", rule.layout.torch_shape(rule.shape)) for rule in rules(config)}
     gaps = _gaps(expected, actual)
     if any(gaps.values()):
-        raise IncompleteConversion(source, config, gaps, "")
+        raise IncompleteConversion(source, config, gaps)
 
 
 def require_finite(arrays: Mapping[str, Array], source: str) -> None:

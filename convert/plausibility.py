@@ -59,7 +59,7 @@ def examine(names: Iterable[tuple[Rule, str, str]], checksums: Mapping[str, int]
     if suspicious:
         parts.append(
             f"{initial_count} of the {len(rows)} moving averages equal their initial values ({', '.join(suspicious)}), "
-            "which training does not leave so; compare with --weights raw"
+            "which training does not leave so; compare with the raw weights"
         )
     kernels = judged.get("kernel", [])
     if kernels and 2 * sum(same for _, same in kernels) >= len(kernels):

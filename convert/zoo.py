@@ -84,7 +84,7 @@ def find_release(config: Config, generation: str | None = None) -> Release:
     """
     released = [release for release in RELEASES if release.model == config.name]
     if not released:
-        raise ConfigError(f"{config.name} has no released checkpoint; give one with --ckpt")
+        raise ConfigError(f"{config.name} has no released checkpoint; give one", parameters={"checkpoint": None})
     for release in released:
         if generation in (None, release.generation):
             return release
@@ -175,7 +175,8 @@ def _require_sound(file: Path, release: Release) -> None:
         if agreement.equal != agreement.total:
             raise CheckpointError(
                 f"{file}: not the released checkpoint {release.fingerprint}: {agreement.equal} of {agreement.total} "
-                f"tensors agree; the release may have changed (--no-verify takes it as it is)"
+                "tensors agree; the release may have changed: take it as it is, unverified, if you will",
+                parameters={"verify": False},
             )
 
 

@@ -15,7 +15,9 @@ def require_device(name: str) -> str:
         torch.zeros(1, device=name).cpu()
     except (RuntimeError, AssertionError) as error:
         reason = str(error).strip().splitlines()[0]
-        raise EffconvError(f"--device {name}: cannot be used ({reason}); try --device cpu") from error
+        raise EffconvError(
+            f"device {name}: cannot be used ({reason}); try cpu", parameters={"device": "cpu"}
+        ) from error
     torch.backends.cudnn.allow_tf32 = False
     torch.backends.cuda.matmul.allow_tf32 = False
     return name

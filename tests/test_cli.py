@@ -254,7 +254,7 @@ def test_checkpoint_of_another_model_names_it(tmp_path: Path) -> None:
     state = {rule.torch: np.zeros(rule.layout.torch_shape(rule.shape), np.float32) for rule in rules(config)}
     write_checkpoint(state, state, config, tmp_path / "model", "zeros")
     message = refuse("tf2torch", "--model", "d0", "--ckpt", tmp_path, "-o", tmp_path / "x.safetensors")
-    assert "efficientdet-lite1; use --model lite1" in message
+    assert "efficientdet-lite1 (--model lite1)" in message
 
 
 class Hostile:

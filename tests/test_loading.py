@@ -95,3 +95,12 @@ def test_package_offers_its_names_and_no_others() -> None:
     assert set(effconv.__all__) == set(dir(effconv))
     with pytest.raises(AttributeError, match="no attribute 'convert_everything'"):
         effconv.convert_everything  # noqa: B018
+
+
+@pytest.mark.parametrize("weights", ["ema", "raw"])
+def test_which_weights_is_not_asked_of_a_file_with_one_set(weights: str, tmp_path: Path) -> None:
+    """It once was taken, and had no effect."""
+    save_file({"x": torch.zeros(1)}, tmp_path / "x.safetensors")
+    with pytest.raises(CheckpointError, match=f"holds one set of weights, so there are no {weights} ones") as caught:
+        effconv.load(tmp_path / "x.safetensors", weights=weights)
+    assert list(caught.value.parameters) == ["weights"]

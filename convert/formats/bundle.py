@@ -192,7 +192,8 @@ class Bundle:
         if found != entry.crc:
             raise CheckpointError(
                 f"{self.source}: variable {name}: checksum {entry.crc:08x} expected, {found:08x} found; "
-                f"the data file is damaged, get it again (--no-verify reads it as it is)"
+                "the data file is damaged: get it again, or read it as it is, unverified",
+                parameters={"verify": False},
             )
 
     def _check_gap(self, shard: int, start: int, end: int, where: str) -> None:

@@ -94,7 +94,7 @@ def backbone_of(tensors: Mapping[str, Array], config: Config, source: str) -> Ba
         ],
     }
     if any(gaps.values()):
-        raise IncompleteConversion(f"{source} ({found.port}'s {config.backbone})", config, gaps, "")
+        raise IncompleteConversion(f"{source} ({found.port}'s {config.backbone})", config, gaps)
     return BackboneWeights({ours: tensors[key] for ours, (key, _) in wanted.items()}, found.port, left_out)
 
 
@@ -117,7 +117,7 @@ def official_backbone(checkpoint: Checkpoint, config: Config) -> BackboneWeights
         ],
     }
     if any(gaps.values()):
-        raise IncompleteConversion(f"{checkpoint.path} (as {config.backbone})", config, gaps, "")
+        raise IncompleteConversion(f"{checkpoint.path} (as {config.backbone})", config, gaps)
     state = {
         ours: np.array(rule.layout.to_torch(checkpoint.read(name)), order="C") for ours, (name, rule) in names.items()
     }

@@ -98,14 +98,15 @@ def recognise(
         if config in VARIANTS.values():
             config = with_classes_of(shapes, naming, config) or config
         if gap(shapes, naming, config):
-            found = " and ".join(other.label for other in fits(shapes, naming))
-            hint = f".\nIts tensors are those of {found}" if found else ""
-            raise IncompleteConversion(f"{source} ({naming.port})", config, differences(shapes, naming, config), hint)
+            gaps, others = differences(shapes, naming, config), fits(shapes, naming)
+            raise IncompleteConversion(f"{source} ({naming.port})", config, gaps, others)
         return Fit(naming, config)
     models = fits(shapes, naming)
     if len(models) > 1:
         names = " and ".join(model.label for model in models)
-        raise CheckpointError(f"{source}: its tensors are those of {names}; say which model it is")
+        raise CheckpointError(
+            f"{source}: its tensors are those of {names}; say which model it is", parameters={"model": None}
+        )
     if not models:
         own = "if it is a model of your own, name its configuration"
         raise CheckpointError(f"{source}: {naming.port}'s names, {nearest(shapes, naming)}; {own}")

@@ -77,7 +77,8 @@ def augment(
     scaled = scaled_size(given, config.image_size, draws.scale)
     if 0 in scaled:
         raise ImageError(
-            f"{given[1]} x {given[0]} pixels would be resized to {scaled[1]} x {scaled[0]}; use a larger --jitter MIN"
+            f"{given[1]} x {given[0]} pixels would be resized to {scaled[1]} x {scaled[0]}; use a larger least scale",
+            parameters={"jitter": None},
         )
     offset = [
         int(max(np.float32(0), np.float32(had - has)) * share)

@@ -171,7 +171,8 @@ class Training:
         part = "a batch" if per_part == images else "a part of a batch"
         raise TrainingError(
             f"{part} has one image, and {self.model.config.name} has a coarsest level of 1 x 1: batch norm has no "
-            "statistics of one value; use a larger --batch, other --parts, or --frozen-norms"
+            "statistics of one value; use a larger batch, other parts, or frozen norms",
+            parameters={"batch": None, "parts": None, "frozen_norms": True},
         )
 
     def total_loss(self, images: Tensor, targets: Targets) -> Tensor:

@@ -10,6 +10,7 @@ from typing import Any
 
 from ...errors import EffconvError
 from ...strict_json import as_read, json_text
+from ..same_run import changes, shown
 
 ROWS_ENDING = ".rows"
 
@@ -36,12 +37,10 @@ class FinishedRows:
             found = {row["name"]: row for row in rows}
         except (ValueError, KeyError, TypeError) as error:
             raise EffconvError(f"{self.path}: damaged ({error}); delete it to start anew") from error
-        if run != self.run:
-            earlier = run if isinstance(run, dict) else {}
-            name = next(name for name in {**earlier, **self.run} if earlier.get(name) != self.run.get(name))
+        if differing := changes(run, self.run):
             raise EffconvError(
-                f"{self.path} is of another run: {name} was {earlier.get(name)!r}, now {self.run.get(name)!r}; "
-                f"run it as before, or without --resume to start anew"
+                f"{self.path} is of another run: {shown(differing)}; run it as before, or start anew without resuming",
+                parameters={"resume": True},
             )
         return found
 

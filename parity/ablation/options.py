@@ -26,7 +26,7 @@ EXPECTED = 'expected {"aspect_ratios": [1.0, 2.0, 0.5], "num_scales": 3, "anchor
 def min_score(threshold: float) -> Ablation:
     """Detections of a score of `threshold`, from 0 to 1, or less dropped."""
     if not 0 <= threshold <= 1:
-        raise EffconvError(f"--min-score: expected a score from 0 to 1, found {threshold}")
+        raise EffconvError(f"expected a score from 0 to 1, found {threshold}", parameters={"min_score": None})
     steps = {"nms": PerClass(Gaussian(score_threshold=threshold))}
     return Ablation(
         f"min-score-{threshold:g}", "decode", f"detections scored {threshold:g} or less dropped", _replacing(steps)
@@ -71,7 +71,9 @@ def _read(path: Path) -> dict[str, Any]:
             raise EffconvError(f"{path}: larger than {LARGEST_FILE >> 20} MB; {EXPECTED}")
         values = json.loads(path.read_bytes())
     except OSError as error:
-        raise EffconvError(f"--anchors {path}: neither official nor legacy, nor a file ({error.strerror})") from error
+        raise EffconvError(
+            f"anchors {path}: neither official nor legacy, nor a file ({error.strerror})", parameters={"anchors": None}
+        ) from error
     except (ValueError, RecursionError) as error:
         raise EffconvError(f"{path}: not JSON ({error})") from error
     names = set(values) if isinstance(values, dict) else set()

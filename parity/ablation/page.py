@@ -20,7 +20,7 @@ ROW_PIXELS = 22  # of the chart's height
 def write_ablation_page(record: Mapping[str, Any], path: Path) -> None:
     """Write the page of one record (`run.run_study`). Raises EffconvError without plotly."""
     if path.suffix.lower() not in (".html", ".htm"):
-        raise EffconvError(f"--report {path}: expected a file ending in .html")
+        raise EffconvError(f"{path}: expected a file ending in .html", parameters={"report": None})
     page = render_ablation_page(record)
     with replacing(path) as (temporary,):
         temporary.write_text(page, encoding="utf-8")

@@ -241,7 +241,7 @@ def run_study(
     EffconvError for bad input.
     """
     if study.limit is not None and study.limit < 2:
-        raise EffconvError("an interval needs at least two images; give a larger --limit")
+        raise EffconvError("an interval needs at least two images; give a larger limit", parameters={"limit": None})
     group = Group()
     with group.joined(study.device), tempfile.TemporaryDirectory() as temporary:
         ablator = Ablator(study, study.cache or Path(temporary), group)

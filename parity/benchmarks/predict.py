@@ -19,6 +19,7 @@ from ...errors import EffconvError
 from ...loading import load
 from ..prediction.image_files import find_images
 from ..reference.pipeline import DETECTIONS
+from ..rendering.markdown import markdown_table
 from .contest import measure, over, use_threads
 from .equal_work import (
     Detections,
@@ -175,10 +176,11 @@ def _effdet(network: Any, soft: bool) -> Callable[[bytes], object]:
 
 def predict_table(record: dict[str, Any]) -> str:
     """The record as Markdown: times faster than effdet."""
-    lines = ["| contestant | ms per image | images/s | times faster |", "|---|---|---|---|"]
+    rows = []
     for row in record["rows"]:
         seconds = row["seconds_per_item"]
-        lines.append(f"| {row['contestant']} | {1e3 * seconds:.0f} | {1 / seconds:.2f} | {1 / row['ratio']:.2f} |")
+        rows.append([row["contestant"], f"{1e3 * seconds:.0f}", f"{1 / seconds:.2f}", f"{1 / row['ratio']:.2f}"])
+    lines = [markdown_table(("contestant", "ms per image", "images/s", "times faster"), rows)]
     probes = record["probe_gflops"]
     notes = [f"{name}: {note}" for name, note in record["notes"].items()]
     notes += [f"left out: {reason}" for reason in record["left_out"].values()]

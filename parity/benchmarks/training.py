@@ -20,6 +20,7 @@ from ...effdet_torch.training.trainer import Training, TrainingSettings
 from ...errors import EffconvError
 from ...loading import load
 from ..provenance import provenance
+from ..rendering.markdown import markdown_table
 from .contest import Turn, probe, take_turns, use_threads
 from .peers import effdet, import_effdet
 from .process import MEGABYTE, PROGRAMS, SEED, make_checkpoint, run_process
@@ -192,16 +193,23 @@ def peak_of_device(device: str) -> float:
 
 def training_table(record: Mapping[str, Any]) -> str:
     """The record as Markdown."""
-    lines = [
-        "| contestant | forward and losses | backward and update | images/s | times faster | peak memory | loss |",
-        "|---" * 7 + "|",
-    ]
-    lines += [
-        f"| {row['contestant']} | {row['forward_milliseconds']:.0f} ms | {row['backward_milliseconds']:.0f} ms | "
-        f"{row['images_per_second']:.2f} | {row['times_faster']:.2f} | {row['peak_megabytes']:.0f} MB | "
-        f"{row['loss']:.4f} |"
+    heading = (
+        *("contestant", "forward and losses", "backward and update"),
+        *("images/s", "times faster", "peak memory", "loss"),
+    )
+    rows = [
+        [
+            row["contestant"],
+            f"{row['forward_milliseconds']:.0f} ms",
+            f"{row['backward_milliseconds']:.0f} ms",
+            f"{row['images_per_second']:.2f}",
+            f"{row['times_faster']:.2f}",
+            f"{row['peak_megabytes']:.0f} MB",
+            f"{row['loss']:.4f}",
+        ]
         for row in record["rows"]
     ]
+    lines = [markdown_table(heading, rows)]
     size = record["image_size"]
     lines += [
         "",

@@ -50,7 +50,7 @@ def print_comparison(record: Mapping[str, Any], layerwise: bool, console: Consol
         failed = ", ".join(f"{name} {figure(check)}" for name, check in row["checks"].items() if not check["ok"])
         console.print(f"gradient of {row['variable']}: {row['fault'] or failed}", soft_wrap=True, markup=False)
     if len(wrong) > GRADIENTS_SHOWN:
-        console.print(f"... and of {len(wrong) - GRADIENTS_SHOWN} more variables; --json and --report list all")
+        console.print(f"... and of {len(wrong) - GRADIENTS_SHOWN} more variables; the record and reports list all")
     for each in record["explanations"]:
         console.print(explanation(each), soft_wrap=True, markup=False, highlight=False)
 
@@ -115,7 +115,7 @@ def _worst(rows: Sequence[Mapping[str, Any]], name: str) -> str:
 def require_report_kind(path: Path) -> None:
     """Raises EffconvError for a report of a kind that is not written."""
     if path.suffix not in REPORT_KINDS:
-        raise EffconvError(f"--report {path}: expected a file ending in {', '.join(REPORT_KINDS)}")
+        raise EffconvError(f"{path}: expected a file ending in {', '.join(REPORT_KINDS)}", parameters={"report": None})
 
 
 def write_report(record: dict[str, Any], path: Path) -> None:

@@ -68,7 +68,7 @@ def choose_subject(choice: Choice, fetch: Fetch) -> Subject:
     embedded = get_config(str(CONFIG))
     config = config or (embedded if checkpoint is None else None)
     if config is None:
-        raise EffconvError(f"{checkpoint}: name the model it is of (--model d0)")
+        raise EffconvError(f"{checkpoint}: name the model it is of", parameters={"model": "d0"})
     if checkpoint is None:
         checkpoint = FOLDER if config == embedded else fetch(config.name)
     opened = open_checkpoint(checkpoint, verify=False)
@@ -93,7 +93,10 @@ def choose_trace(choice: Choice, subject: Subject) -> Trace:
     path = Path(reference)
     if path.suffix == ".npz":
         if _asks_for_images(choice):
-            raise EffconvError(f"{path}: a recorded trace brings its own images; leave out --image, --noise and --size")
+            raise EffconvError(
+                f"{path}: a recorded trace brings its own images; leave out image, seed and size",
+                parameters={"image": None, "noise_seed": None, "size": None},
+            )
         if is_recording(path):
             return RecordedTrace(path)
         return GoldenTrace(Golden(path), config, path)
@@ -102,7 +105,8 @@ def choose_trace(choice: Choice, subject: Subject) -> Trace:
         images, label = choose_images(choice._replace(size=choice.size or size), config)
         return GraphTrace(path, config, images)
     raise EffconvError(
-        f"--reference {reference}: expected tf, torch, a trace (.npz), a graph (.pb) or a SavedModel folder"
+        f"reference {reference}: expected tf, torch, a trace (.npz), a graph (.pb) or a SavedModel folder",
+        parameters={"reference": None},
     )
 
 
@@ -115,7 +119,9 @@ def choose_images(choice: Choice, config: Config) -> tuple[NDArray[np.float32], 
     size = choice.size or config.image_size
     if choice.image is not None:
         if choice.noise_seed is not None:
-            raise EffconvError("--image and --noise: choose one")
+            raise EffconvError(
+                "a photograph and a seed of noise: choose one", parameters={"image": None, "noise_seed": None}
+            )
         return photograph(choice.image, config, size), choice.image.name
     seed = choice.noise_seed or 0
     return noise(seed, size), f"noise, seed {seed}"

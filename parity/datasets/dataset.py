@@ -80,7 +80,8 @@ def find_annotations(folder: Path, split: str | None = None) -> Path:
     there = first_names(sorted(files)) or ("no annotations" if folder.is_dir() else "no such folder")
     raise DatasetError(
         f"{folder}: expected annotations/{ANNOTATION_PREFIX}{chosen}.json, found {there}; "
-        "give a folder as COCO 2017 unpacks, or another --split"
+        "give a folder as COCO 2017 unpacks, or another split",
+        parameters={"split": None},
     )
 
 

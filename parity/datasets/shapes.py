@@ -196,7 +196,10 @@ def write_shapes(
     come last, so that a dataset that has them is whole. Raises EffconvError for sizes too small to hold a shape.
     """
     if min(size) < LEAST_SIDE:
-        raise EffconvError(f"--size {size[0]}x{size[1]}: expected sides of at least {LEAST_SIDE} pixels")
+        raise EffconvError(
+            f"pictures of {size[0]}x{size[1]}: expected sides of at least {LEAST_SIDE} pixels",
+            parameters={"size": None},
+        )
     entries: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
     for number in range(images):

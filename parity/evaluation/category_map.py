@@ -21,14 +21,16 @@ def choose_categories(config: Config, dataset: Dataset, path: Path | None) -> Ma
     if beyond:
         raise DatasetError(
             f"{dataset.path}: category {beyond[0]} ({dataset.categories[beyond[0]]}) is none that {config.name} "
-            f"detects, ids 1 to {config.num_classes}; give --category-map MAP.json"
+            f"detects, ids 1 to {config.num_classes}; give a map of categories",
+            parameters={"category_map": "MAP.json"},
         )
     if config.num_classes == 90:
         for number, name in dataset.categories.items():
             if name != COCO_CATEGORIES.get(number):
                 raise DatasetError(
                     f"{dataset.path}: category {number} is {name!r}, in COCO {COCO_CATEGORIES.get(number)!r}; "
-                    f"{config.name} detects COCO's categories: give --category-map MAP.json"
+                    f"{config.name} detects COCO's categories: give a map of categories",
+                    parameters={"category_map": "MAP.json"},
                 )
     return {}
 

@@ -56,9 +56,11 @@ def evaluate_model(
     Raises EffconvError for bad input.
     """
     if asked.resume and asked.detections is None:
-        raise EffconvError("--resume: name the --detections file of the run to go on with")
+        raise EffconvError(
+            "name the file of detections of the run to go on with", parameters={"resume": True, "detections": None}
+        )
     if asked.model is None and (asked.checkpoint is None or asked.checkpoint.suffix != ".safetensors"):
-        raise EffconvError("name the model to evaluate (--model d0)")
+        raise EffconvError("name the model to evaluate", parameters={"model": "d0"})
     group = Group()
     dataset, examination = _examined(asked, group)
     path = asked.checkpoint or fetch(get_config(asked.model or "").name)

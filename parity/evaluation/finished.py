@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from ...errors import EffconvError
 from ...strict_json import as_read, json_text
+from ..same_run import changes, shown
 
 COLUMNS = 6  # x, y, width, height, score, category id
 AS_THEY_ARE = "failure", "content", "not_finite"  # fields of a line that are read as they were written
@@ -69,15 +70,11 @@ class Parts:
             yield result
 
     def _require_same_run(self, run: Any, path: Path) -> None:
-        if run == self.run:
-            return
-        earlier = run if isinstance(run, dict) else {}
-        differing = [name for name in {**earlier, **self.run} if earlier.get(name) != self.run.get(name)]
-        name = differing[0]
-        raise EffconvError(
-            f"{path} is of another run: {name} was {earlier.get(name)!r}, now {self.run.get(name)!r}; "
-            f"run it as before, or without --resume to start anew"
-        )
+        if differing := changes(run, self.run):
+            raise EffconvError(
+                f"{path} is of another run: {shown(differing)}; run it as before, or start anew without resuming",
+                parameters={"resume": True},
+            )
 
     def open(self, rank: int) -> IO[str]:
         """A new file for this process to write into, headed by the run."""

@@ -30,7 +30,7 @@ def compare_with_published(
     which the user gave. Raises EffconvError for bad input and for a model nobody has published a number for.
     """
     if asked.model is None:
-        raise EffconvError("name the model to compare (--model d0)")
+        raise EffconvError("name the model to compare", parameters={"model": "d0"})
     config = get_config(asked.model)
     if not find_records(config.name):
         raise EffconvError(

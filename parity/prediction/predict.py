@@ -89,7 +89,7 @@ def predict_images(
     when it is drawn. Raises EffconvError for bad input, and when not a single image can be read.
     """
     if asked.model is None and (asked.checkpoint is None or asked.checkpoint.suffix != ".safetensors"):
-        raise EffconvError("name the model to predict with (--model d0)")
+        raise EffconvError("name the model to predict with", parameters={"model": "d0"})
     images = find_images(asked.images)
     drawings = [path for path, kind in prediction_outputs(asked).items() if kind is output_kinds.PICTURE]
     if asked.output.exists() and not asked.output.is_dir():

@@ -18,7 +18,10 @@ from .interruption import STOPPING
 def steps_per_epoch(images: int, batch_size: int) -> int:
     """Whole batches in a dataset; the rest is left out. Raises EffconvError when there is none."""
     if images < batch_size:
-        raise EffconvError(f"{images} images to train on, fewer than a batch of {batch_size}; give a smaller --batch")
+        raise EffconvError(
+            f"{images} images to train on, fewer than a batch of {batch_size}; give a smaller batch",
+            parameters={"batch": None},
+        )
     return images // batch_size
 
 
@@ -73,7 +76,8 @@ def training_batches(
         if not str(error).startswith("DataLoader worker"):
             raise
         raise TrainingError(
-            "a process that prepares images was killed, for want of memory perhaps; use fewer --workers"
+            "a process that prepares images was killed, for want of memory perhaps; use fewer workers",
+            parameters={"workers": None},
         ) from error
 
 

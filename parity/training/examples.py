@@ -41,7 +41,8 @@ class TrainingSet(torch.utils.data.Dataset[tuple[Tensor, Targets]]):
         if beyond:
             raise DatasetError(
                 f"{dataset.path}: category {beyond[0]} ({dataset.categories[beyond[0]]}), but {config.name} has "
-                f"{config.num_classes} classes, of ids 1 to {config.num_classes}; give --num-classes"
+                f"{config.num_classes} classes, of ids 1 to {config.num_classes}; give the number of classes",
+                parameters={"num_classes": None},
             )
         self.images, self.config, self.augmentation, self.seed = dataset.images, config, augmentation, seed
         self.anchors = official_anchors(config)
@@ -65,7 +66,7 @@ class TrainingSet(torch.utils.data.Dataset[tuple[Tensor, Targets]]):
             else:
                 example = unchanged(pixels, boxes, classes, self.config)
         except ImageError as error:
-            raise ImageError(f"{image.path}: {error}") from error
+            raise ImageError(f"{image.path}: {error}", parameters=error.parameters) from error
         targets = label_anchors(torch.from_numpy(example.boxes), torch.from_numpy(example.classes), self.anchors)
         return torch.from_numpy(example.image), targets
 

@@ -13,11 +13,11 @@ from ...convert.output import replacing
 from ...convert.output_kinds import Kind
 from ...effdet_torch.training.trainer import StepRecord, TrainingError
 from ...strict_json import as_read, json_text
+from ..same_run import changes, shown
 
 STATE, STEPS, EVALUATIONS, RUN = "state.pth", "steps.csv", "evaluations.csv", "run.json"
 STEP_COLUMNS = ("step", *StepRecord._fields)
 MAY_CHANGE = ("workers", "keep_every")  # of the settings, when a training is gone on with: no result depends on them
-SHOWN = 4  # settings that differ; further ones are counted
 
 
 # What a training adds to as it goes: known by the file beside it that says which training it is.
@@ -33,7 +33,10 @@ class TrainingFolder:
     def require_free(self) -> None:
         """Raises TrainingError where another training is, so that nothing is lost by mistake."""
         if (self.path / RUN).exists():
-            raise TrainingError(f"{self.path}: a training is there; give another --out, or --resume to go on with it")
+            raise TrainingError(
+                f"{self.path}: a training is there; give another folder, or go on with it",
+                parameters={"out": None, "resume": True},
+            )
 
     def begin(self) -> None:
         """Start anew. Raises TrainingError where another training is."""
@@ -93,23 +96,19 @@ class TrainingFolder:
         try:
             earlier = json.loads(path.read_bytes())
         except FileNotFoundError as error:
-            raise TrainingError(f"{self.path}: no training to go on with; leave out --resume to start one") from error
+            raise TrainingError(
+                f"{self.path}: no training to go on with; start one without resuming", parameters={"resume": True}
+            ) from error
         except (OSError, ValueError) as error:
-            raise TrainingError(f"{path}: cannot be read ({error}); start anew in another --out") from error
-        if earlier == self.run:
-            return
-        earlier = earlier if isinstance(earlier, dict) else {}
-        before, now = _flat(earlier), _flat(self.run)
-        changed = [
-            f"{name} was {before.get(name)!r}, now {now.get(name)!r}"
-            for name in {**before, **now}
-            if before.get(name) != now.get(name)
-        ]
-        more = f", and {len(changed) - SHOWN} more" if len(changed) > SHOWN else ""
-        raise TrainingError(
-            f"{path} is of another training: {', '.join(changed[:SHOWN])}{more}; only {' and '.join(MAY_CHANGE)} may "
-            "change with --resume: go on with the other settings as they were, or start anew in another --out"
-        )
+            raise TrainingError(
+                f"{path}: cannot be read ({error}); start anew in another folder", parameters={"out": None}
+            ) from error
+        if differing := changes(earlier, self.run):
+            raise TrainingError(
+                f"{path} is of another training: {shown(differing)}; only {' and '.join(MAY_CHANGE)} may change when "
+                "one is resumed: go on with the other settings as they were, or start anew in another folder",
+                parameters={"out": None},
+            )
 
     def _read_state(self) -> dict[str, Any] | None:
         path = self.path / STATE
@@ -119,9 +118,13 @@ class TrainingFolder:
             state = torch.load(path, map_location="cpu", weights_only=True)
         except (OSError, EOFError, RuntimeError, ValueError, KeyError, pickle.UnpicklingError) as error:
             reason = str(error).strip().split("\n", 1)[0]
-            raise TrainingError(f"{path}: damaged ({reason}); start anew in another --out") from error
+            raise TrainingError(
+                f"{path}: damaged ({reason}); start anew in another folder", parameters={"out": None}
+            ) from error
         if not isinstance(state, dict) or not isinstance(state.get("steps"), int):
-            raise TrainingError(f"{path}: not the state of a training; start anew in another --out")
+            raise TrainingError(
+                f"{path}: not the state of a training; start anew in another folder", parameters={"out": None}
+            )
         return state
 
     def _numbers(self, name: str) -> list[dict[str, float]]:
@@ -142,11 +145,3 @@ class TrainingFolder:
     def _append(self, name: str, row: Sequence[Any]) -> None:
         with (self.path / name).open("a", newline="", encoding="utf-8") as file:
             csv.writer(file).writerow(row)
-
-
-def _flat(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings by their own names, those inside others too."""
-    found: dict[str, Any] = {}
-    for name, value in values.items():
-        found |= _flat(value) if isinstance(value, dict) else {name: value}
-    return found

@@ -138,9 +138,10 @@ class Session(NamedTuple):
         if isinstance(error, NotFiniteError):
             return TrainingError(
                 f"{error}; images: {self._images(error, per_epoch)}; {kept}. If images are at fault, mend them and "
-                "--resume; else start anew in another --out, with a lower --rate"
+                "resume; else start anew in another folder, with a lower rate",
+                parameters={"resume": True, "out": None, "rate": None},
             )
-        return type(error)(f"{error}; {kept}") if steps else error
+        return type(error)(f"{error}; {kept}", parameters=error.parameters) if steps else error
 
     def _images(self, error: NotFiniteError, per_epoch: int) -> str:
         """The images of the step that failed: those with values that are not finite, or all."""

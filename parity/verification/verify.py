@@ -31,6 +31,8 @@ from ..evaluation.published import compare_with_published
 from ..evaluation.records import OFFICIAL_ANNOTATIONS
 from ..provenance import provenance, version
 from ..reference.network import import_tensorflow
+from ..rendering.markdown import markdown_table
+from ..same_run import changes
 from .outcome import StepOutcome
 from .written_weights import compare_written
 
@@ -115,7 +117,7 @@ def verify(
     )
     metrics = compare_with_published(evaluation, {}, fetch, command, report("evaluating"))
     if metrics is None:
-        raise EffconvError("verify runs as one process; use `effconv parity --coco` under torchrun")
+        raise EffconvError("verify runs as one process; share out `effconv eval` by torchrun")
     done("metrics", metrics["published"]["holds"], metrics["published"]["verdict"])
 
     record = {
@@ -153,7 +155,7 @@ def _compare_layers(asked: Verification, checkpoint: Path, image: Image, command
     path = asked.output / "layers.json"
     try:
         earlier = json.loads(path.read_text(encoding="utf-8"))
-        if earlier["key"] == key:
+        if not changes(earlier["key"], key):
             return dict(earlier)
     except (OSError, ValueError, KeyError, TypeError):
         pass  # none, or not one of ours: it is made anew
@@ -177,16 +179,19 @@ def verification_page(record: Mapping[str, Any]) -> str:
         "",
         f"# {record['model']}: {'verified' if record['ok'] else 'not verified'}",
         "",
-        "| step | outcome | what was found |",
-        "|---|---|---|",
-        *(f"| {step['name']} | {outcome[step['holds']]} | {step['verdict']} |" for step in record["steps"]),
+        markdown_table(
+            ("step", "outcome", "what was found"),
+            [(step["name"], outcome[step["holds"]], step["verdict"]) for step in record["steps"]],
+        ),
         "",
-        "| metric | here | published |",
-        "|---|---|---|",
+        markdown_table(
+            ("metric", "here", "published"),
+            [
+                (row["metric"], f"{row['ours']:.4f}", "-" if row["record"] is None else f"{row['record']:.4f}")
+                for row in record["metrics"]["published"]["rows"]
+            ],
+        ),
     ]
-    for row in record["metrics"]["published"]["rows"]:
-        published = "-" if row["record"] is None else f"{row['record']:.4f}"
-        lines.append(f"| {row['metric']} | {row['ours']:.4f} | {published} |")
     conditions = ", ".join(f"{name} {value}" for name, value in record["metrics"]["conditions"].items())
     made = record["provenance"]
     lines += ["", f"Evaluated with: {conditions}.", ""]

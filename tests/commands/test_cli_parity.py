@@ -201,7 +201,8 @@ def test_an_exported_graph_is_a_reference(tmp_path: Path) -> None:
     folder = run("parity", *OF_TINY, "--reference", saved_model(tmp_path / "saved"))
     assert folder.exit_code == 0, folder.output
     recorded = tmp_path / "graph.npz"
-    assert run("trace", *OF_TINY[:2], "--reference", graph, "-o", recorded).exit_code == 0
+    made = run("trace", *OF_TINY, "--reference", graph, "-o", recorded)
+    assert made.exit_code == 0, made.output
     assert run("parity", *OF_TINY, "--reference", recorded).exit_code == 0
 
 
@@ -219,7 +220,7 @@ def test_reports_hold_every_layer(tmp_path: Path) -> None:
 
 def test_bad_input(tmp_path: Path) -> None:
     assert "expected HEIGHTxWIDTH" in refuse("parity", "--size", "512")
-    assert "--image and --noise: choose one" in refuse("parity", "--reference", "torch", "--image", "x", "--noise", 1)
+    assert "choose one (--image, --noise)" in refuse("parity", "--reference", "torch", "--image", "x", "--noise", 1)
     assert "brings its own images" in refuse("parity", *OF_TINY, "--reference", RECORD, "--noise", 1)
     assert "expected tf, torch, a trace" in refuse("parity", "--reference", "x.bin")
     assert "not a readable trace" in refuse("parity", "--reference", tmp_path / "absent.npz")

@@ -36,7 +36,7 @@ from effconv.parity.benchmarks import input as input_contest
 from effconv.parity.benchmarks import predict as predict_contest
 from effconv.parity.comparison import subject
 from effconv.parity.datasets import shapes
-from effconv.parity.evaluation import evaluate, records
+from effconv.parity.evaluation import evaluate
 from effconv.parity.prediction import predict
 from effconv.parity.traces import recording
 from effconv.parity.training import train
@@ -91,7 +91,7 @@ USES = {
     "a recording of a checkpoint": Use(("trace", "--model", "d1", "--ckpt", "x", "-o", "t.npz"), names("generation")),
     "a recording of a file": Use(
         ("trace", "--model", "d1", "--reference", "x.pb", "-o", "t.npz"),
-        names("ckpt generation weights verify"),
+        names("weights"),
     ),
     "ablations": Use(
         ("ablate", *CHANGES, "--ckpt", "x", "--coco", "y"), names("listing"), afterwards=names("as_json report")
@@ -127,7 +127,7 @@ MEASURED = {  # benchmarks, by the function that measures
     "roofline": (roofline, "measure_roofline"),
 }
 USES |= {f"bench {words}": Use(("bench", *words.split()), afterwards=names("as_json record")) for words in MEASURED}
-USES |= {"drawn shapes": Use(("shapes", "-o", "x")), "published results": Use(("results",))}
+USES |= {"drawn shapes": Use(("shapes", "-o", "x"))}
 VALUES = {"report": "x.html", "output": "other.npz"}
 
 
@@ -155,7 +155,6 @@ def work(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         (ablation_run, "run_study"),
         (ablation_run, "split_gap"),
         (shapes, "write_shapes"),
-        (records, "find_records"),
         *MEASURED.values(),
     ):
         monkeypatch.setattr(module, name, reached)
@@ -227,6 +226,7 @@ def test_scoring_detections_reads_what_its_options_say(monkeypatch: pytest.Monke
 
     stand_in = types.SimpleNamespace(images=[])
     monkeypatch.setattr(evaluate, "read_dataset", lambda *_: stand_in)
+    monkeypatch.setattr(evaluate, "examine", lambda *_: types.SimpleNamespace(warn=list, record=dict))
     monkeypatch.setattr(evaluate, "evaluate", lambda *_: stand_in)
     monkeypatch.setattr(evaluate, "read_detections", lambda *_: [])
     monkeypatch.setattr(evaluate, "score_record", lambda *_: {})

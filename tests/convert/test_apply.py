@@ -55,10 +55,10 @@ def stub_checkpoint(model: str, suffixes: tuple[str, ...] = ("", EMA_SUFFIX)) ->
 @pytest.mark.parametrize(
     ("given", "asked", "advice"),
     [
-        ("efficientdet-d1", "d0", "efficientdet-d1; use --model d1"),
-        ("efficientdet-d0", "d1", "efficientdet-d0; use --model d0"),
-        ("efficientdet-d7", "d7x", "efficientdet-d6 and efficientdet-d7; use --model d6 or --model d7"),
-        ("efficientdet-lite3x", "lite3", "efficientdet-lite3x; use --model lite3x"),
+        ("efficientdet-d1", "d0", "d1"),
+        ("efficientdet-d0", "d1", "d0"),
+        ("efficientdet-d7", "d7x", "d6 or d7"),
+        ("efficientdet-lite3x", "lite3", "lite3x"),
     ],
 )
 def test_checkpoint_of_another_model_is_recognised(given: str, asked: str, advice: str) -> None:
@@ -66,7 +66,9 @@ def test_checkpoint_of_another_model_is_recognised(given: str, asked: str, advic
         plan(stub_checkpoint(given), get_config(asked))
     lines = str(caught.value).splitlines()
     assert len(lines) == 2
-    assert lines[1] == f"Its variables are those of {advice}"
+    found = " and ".join(f"efficientdet-{name}" for name in advice.split(" or "))
+    assert lines[1] == f"Its tensors are those of {found}"
+    assert caught.value.parameters == {"model": advice}
 
 
 def test_the_right_model_with_something_extra_is_not_called_another() -> None:
@@ -98,7 +100,7 @@ def test_weights_choice(tiny: Path) -> None:
     for part in ("keras", f"{tiny.name}.h5"):
         chosen = plan(open_checkpoint(tiny / part), config)
         assert (chosen.weights, chosen.notice[:18]) == ("only", "no moving averages")
-        with pytest.raises(CheckpointError, match="it holds no moving averages; use --weights raw"):
+        with pytest.raises(CheckpointError, match="it holds no moving averages; use the raw weights"):
             plan(open_checkpoint(tiny / part), config, "ema")
 
 

@@ -52,7 +52,7 @@ def test_generations_are_chosen_and_listed() -> None:
 
 
 def test_custom_model_has_no_release(tiny: Path) -> None:
-    with pytest.raises(ConfigError, match=f"{tiny.name} has no released checkpoint; give one with --ckpt"):
+    with pytest.raises(ConfigError, match=f"{tiny.name} has no released checkpoint; give one$"):
         find_release(get_config(str(tiny / "config.json")))
 
 

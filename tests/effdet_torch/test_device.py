@@ -31,5 +31,6 @@ def test_tf32_is_switched_off_where_a_network_is_sent() -> None:
 
 @pytest.mark.parametrize("name", ["meta", "nonsense", "cuda:99"])
 def test_a_device_that_cannot_be_used_is_refused(name: str) -> None:
-    with pytest.raises(EffconvError, match=rf"^--device {name}: cannot be used \(.+\); try --device cpu$"):
+    with pytest.raises(EffconvError, match=rf"^device {name}: cannot be used \(.+\); try cpu$") as caught:
         require_device(name)
+    assert caught.value.parameters == {"device": "cpu"}

@@ -26,6 +26,7 @@ from small_images import write_pictures
 from tiny_models import load_tiny
 
 SWISH = Path(__file__).parents[2] / "golden" / "tiny-swish"
+FEW = ("--resamples", "40")
 CHANGES = ("--no-same-maxpool", "--hard-nms-0.5", "--argmax")
 
 
@@ -36,11 +37,11 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def arguments(pictures: Path, *options: object) -> list[str]:
     words = ["ablate", "--coco", pictures, "--ckpt", SWISH, "--model", SWISH / "config.json", "--batch", 3]
-    return [str(each) for each in (*words, "--limit", 4, "--resamples", 40, *options)]
+    return [str(each) for each in (*words, "--limit", 4, *options)]
 
 
 def run(pictures: Path, *options: object) -> Result:
-    return CliRunner().invoke(main, arguments(pictures, *options))
+    return CliRunner().invoke(main, arguments(pictures, *FEW, *options))
 
 
 def figures(record: dict[str, Any]) -> list[Any]:
@@ -57,7 +58,7 @@ def whole(pictures: Path) -> dict[str, Any]:
 
 def test_two_processes_find_what_one_does(pictures: Path, whole: dict[str, Any]) -> None:
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    command = [*launcher, "-m", "effconv.cli", *arguments(pictures, *CHANGES, "--json")]
+    command = [*launcher, "-m", "effconv.cli", *arguments(pictures, *CHANGES, *FEW, "--json")]
     done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
     assert done.returncode == 0, done.stderr
     record = json.loads(done.stdout)  # of the first process alone

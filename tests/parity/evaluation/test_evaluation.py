@@ -156,7 +156,7 @@ def test_an_evaluation_of_no_image_is_refused(tmp_path: Path) -> None:
     ("options", "message"),
     [
         (["--category-map", "absent.json"], 'expected {"model category id": dataset category id}'),
-        (["--resume"], "--resume: name the --detections file"),
+        (["--resume"], "to go on with (--resume, --detections)"),
         (["--split", "train"], "expected annotations/instances_train.json, found val2017"),
         (["--size", "12"], "expected HEIGHTxWIDTH"),
     ],

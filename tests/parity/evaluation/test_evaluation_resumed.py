@@ -63,7 +63,7 @@ def test_a_run_goes_on_where_it_was(
     path.with_name("d.json.parts").with_suffix(".resumed").touch()
     other = run(pictures, "--detections", path, "--resume", "--nms", "hard")
     assert other.exit_code == 2
-    assert "is of another run: settings was" in other.stderr
+    assert "is of another run: nms was 'soft', now 'hard'" in other.stderr
     assert run(pictures, "--detections", path, "--resume").exit_code == 0
     assert path.read_bytes() == whole[1]
     assert len(prepared) == len(set(prepared)) == len(SIZES)  # none was done twice

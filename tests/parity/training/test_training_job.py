@@ -91,11 +91,11 @@ def test_a_finished_training_gone_on_with_is_left_as_it_is(whole: Path, data: Pa
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        ((), "a training is there; give another --out, or --resume"),
+        ((), "a training is there; give another folder, or go on with it (--out, --resume)"),
         (
             ("--resume", "--batch", 4, "--rate", 0.1),
             "is of another training: batch was 2, now 4, rate was 0.08, now 0.1; only workers and keep_every may "
-            "change with --resume: go on with the other settings as they were, or start anew in another --out",
+            "change when one is resumed: go on with the other settings as they were, or start anew in another folder",
         ),
         (
             ("--resume", "--jitter", 0.1, 2, "--clip-norm", 5, "--seed", 1, "--epochs", 9),
@@ -115,7 +115,7 @@ def test_another_training_in_the_folder(
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        (("--resume",), "no training to go on with; leave out --resume"),
+        (("--resume",), "no training to go on with; start one without resuming (--resume)"),
         (("--split", "nothing"), "expected annotations/instances_nothing.json"),
         (("--batch", 9), "8 images to train on, fewer than a batch of 9"),
         (("--num-classes", 5), "but small has 5 classes"),
@@ -219,7 +219,7 @@ def test_a_damaged_state(content: bytes, whole: Path, data: Path, model: Path, t
     result = train(data, model, tmp_path, "--resume")
     assert result.exit_code == 2
     assert "state.pth" in result.stderr
-    assert "start anew in another --out" in result.stderr
+    assert "start anew in another folder (--out)" in result.stderr
 
 
 def test_fine_tuning_with_another_number_of_classes(data: Path, tmp_path: Path) -> None:

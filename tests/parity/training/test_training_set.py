@@ -99,7 +99,9 @@ def test_images_that_cannot_be_read_or_shrunk(tmp_path: Path) -> None:
     given = examples(whole, Augmentation(jitter_min=0.001, jitter_max=0.001))
     with pytest.raises(ImageError, match=r"001\.jpg"):
         given[0, 1]
-    with pytest.raises(ImageError, match=r"002\.jpg: 200 x 60 pixels would be resized to 0 x 0; use a larger --jitter"):
+    with pytest.raises(
+        ImageError, match=r"002\.jpg: 200 x 60 pixels would be resized to 0 x 0; use a larger least scale"
+    ):
         given[0, 2]
 
 

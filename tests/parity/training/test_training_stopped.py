@@ -223,7 +223,7 @@ def test_a_rate_beyond_all_measure(training_pictures: Path, small_model: Path, t
     result = train(training_pictures, small_model, tmp_path / "run", "--rate", 3e40, "--keep-every", 1)
     assert result.exit_code == 2
     assert "not finite" in result.stderr
-    assert "with a lower --rate" in result.stderr
+    assert "with a lower rate (--resume, --out, --rate)" in result.stderr
     state = tmp_path / "run" / "state.pth"
     assert not state.exists() or all(value.isfinite().all() for value in state_of(state.parent)["model"].values())
 
