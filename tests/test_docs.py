@@ -40,7 +40,7 @@ def test_every_table_is_shown_somewhere(renderer: ModuleType, repository: Path) 
 
 CONTESTS = ("bench-input", "bench-nms", "bench-eval")
 RECORDED = ("parity", "faults", "sensitivity", "end-to-end", "float32", "verdicts", "mutants")
-COMPARISONS = ("ports", "backbone-lite0", *RECORDED)
+COMPARISONS = ("ports", "backbone-lite0", "hostile", "kills", *RECORDED)
 DETECTOR = ("shapes-training", "shapes-official", "ablations", "bootstrap-coverage", "bench-ablation")
 NETWORKS = ("bench-inference-d0", "bench-training-d0", "bench-training-d1")
 RECORDS = (*COMPARISONS, "parity-d7x", "convert-d0", "convert-d7x", "bench-coco", *CONTESTS, *DETECTOR, *NETWORKS)

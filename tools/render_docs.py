@@ -37,6 +37,7 @@ from effconv.parity.comparison.tables import (
     parity_table,
     sensitivity_table,
 )
+from effconv.parity.verification.reliability_tables import hostile_table, kills_table
 from effconv.parity.verification.tables import detector_table
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -45,7 +46,7 @@ WIDTH = 110
 INFERENCE = ("bench-inference-d0",)
 TRAINING = ("bench-training-d0", "bench-training-d1")
 CHART = REPOSITORY / "docs" / "ablations.svg"
-RENDERED = ("README.md", "docs/precision.md", "docs/performance.md", "docs/verdicts.md")
+RENDERED = ("README.md", "docs/precision.md", "docs/performance.md", "docs/verdicts.md", "docs/reliability.md")
 
 
 def cli_reference() -> str:
@@ -80,6 +81,8 @@ def tables() -> dict[str, str]:
         "fault-summary": fault_summary(records["faults"]),
         "bounds": bounds_table(records["float32"]),
         "float32-summary": float32_summary(records["float32"]),
+        "hostile": hostile_table(records["hostile"]),
+        "kills": kills_table(records["kills"]),
         "verdicts": verdicts_table(records["verdicts"]),
         "mutant-summary": mutants_summary(records["mutants"]),
         "mutants": mutants_table(records["mutants"]),

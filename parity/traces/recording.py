@@ -30,6 +30,7 @@ from .stored_array import read_array, write_array
 from .trace import KINDS, Activation, Kind, Trace
 
 FORMAT = "effconv trace 1"
+LONGEST_REASON = 200  # characters of a message that is not ours
 
 
 class TraceError(EffconvError):
@@ -139,7 +140,7 @@ class RecordedTrace:
             with zipfile.ZipFile(self.path) as archive:
                 yield archive
         except (OSError, zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, UnicodeDecodeError) as error:
-            raise TraceError(f"{self.path}: not a readable trace ({error}); {self._hint()}") from error
+            raise TraceError(f"{self.path}: not a readable trace ({_briefly(error)}); {self._hint()}") from error
 
     def _array(self, archive: zipfile.ZipFile, name: str) -> NDArray[np.float32]:
         array = self._member(archive, name)
@@ -188,3 +189,9 @@ def is_recording(path: Path) -> bool:
             return "header.npy" in archive.namelist()
     except (OSError, zipfile.BadZipFile, UnicodeDecodeError) as error:
         raise TraceError(f"{path}: not a readable trace ({error}); record one with `effconv trace`") from error
+
+
+def _briefly(error: Exception) -> str:
+    """The start of a library's message, which may quote a whole array."""
+    text = str(error)
+    return text if len(text) <= LONGEST_REASON else f"{text[:LONGEST_REASON]} ..."

@@ -31,6 +31,13 @@ def test_a_truncated_trace_is_refused(path: Path, tmp_path: Path) -> None:
             is_recording(cut)
 
 
+def test_an_array_that_is_quoted_as_a_name_is_cut_short(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[27] = 8  # the second byte of the first member's length of name
+    path.write_bytes(content)
+    assert len(refusal(path)) < len(str(path)) + 350
+
+
 def test_a_flipped_byte_is_noticed_or_changes_nothing(path: Path, tmp_path: Path) -> None:
     content, expected = path.read_bytes(), everything(path)
     flipped = tmp_path / "flipped.npz"
