@@ -87,7 +87,7 @@ def _awaited(child: int, receiving: int) -> tuple[str, str]:
 
 def measure(kind: Kind) -> dict[str, Any]:
     """The row of one kind of input."""
-    generator = random.Random(f"{SEED} {kind.name}")  # noqa: S311  (no secret)
+    generator = random.Random(f"{SEED} {kind.name}")
     counts: Counter[str] = Counter()
     bad: list[dict[str, str]] = []
     start = time.monotonic()

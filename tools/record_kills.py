@@ -113,7 +113,7 @@ def measure(work: Work, data: Path) -> dict[str, Any]:
     whole.mkdir()
     took = run(work.arguments(whole))
     assert took is not None
-    draws, killed, equal = random.Random(SEED), 0, 0  # noqa: S311  (no secret)
+    draws, killed, equal = random.Random(SEED), 0, 0
     for number in range(KILLS):
         folder = data / f"{work.name}-{number}"
         folder.mkdir()
