@@ -9,6 +9,7 @@ import click
 from .commands.ablate import ablate_command
 from .commands.bench import bench
 from .commands.bench_networks import COMMANDS
+from .commands.config import config_command
 from .commands.convert import convert_command
 from .commands.demo import demo
 from .commands.download import download_command
@@ -43,6 +44,7 @@ for command in (
     inspect,
     identify_command,
     models,
+    config_command,
     download_command,
     demo,
     parity,

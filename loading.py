@@ -97,7 +97,8 @@ def read_state(
         if config is None:
             config = stored.config
         elif config in VARIANTS.values():
-            config = replace(config, num_classes=stored.config.num_classes)
+            own = stored.config
+            config = replace(config, num_classes=own.num_classes, class_names=own.class_names)
         state = stored.state
         require_state(state, config, str(path))
     else:

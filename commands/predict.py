@@ -108,5 +108,5 @@ def _tell(predicted: "Predicted", config: "Config") -> None:
     from ..effdet_torch.categories import category_name
 
     counts = Counter(predicted.prediction.categories.tolist())
-    objects = ", ".join(f"{count} {category_name(number, config.num_classes)}" for number, count in counts.items())
+    objects = ", ".join(f"{count} {category_name(number, config)}" for number, count in counts.items())
     click.echo(f"{predicted.image}: {objects or 'nothing'} -> {predicted.drawing}")

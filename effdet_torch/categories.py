@@ -4,6 +4,9 @@ A model's channel c stands for category id c + 1; the channels of the ten unused
 ids are those of COCO's `instances_val2017.json`.
 """
 
+from .config import Config
+
+COCO_CLASSES = 90  # channels of a model that detects them
 _NAMES = """
 1 person|2 bicycle|3 car|4 motorcycle|5 airplane|6 bus|7 train|8 truck|9 boat|10 traffic light|11 fire hydrant
 13 stop sign|14 parking meter|15 bench|16 bird|17 cat|18 dog|19 horse|20 sheep|21 cow|22 elephant|23 bear|24 zebra
@@ -20,7 +23,10 @@ COCO_CATEGORIES: dict[int, str] = {
 }
 
 
-def category_name(category_id: int, num_classes: int) -> str:
-    """The name of a category id (1 to `num_classes`) of a model; models of other than 90 classes have numbers only."""
-    known = COCO_CATEGORIES if num_classes == 90 else {}
+def category_name(category_id: int, config: Config) -> str:
+    """The name of a category id (from 1) of a model: its own, COCO's where it has 90 classes, or a number."""
+    if config.class_names:
+        own = config.class_names[category_id - 1] if 1 <= category_id <= len(config.class_names) else ""
+        return own or f"category {category_id}"
+    known = COCO_CATEGORIES if config.num_classes == COCO_CLASSES else {}
     return known.get(category_id, f"category {category_id}")

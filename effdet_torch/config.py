@@ -77,6 +77,7 @@ class Config:
     mean: tuple[float, float, float] = IMAGENET_MEAN
     std: tuple[float, float, float] = IMAGENET_STD
     unit_range: bool = False
+    class_names: tuple[str, ...] = ()  # of category ids 1, 2, ..., "" for an unused one; empty: COCO's, or numbers
     residual_heads: bool = False  # heads add each repeat's input but the first's: trained with `survival_prob`
 
     @property
@@ -246,6 +247,10 @@ def _check(config: Config) -> None:
     for field, length in (("image_size", 2), ("mean", 3), ("std", 3)):
         if not isinstance(getattr(config, field), tuple) or len(getattr(config, field)) != length:
             raise ValueError(f"{field} must hold {length} numbers, found {getattr(config, field)!r}")
+    if not all(isinstance(name, str) and name.isprintable() and len(name) <= 100 for name in config.class_names):
+        raise ValueError(f"class_names must be short names, found {config.class_names!r}")
+    if len(config.class_names) not in (0, config.num_classes):
+        raise ValueError(f"class_names must be {config.num_classes} or none, found {len(config.class_names)}")
     for field, high in (("fpn_channels", 4096), ("fpn_cells", 64), ("head_repeats", 64), ("num_classes", 100_000)):
         require(field, getattr(config, field), 1, high)
     for field in ("width", "depth"):

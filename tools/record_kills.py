@@ -3,8 +3,8 @@
     python tools/record_kills.py
 
 `tf2torch`, `eval`, `ablate` and `train` run as processes, are killed ten times each at moments drawn from a seed, and
-are run again (with `--resume`, where they have it) until they end. Writes results/measured/kills.json; exits with status
-1 where a result differs. Takes some ten minutes.
+are run again (with `--resume`, where they have it) until they end. Writes results/measured/kills.json; exits with
+status 1 where a result differs. Takes some ten minutes.
 """
 
 import json

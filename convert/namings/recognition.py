@@ -57,7 +57,8 @@ def naming_of(shapes: Mapping[str, Shape], source: str) -> Naming:
         return found[0]
     if found:
         raise CheckpointError(
-            f"{source}: its names are {' and '.join(naming.port for naming in found)}'s; say which it is of"
+            f"{source}: its names are {' and '.join(naming.port for naming in found)}'s; say which it is of",
+            parameters={"names": found[0].name},
         )
     for start, whose in STRANGERS:
         if any(key.startswith(start) for key in shapes):
@@ -109,7 +110,9 @@ def recognise(
         )
     if not models:
         own = "if it is a model of your own, name its configuration"
-        raise CheckpointError(f"{source}: {naming.port}'s names, {nearest(shapes, naming)}; {own}")
+        raise CheckpointError(
+            f"{source}: {naming.port}'s names, {nearest(shapes, naming)}; {own}", parameters={"model": "mine.json"}
+        )
     return Fit(naming, models[0])
 
 

@@ -36,7 +36,7 @@ def transferred(trained: Mapping[str, Tensor], config: Config, num_classes: int,
     """
     same = num_classes == config.num_classes
     new = () if same else CLASS_PREDICTIONS
-    model = random_model(dataclasses.replace(config, num_classes=num_classes), seed)
+    model = random_model(config if same else dataclasses.replace(config, num_classes=num_classes, class_names=()), seed)
     state = model.state_dict()
     model.load_state_dict({name: state[name] if name in new else value for name, value in trained.items()}, strict=True)
     return Start(model, new)

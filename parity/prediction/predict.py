@@ -147,7 +147,7 @@ def _predictions(
         finite = prediction.finite()
         not_finite = len(prediction.scores) - len(finite.scores)
         prediction = finite.above(asked.min_score)
-        picture = draw(pixels, prediction, lambda category: category_name(category, model.config.num_classes))
+        picture = draw(pixels, prediction, lambda category: category_name(category, model.config))
         if drawing.suffix.lower() in JPEG_ENDINGS:
             write_picture(picture, drawing, "JPEG", quality=JPEG_QUALITY, subsampling=0)
         else:
@@ -182,8 +182,7 @@ def _write_images(done: Sequence[Predicted], config: Config, path: Path) -> None
         "images": [_entry(predicted) for predicted in done],
         "annotations": [],
         "categories": [
-            {"id": number, "name": category_name(number, config.num_classes)}
-            for number in range(1, config.num_classes + 1)
+            {"id": number, "name": category_name(number, config)} for number in range(1, config.num_classes + 1)
         ],
     }
     with replacing(path) as (file,):

@@ -10,14 +10,15 @@ import torch
 from ...convert import output_kinds
 from ...convert.output import replacing
 from ...convert.weights_file import save_weights
-from ...effdet_torch.config import get_config
+from ...effdet_torch.categories import COCO_CATEGORIES, COCO_CLASSES
+from ...effdet_torch.config import Config, get_config
 from ...effdet_torch.training.schedule import official_schedule
 from ...effdet_torch.training.start import Start, random_model, transferred
 from ...effdet_torch.training.trainer import Training, TrainingError
 from ...errors import first_names
 from ...loading import load, read_backbone
 from ...progress import Report
-from ..datasets.dataset import read_dataset
+from ..datasets.dataset import Dataset, read_dataset
 from ..datasets.examination import examine
 from ..distributed import Group
 from ..provenance import provenance
@@ -83,7 +84,7 @@ def train(job: Job, command: str, say: Say, report: Report | None = None) -> dic
         seconds = time.monotonic() - started
     if group.rank > 0:
         return None
-    write_trained_weights(training, job.out)
+    write_trained_weights(training, job.out, class_names(dataset, training.model.config))
     if not plot_training(folder.steps(), folder.evaluations(), job.out / CURVE, config.name):
         say(f"{CURVE} is not drawn: pip install matplotlib")
     return {
@@ -136,12 +137,19 @@ def _opened(folder: TrainingFolder, resume: bool) -> Any:
     return None
 
 
-def write_trained_weights(training: Training, folder: Path) -> None:
-    """The moving averages and the raw weights, as `.safetensors` that know their model."""
+def class_names(dataset: Dataset, config: Config) -> tuple[str, ...]:
+    """What a model trained on a dataset calls its classes; empty where they are COCO's, which every reader knows."""
+    names = tuple(dataset.categories.get(number, "") for number in range(1, config.num_classes + 1))
+    official = tuple(COCO_CATEGORIES.get(number, "") for number in range(1, COCO_CLASSES + 1))
+    return () if names == official else names
+
+
+def write_trained_weights(training: Training, folder: Path, names: tuple[str, ...]) -> None:
+    """The moving averages and the raw weights, as `.safetensors` that know their model and its classes' names."""
     from safetensors import SafetensorError
 
     states = {AVERAGED: training.average.values, RAW: training.model.state_dict()}
     for name, state in states.items():
         arrays = {key: value.detach().cpu().contiguous().numpy() for key, value in state.items()}
         with replacing(folder / name, errors=(SafetensorError,)) as (file,):
-            save_weights(arrays, training.model.config, file)
+            save_weights(arrays, dataclasses.replace(training.model.config, class_names=names), file)

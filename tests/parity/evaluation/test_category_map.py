@@ -1,5 +1,6 @@
 """Which of a model's categories is which of a dataset's: COCO's own, a map's, or an error that names the stranger."""
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -68,7 +69,11 @@ def test_a_map_at_fault_is_refused(given: Any, tmp_path: Path) -> None:
 
 
 def test_names() -> None:
-    assert (category_name(1, 90), category_name(12, 90), category_name(1, 7)) == ("person", "category 12", "category 1")
+    coco, seven = get_config("d0"), dataclasses.replace(get_config("d0"), num_classes=7)
+    names = [category_name(1, coco), category_name(12, coco), category_name(1, seven)]
+    assert names == ["person", "category 12", "category 1"]
+    named = dataclasses.replace(seven, class_names=("cat", "", "bird", "a", "b", "c", "d"))
+    assert [category_name(number, named) for number in (1, 2, 3, 9)] == ["cat", "category 2", "bird", "category 9"]
 
 
 @pytest.mark.shared

@@ -218,8 +218,8 @@ def test_inputs_are_never_overwritten(folder: Path, tmp_path: Path) -> None:
     [
         (["{tmp}/*.jpg"], "no file matches"),
         (["{tmp}"], "expected images in this folder"),
-        (["{image}", "--device", "nowhere"], "--device nowhere: cannot be used"),
-        (["{image}", "--device", "meta"], "--device meta: cannot be used"),
+        (["{image}", "--device", "nowhere"], "device nowhere: cannot be used"),
+        (["{image}", "--device", "meta"], "device meta: cannot be used"),
         (["{image}", "--size", "12"], "expected HEIGHTxWIDTH"),
         (["{image}", "-o", "{image}"], "is a file"),
     ],
