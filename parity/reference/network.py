@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from ...effdet_torch.config import Config
 from ...errors import EffconvError
 from .notes import without_notes
+from .wide_variables import WideVariables
 
 Tensor = Any  # a tf.Tensor; TensorFlow is not imported here
 # Yields (official name, activation (B, H, W, C)) per layer; a tensor sent in, in a list that gives it up, takes the
@@ -79,11 +80,17 @@ class OfficialNetwork:
         self.config = config
         cast = self.tensorflow.cast
         # A constant made from an array takes its memory twice; what a cast makes of it does not.
-        self.variables = {
+        self.variables: Mapping[str, Tensor] = {
             name: cast(cast(self.tensorflow.constant(array), "float64"), precision) for name, array in variables.items()
         }
         self.outputs: dict[str, Tensor] = {}
         self._activation = {"swish": self._swish, "relu6": self.tensorflow.nn.relu6}[config.activation]
+
+    def in_float64(self) -> "OfficialNetwork":
+        """The same network in float64. Its variables are cast when they are used: d7x's would take 0.6 GB."""
+        wide = OfficialNetwork(self.config, {}, "float64")
+        wide.variables = WideVariables(self.variables, self.tensorflow)
+        return wide
 
     def run(self, images: Tensor) -> Steps:
         """Yield every layer for `images` (B, H, W, 3). When done, `outputs` holds class and box outputs by name."""

@@ -140,7 +140,8 @@ class Lockstep:
     def at(self, key: str) -> Array | None:
         """The activation of layer `key`, (B, H, W, C); None when the model does not compute it.
 
-        Half-precision activations come as float32. Raises EffconvError when the images do not suit the model.
+        Half-precision activations come as float32, rounded ones in what they are rounded to. Raises EffconvError when
+        the images do not suit the model.
         """
         if not self._started:
             self._started = True
@@ -150,7 +151,7 @@ class Lockstep:
         if not self._step or self._step.key != key:
             return None
         own = self._step.activation.detach()
-        activation = (own if self._rounding is None else own.to(self._rounding).to(own.dtype)).permute(0, 2, 3, 1).cpu()
+        activation = (own if self._rounding is None else own.to(self._rounding)).permute(0, 2, 3, 1).cpu()
         return (activation if activation.dtype == torch.float64 else activation.float()).numpy()
 
     def steps(self) -> Generator[tuple[str, Array | None], None, None]:
@@ -185,7 +186,10 @@ class Lockstep:
     def _take_replacement(self, own: Tensor) -> Tensor | None:
         array, self._replacement = self._replacement, None
         if array is None:
-            return own.to(self._rounding).to(own.dtype) if self._rounding else None
+            if self._rounding:  # where it is, for a copy of a large map is a gigabyte
+                with torch.inference_mode():
+                    own.copy_(own.to(self._rounding))
+            return None
         last = own.is_contiguous(memory_format=torch.channels_last) and not own.is_contiguous()
         memory_format = torch.channels_last if last else torch.contiguous_format
         precision = np.float64 if self._dtype == torch.float64 else np.float32

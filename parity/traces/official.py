@@ -63,7 +63,8 @@ class OfficialTrace:
         self.source = {"kind": "tensorflow", "label": label, **source}
         self._keys = {layer.official: layer.key for layer in layers(config)}
         self.required = frozenset(self._keys.values())
-        self._networks = [OfficialNetwork(config, variables, precision) for precision in ("float32", "float64")]
+        single = OfficialNetwork(config, variables, "float32")
+        self._networks = single, single.in_float64()
 
     def activations(self, kind: Kind) -> Iterator[Activation]:
         """Every layer, computed in float32 and float64 side by side."""

@@ -195,7 +195,7 @@ def test_the_candidate_given_is_what_is_tested(tmp_path: Path) -> None:
     words = ("parity", *MODEL, "--engine", "fast", "--size", "64x64", "--candidate", tmp_path / "zeroed.pth", "--json")
     result = run(*words)
     record = json.loads(result.stdout)
-    assert (result.exit_code, record["weights"]) == (1, "zeroed.pth")
+    assert (result.exit_code, record["candidate"]["weights"]) == (1, "zeroed.pth")
     assert not any(row["holds"] for row in record["rows"])
 
 
