@@ -16,6 +16,7 @@ from effconv.convert.sources import open_checkpoint
 from effconv.effdet_torch.config import get_config
 from effconv.loading import load
 from effconv.parity.datasets.shapes import write_shapes
+from effconv.strict_json import json_text
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 TINY = REPOSITORY / "tests" / "golden" / "tiny-swish"
@@ -99,7 +100,7 @@ def _another_value(content: bytes, generator: random.Random) -> bytes:
     places = list(_places(data))
     holder, key = generator.choice(places)
     holder[key] = "@@"
-    return json.dumps(data).replace('"@@"', generator.choice(VALUES)).encode()
+    return json_text(data).replace('"@@"', generator.choice(VALUES)).encode()
 
 
 def _a_field_lost_or_renamed(content: bytes, generator: random.Random) -> bytes:
@@ -108,7 +109,7 @@ def _a_field_lost_or_renamed(content: bytes, generator: random.Random) -> bytes:
     value = holder.pop(key)
     if generator.random() < 0.5:
         holder[f"{key}s"] = value
-    return json.dumps(data).encode()
+    return json_text(data).encode()
 
 
 def _places(value: object) -> Iterator[tuple[dict | list, object]]:
