@@ -49,8 +49,8 @@ def load(
     `path` is a TensorFlow checkpoint (directory, prefix, `.index`, `.tar.gz`, `.h5`), a `.safetensors` made by
     effconv, or a `.pth` or `.safetensors` of another port. `model` is an official name, an alias, a JSON file or a
     Config; PyTorch weights know their own, or are recognised. `weights` is "ema", "raw" or None (moving averages where
-    there are any). `verify` checks every checksum, and warns (UncheckedWarning) of PyTorch weights that
-    have none. NaN and infinite weights are refused unless `allow_nonfinite`.
+    there are any). `verify` checks every checksum, and warns (UncheckedWarning) of PyTorch weights that have none. NaN
+    and infinite weights are refused unless `allow_nonfinite`.
 
     Raises EffconvError, naming what is wrong, when the file is damaged or does not fit the model in every tensor.
     """
@@ -94,6 +94,11 @@ def read_state(
     stored = read_stored(path, weights=weights, verify=verify)
     config = None if model is None else get_config(model)
     if stored.config is not None:
+        if naming not in (None, EFFCONV):
+            raise CheckpointError(
+                f"{path}: effconv wrote it, under its own names and not {naming.port}'s",
+                parameters={"names": EFFCONV.name},
+            )
         if config is None:
             config = stored.config
         elif config in VARIANTS.values():
@@ -125,7 +130,9 @@ def _from_port(
         notices.insert(0, f"taken as {fit.config.label}")
     if notices:
         warnings.warn(f"{path}: {'; '.join(notices)}", PortWarning, stacklevel=4)
-    return from_port(content.tensors, fit.naming, fit.config), fit.config
+    state = from_port(content.tensors, fit.naming, fit.config)
+    require_state(state, fit.config, str(path))  # numbers of another type than float
+    return state, fit.config
 
 
 def read_backbone(path: Path, config: Config, *, verify: bool = True) -> BackboneWeights:

@@ -32,6 +32,8 @@ def save(model: "EfficientDet", path: str | os.PathLike[str], to: str | None = N
     "mmdetection"; left out, the ending of `path` says it (`target_of`). Raises EffconvError where a port has no such
     model, or the file cannot be written; then what was there is untouched.
     """
+    if to not in (None, *TARGETS):
+        raise ValueError(f"to must be one of {', '.join(TARGETS)} or None, found {to!r}")
     state = {key: value.detach().cpu().numpy() for key, value in model.state_dict().items()}
     path = Path(path)
     return write_state(state, model.config, path, to or target_of(path), {})
@@ -73,8 +75,9 @@ def write_state(
         raise OutputError(f"{path}: {naming.port}'s weights are a file ending in {' or '.join(ENDINGS)}")
     manifest = manifest_path(path)
     with replacing(path, manifest, errors=_writers()) as (weights_file, manifest_file):
-        _write(to_port(state, naming, config), naming, config, path.suffix, weights_file)
-        described = port_manifest(state, naming, config, path.name, source)
+        theirs = to_port(state, naming, config)
+        _write(theirs, naming, config, path.suffix, weights_file)
+        described = port_manifest(state, theirs, naming, config, path.name, source)
         manifest_file.write_text(json_text(described, indent=1) + "\n", encoding="utf-8")
     return [path, manifest]
 

@@ -25,7 +25,13 @@ PORTS = ("effconv", "effdet", "zylo117", "pytorch-tools", "mmdetection")
 
 @click.command("convert")
 @click.argument("file", type=PATH)
-@click.option("-o", "--output", type=PATH, required=True, help="A .safetensors or .pth, or a TF checkpoint's prefix.")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(),
+    required=True,
+    help=".safetensors, .pth, or a TensorFlow prefix or folder.",
+)
 @click.option("--to", type=click.Choice(["tf", *PORTS]), help="Whose names; default: effconv's, or TensorFlow's.")
 @click.option("--from", "names", type=click.Choice(PORTS), help="Whose names FILE has; default: told by its names.")
 @model_option(required=False)
@@ -37,7 +43,7 @@ PORTS = ("effconv", "effdet", "zylo117", "pytorch-tools", "mmdetection")
 @json_option
 def convert_command(
     file: Path,
-    output: Path,
+    output: str,
     to: str | None,
     names: str | None,
     model: str | None,
@@ -52,19 +58,21 @@ def convert_command(
     FILE is a TensorFlow checkpoint (directory, prefix, .index, .tar.gz, .h5), or PyTorch weights (.safetensors, .pth).
     Which port's they are, which model and how many classes is told by their names and shapes.
     """
+    from ..convert.conversion import checkpoint_prefix
     from ..convert.output import require_place
     from ..errors import CheckpointError
-    from ..saving import outputs_of, target_of, write_state
+    from ..saving import TENSORFLOW, outputs_of, target_of, write_state
 
-    to = to or target_of(output)
-    outputs = outputs_of(output, to)
+    to = to or target_of(Path(output))
+    place = checkpoint_prefix(output) if to == TENSORFLOW else Path(output)
+    outputs = outputs_of(place, to)
     for path in outputs:
         require_place(path)
     keep_others(outputs)
     state, config, source = _read(file, names, model, weights, verify, allow_nonfinite)
     if num_classes not in (None, config.num_classes):
         raise CheckpointError(f"{file}: expected {num_classes} classes, found {config.num_classes}")
-    written = write_state(state, config, output, to, source)
+    written = write_state(state, config, place, to, source)
     if as_json:
         print_json(
             {

@@ -1,6 +1,5 @@
 """The command that writes a TensorFlow checkpoint from PyTorch weights."""
 
-import os
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,21 +17,17 @@ from .options import (
     verify_option,
 )
 
-FOLDER_PREFIX = "model"  # of a checkpoint in a folder that was named
-
 
 class Prefix(click.Path):
     """The prefix of a checkpoint to write; a folder stands for the prefix `model` in it."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
         """The path. Raises EffconvError where nothing can or may be written."""
-        from ..convert.conversion import checkpoint_paths
+        from ..convert.conversion import checkpoint_paths, checkpoint_prefix
         from ..convert.output import require_place
         from ..convert.output_kinds import CHECKPOINT
 
-        prefix = Path(value)
-        if str(value).endswith(os.sep) or prefix.is_dir():
-            prefix /= FOLDER_PREFIX
+        prefix = checkpoint_prefix(str(value))
         paths = checkpoint_paths(prefix)
         for path in paths:
             require_place(path)

@@ -1,6 +1,7 @@
 """The two conversions as whole jobs: checkpoint to weights file, and back. Output appears complete or not at all."""
 
 import hashlib
+import os
 import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -22,6 +23,7 @@ from .rules import as_text, rules
 from .sources import Checkpoint
 from .weights_file import save_weights
 
+FOLDER_PREFIX = "model"  # of a checkpoint in a folder that was named
 MANIFEST_ENDING = ".manifest.json"  # in the place of the weights' own
 
 
@@ -107,6 +109,13 @@ def write_weights(conversion: Conversion, path: Path) -> Path:
         save_weights(conversion.state, conversion.config, weights_file)
         manifest_file.write_text(json_text(conversion.manifest, indent=1) + "\n", encoding="utf-8")
     return manifest
+
+
+def checkpoint_prefix(output: str) -> Path:
+    """The prefix of a checkpoint to write; a folder, one that is there or a name with a separator behind it, stands for
+    the prefix `model` in it."""
+    prefix = Path(output)
+    return prefix / FOLDER_PREFIX if output.endswith(os.sep) or prefix.is_dir() else prefix
 
 
 def checkpoint_paths(prefix: Path) -> list[Path]:

@@ -87,10 +87,10 @@ def backbone_of(tensors: Mapping[str, Array], config: Config, source: str) -> Ba
     gaps = {
         "missing from the file": [key for key in theirs if key not in tensors],
         "unknown to the model": [key for key in tensors if key not in theirs and key not in left_out],
-        "of another shape": [
-            f"{key} (expected {list(shape)}, found {list(tensors[key].shape)})"
+        "of another shape or type": [
+            f"{key} (expected float32 {list(shape)}, found {tensors[key].dtype.name} {list(tensors[key].shape)})"
             for key, shape in theirs.items()
-            if key in tensors and tensors[key].shape != shape
+            if key in tensors and (tensors[key].shape, tensors[key].dtype.name) != (shape, "float32")
         ],
     }
     if any(gaps.values()):

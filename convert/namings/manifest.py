@@ -9,20 +9,26 @@ from ...effdet_torch.config import Config, config_to_dict
 from ...version import __version__
 from ..layout import Array
 from .naming import Naming, places
-from .tensors import from_port, to_port
+from .tensors import from_port
 
 FOLDED = "a convolution has no bias there: it is taken off the running mean of the norm behind it"
 EPSILON = "the norm has another epsilon there, which its running variance makes up for"
 
 
 def port_manifest(
-    state: Mapping[str, Array], naming: Naming, config: Config, file: str, source: Mapping[str, Any]
+    state: Mapping[str, Array],
+    theirs: Mapping[str, Array],
+    naming: Naming,
+    config: Config,
+    file: str,
+    source: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """The model, the file, where its weights are from, and which of our tensors do not come back equal to the bit.
+    """Of a state dict under our names and `theirs`: its model and file, where it is from, and what does not come back.
 
-    `changed` says why of each of those; what they compute comes back all the same, to rounding.
+    `changed` says why of each of our tensors that comes back other than to the bit; what they compute comes back all
+    the same, to rounding.
     """
-    back = from_port(to_port(state, naming, config), naming, config)
+    back = from_port(theirs, naming, config)
     table = places(naming, config)
     changed = {
         place.ours: EPSILON if place.added and not place.folded_bias else FOLDED

@@ -4,6 +4,7 @@ import dataclasses
 import json
 from pathlib import Path
 
+import click
 import numpy as np
 import pytest
 import torch
@@ -22,7 +23,7 @@ from effconv.effdet_torch.config import get_config
 from effconv.effdet_torch.model import EfficientDet
 from effconv.errors import CheckpointError, EffconvError
 from effconv.loading import PortWarning
-from effconv.saving import write_state
+from effconv.saving import TARGETS, write_state
 
 PETS = dataclasses.replace(get_config("d0"), num_classes=3)
 
@@ -118,6 +119,8 @@ def test_save(state: dict[str, np.ndarray], tmp_path: Path) -> None:
         EffconvError, match=r"expected \.safetensors, \.pth, \.pt or the prefix of a TensorFlow checkpoint"
     ):
         effconv.save(network, tmp_path / "c.onnx")
+    with pytest.raises(ValueError, match=r"to must be one of tf, effconv, effdet, .*, found 'onnx'"):
+        effconv.save(network, tmp_path / "c.pth", to="onnx")
     lite = EfficientDet(get_config("lite0"))
     with pytest.raises(EffconvError, match="zylo117/Yet-Another-EfficientDet-Pytorch has no efficientdet-lite0"):
         effconv.save(lite, tmp_path / "d.pth", to="zylo117")
@@ -177,6 +180,36 @@ def test_what_cannot_be_converted_is_refused_in_two_lines(
     assert message in "\n".join(refusals)
     assert len(refusals) <= 2
     assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_stands_for_a_prefix_in_it(files: Path, tmp_path: Path) -> None:
+    (tmp_path / "there").mkdir()
+    for output in (tmp_path / "there", f"{tmp_path / 'new'}/"):
+        assert run("convert", files / "tf", "-o", output, "--weights", "raw").exit_code == 0
+        assert (Path(output) / "model.index").is_file()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["new", "there"]
+
+
+def test_names_that_a_file_of_effconv_does_not_have_are_refused(files: Path, tmp_path: Path) -> None:
+    assert run("convert", files / "tf", "-o", tmp_path / "x.safetensors", "--weights", "raw").exit_code == 0
+    refused = run("convert", tmp_path / "x.safetensors", "-o", tmp_path / "y.safetensors", "--from", "effdet")
+    assert refused.exit_code == 2
+    assert "effconv wrote it, under its own names and not effdet (timm)'s (--from effconv)" in refused.stderr
+
+
+@pytest.mark.parametrize("port", ["effconv", "effdet"])
+def test_whole_numbers_are_no_weights(state: dict[str, np.ndarray], tmp_path: Path, port: str) -> None:
+    tensors = {key: torch.from_numpy(value) for key, value in to_port(state, NAMINGS[port], PETS).items()}
+    first = next(iter(tensors))
+    torch.save({**tensors, first: tensors[first].int()}, tmp_path / "x.pth")
+    with pytest.raises(CheckpointError, match=r"1 of another shape or type\n.*expected float32 .*, found int32"):
+        effconv.load(tmp_path / "x.pth")
+
+
+def test_the_command_knows_every_port() -> None:
+    (to,) = (option for option in main.commands["convert"].params if option.name == "to")
+    assert isinstance(to.type, click.Choice)
+    assert list(to.type.choices) == list(TARGETS)
 
 
 def test_averages_asked_of_a_file_without_are_refused(files: Path, tmp_path: Path) -> None:

@@ -62,6 +62,10 @@ def test_timm_s_effconv_s_and_tensorflow_s_files_give_the_same(real: dict[str, A
 def test_another_backbone_is_refused_naming_what_differs(tmp_path: Path) -> None:
     with pytest.raises(IncompleteConversion, match=r"efficientnet-b0\) does not fit efficientdet-d0: 64 missing"):
         read_backbone(REAL, get_config("d0"))
+    halves = torch.load(REAL, weights_only=True)
+    torch.save({**halves, "_bn0.bias": halves["_bn0.bias"].int()}, tmp_path / "whole.pth")
+    with pytest.raises(IncompleteConversion, match=r"_bn0\.bias \(expected float32 \[32\], found int32 \[32\]\)"):
+        read_backbone(tmp_path / "whole.pth", LITE0)
     torch.save({"features.0.weight": torch.zeros(3)}, tmp_path / "vgg.pth")
     with pytest.raises(
         CheckpointError, match=r"no EfficientNet that effconv knows; expected one of _conv_stem\.weight"
