@@ -17,7 +17,7 @@ from ..layout import Array
 from ..rules import rules
 from ..sources import Checkpoint
 from .effdet import EFFDET
-from .naming import Modules
+from .paths import Modules
 from .zylo117 import BLOCK
 
 BACKBONE = "backbone."

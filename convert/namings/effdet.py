@@ -3,10 +3,14 @@
 Source: effdet `effdet/efficientdet.py` and `factory.py`, timm `models/_efficientnet_blocks.py`.
 """
 
-from ...effdet_torch.architecture import blocks, cell_nodes, extra_levels, stage_repeats
-from ...effdet_torch.config import Config
-from .naming import Modules, Naming
+from functools import partial
 
+from ...effdet_torch.architecture import cell_nodes, stage_repeats
+from ...effdet_torch.config import Config
+from .naming import Naming
+from .paths import HeadPaths, NodePaths, Paths, Projection, modules, vectors
+
+GATE = {"squeeze_excite.reduce": "se.conv_reduce", "squeeze_excite.expand": "se.conv_expand"}
 EXPANDING = {
     "expand": "conv_pw",
     "expand_norm": "bn1",
@@ -16,57 +20,53 @@ EXPANDING = {
     "project_norm": "bn3",
 }
 PLAIN = {"depthwise": "conv_dw", "depthwise_norm": "bn1", "project": "conv_pw", "project_norm": "bn2"}
-GATE = {"squeeze_excite.reduce": "se.conv_reduce", "squeeze_excite.expand": "se.conv_expand"}
-SEPARABLE = {"depthwise": "conv_dw", "pointwise": "conv_pw"}
 
 
-def stage_and_repeat(config: Config) -> list[tuple[int, int]]:
-    """(stage, repeat) of each block of the backbone."""
-    return [(stage, repeat) for stage, count in enumerate(stage_repeats(config)) for repeat in range(count)]
+def by_stage(config: Config) -> list[str]:
+    """ "STAGE.REPEAT" of each block of the backbone."""
+    return [f"{stage}.{repeat}" for stage, count in enumerate(stage_repeats(config)) for repeat in range(count)]
 
 
-def _modules(config: Config) -> Modules:
-    yield "backbone.stem.conv", "backbone.conv_stem"
-    yield "backbone.stem.norm", "backbone.bn1"
-    for index, (block, (stage, repeat)) in enumerate(zip(blocks(config), stage_and_repeat(config), strict=True)):
-        for ours, theirs in ((EXPANDING if block.expands else PLAIN) | GATE).items():
-            yield f"backbone.blocks.{index}.{ours}", f"backbone.blocks.{stage}.{repeat}.{theirs}"
-    for level in extra_levels(config):
-        resample = f"fpn.resample.{level - config.min_level}.conv"
-        yield f"bifpn.extra_levels.{level}.conv", f"{resample}.conv"
-        yield f"bifpn.extra_levels.{level}.norm", f"{resample}.bn"
-    for cell in range(config.fpn_cells):
-        for index, node in enumerate(cell_nodes(config, cell)):
-            ours, theirs = f"bifpn.cells.{cell}.nodes.{index}", f"fpn.cell.{cell}.fnode.{index}"
-            for position, source in enumerate(node.inputs):
-                resample = f"{theirs}.combine.resample.{source}.conv"
-                yield f"{ours}.resamples.{position}.conv", f"{resample}.conv"
-                yield f"{ours}.resamples.{position}.norm", f"{resample}.bn"
-            for inner, name in SEPARABLE.items():
-                yield f"{ours}.conv.{inner}", f"{theirs}.after_combine.conv.{name}"
-            yield f"{ours}.norm", f"{theirs}.after_combine.conv.bn"
-    for kind in ("class", "box"):
-        for inner, name in SEPARABLE.items():
-            yield f"{kind}_head.predict.{inner}", f"{kind}_net.predict.{name}"
-            for repeat in range(config.head_repeats):
-                yield f"{kind}_head.convs.{repeat}.{inner}", f"{kind}_net.conv_rep.{repeat}.{name}"
-        for repeat in range(config.head_repeats):
-            for index, level in enumerate(config.levels):
-                yield f"{kind}_head.norms.{repeat}.{level}", f"{kind}_net.bn_rep.{repeat}.{index}.bn"
+def _node(config: Config, cell: int, index: int) -> NodePaths:
+    node = f"fpn.cell.{cell}.fnode.{index}"
+    inputs = [f"{node}.combine.resample.{source}.conv" for source in cell_nodes(config, cell)[index].inputs]
+    return NodePaths(
+        convolution=f"{node}.after_combine.conv",
+        norm=f"{node}.after_combine.conv.bn",
+        projections=[Projection(f"{resample}.conv", f"{resample}.bn") for resample in inputs],
+        edge_weights=f"{node}.combine.edge_weights",
+    )
 
 
-def _vectors(config: Config) -> Modules:
-    for cell in range(config.fpn_cells):
-        for index in range(len(cell_nodes(config, cell))):
-            ours = f"bifpn.cells.{cell}.nodes.{index}.fuse.edge_weights"
-            yield ours, f"fpn.cell.{cell}.fnode.{index}.combine.edge_weights"
+def _extra_level(config: Config, level: int) -> Projection:
+    resample = f"fpn.resample.{level - config.min_level}.conv"
+    return Projection(f"{resample}.conv", f"{resample}.bn")
 
 
+def _head(name: str) -> HeadPaths:
+    return HeadPaths(
+        predict=f"{name}.predict",
+        convolution=lambda repeat: f"{name}.conv_rep.{repeat}",
+        norm=lambda repeat, place: f"{name}.bn_rep.{repeat}.{place}.bn",
+    )
+
+
+PATHS = Paths(
+    stem=Projection("backbone.conv_stem", "backbone.bn1"),
+    block=EXPANDING | GATE,
+    unexpanded=PLAIN | GATE,
+    separable={"depthwise": "conv_dw", "pointwise": "conv_pw"},
+    blocks=lambda config: [f"backbone.blocks.{path}" for path in by_stage(config)],
+    extra_level=_extra_level,
+    node=_node,
+    class_head=_head("class_net"),
+    box_head=_head("box_net"),
+)
 EFFDET = Naming(
     "effdet",
     "effdet (timm)",
-    _modules,
-    _vectors,
+    partial(modules, PATHS),
+    partial(vectors, PATHS),
     signs=("backbone.conv_stem.weight", "class_net.predict.conv_pw.bias"),
     models=lambda config: True,
 )

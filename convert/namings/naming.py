@@ -1,18 +1,17 @@
 """What a port's naming is: where each of our tensors is in its state dict, and what arithmetic lies between.
 
-A port's own file yields pairs of module paths and what is particular to it; `places` writes them out, a row per tensor
-of the rule table, so that nothing is matched by pattern when converting.
+A port's own file has its paths (`paths.py`) and what is particular to it; `places` writes them out, a row per tensor of
+the rule table, so that nothing is matched by pattern when converting.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from ...effdet_torch.config import Config
 from ..rules import Rule, rules
+from .paths import Modules
 
 OURS_EPSILON = 1e-3  # of batch norm, as TensorFlow's
-
-Modules = Iterator[tuple[str, str]]  # (path of our module, path of theirs)
 
 
 class Place(NamedTuple):

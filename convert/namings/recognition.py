@@ -10,7 +10,8 @@ from ..apply import IncompleteConversion
 from ..rules import rules
 from .effdet import EFFDET
 from .mmdetection import MMDETECTION
-from .naming import Modules, Naming
+from .naming import Naming
+from .paths import Modules
 from .pytorch_tools import PYTORCH_TOOLS
 from .tensors import expected, optional
 from .zylo117 import ZYLO117

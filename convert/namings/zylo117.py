@@ -3,9 +3,12 @@
 Source: its `efficientdet/model.py: BiFPN, Regressor, Classifier` and `efficientnet/model.py`.
 """
 
-from ...effdet_torch.architecture import blocks, cell_nodes, extra_levels
+from functools import partial
+
+from ...effdet_torch.architecture import blocks, cell_nodes
 from ...effdet_torch.config import Config
-from .naming import Modules, Naming
+from .naming import Naming
+from .paths import HeadPaths, NodePaths, Paths, Projection, modules, vectors
 
 BLOCK = {
     "expand": "_expand_conv.conv",
@@ -18,55 +21,37 @@ BLOCK = {
     "project_norm": "_bn2",
 }
 UNUSED = dict.fromkeys(("p6_w1", "p5_w1", "p4_w1", "p3_w1", "p7_w2"), 2) | dict.fromkeys(("p4_w2", "p5_w2", "p6_w2"), 3)
-SEPARABLE = {"depthwise": "depthwise_conv.conv", "pointwise": "pointwise_conv.conv"}
 
 
-def node_names(config: Config, cell: int) -> list[tuple[str, str]]:
-    """(name of its convolution, name of its edge weights) of each node of a BiFPN cell."""
-    nodes = cell_nodes(config, cell)
-    top_down = len(config.levels) - 1
-    return [
-        (f"conv{node.level}_up", f"p{node.level}_w1")
-        if index < top_down
-        else (f"conv{node.level}_down", f"p{node.level}_w2")
-        for index, node in enumerate(nodes)
-    ]
+def level_and_path(config: Config, cell: int, index: int) -> tuple[int, str]:
+    """(level a node makes, "up" on the top-down path or "down" on the bottom-up one)."""
+    return cell_nodes(config, cell)[index].level, "up" if index < len(config.levels) - 1 else "down"
 
 
-def _modules(config: Config) -> Modules:
-    backbone = "backbone_net.model."
-    yield "backbone.stem.conv", f"{backbone}_conv_stem.conv"
-    yield "backbone.stem.norm", f"{backbone}_bn0"
-    for index in range(len(blocks(config))):
-        for ours, theirs in BLOCK.items():
-            yield f"backbone.blocks.{index}.{ours}", f"{backbone}_blocks.{index}.{theirs}"
-    for level in extra_levels(config):
-        yield f"bifpn.extra_levels.{level}.conv", f"bifpn.0.p{level - 1}_to_p{level}.0.conv"
-        yield f"bifpn.extra_levels.{level}.norm", f"bifpn.0.p{level - 1}_to_p{level}.1"
-    for cell in range(config.fpn_cells):
-        for index, (node, (conv, _)) in enumerate(zip(cell_nodes(config, cell), node_names(config, cell), strict=True)):
-            ours = f"bifpn.cells.{cell}.nodes.{index}"
-            for inner, name in SEPARABLE.items():
-                yield f"{ours}.conv.{inner}", f"bifpn.{cell}.{conv}.{name}"
-            yield f"{ours}.norm", f"bifpn.{cell}.{conv}.bn"
-            # Only a node's own level may need another width; the bottom-up path projects it once more.
-            again = "" if conv.endswith("_up") else "_2"
-            yield f"{ours}.resamples.0.conv", f"bifpn.{cell}.p{node.level}_down_channel{again}.0.conv"
-            yield f"{ours}.resamples.0.norm", f"bifpn.{cell}.p{node.level}_down_channel{again}.1"
-    for kind, head in (("class", "classifier"), ("box", "regressor")):
-        for inner, name in SEPARABLE.items():
-            yield f"{kind}_head.predict.{inner}", f"{head}.header.{name}"
-            for repeat in range(config.head_repeats):
-                yield f"{kind}_head.convs.{repeat}.{inner}", f"{head}.conv_list.{repeat}.{name}"
-        for repeat in range(config.head_repeats):
-            for index, level in enumerate(config.levels):
-                yield f"{kind}_head.norms.{repeat}.{level}", f"{head}.bn_list.{index}.{repeat}"
+def _node(config: Config, cell: int, index: int) -> NodePaths:
+    level, path = level_and_path(config, cell, index)
+    node = f"bifpn.{cell}.conv{level}_{path}"
+    # Only the map of a node's own level may need another width; the bottom-up path projects it once more.
+    projection = f"bifpn.{cell}.p{level}_down_channel" + ("" if path == "up" else "_2")
+    return NodePaths(
+        convolution=node,
+        norm=f"{node}.bn",
+        projections=[Projection(f"{projection}.0.conv", f"{projection}.1")],
+        edge_weights=f"bifpn.{cell}.p{level}_w{1 if path == 'up' else 2}",
+    )
 
 
-def _vectors(config: Config) -> Modules:
-    for cell in range(config.fpn_cells):
-        for index, (_, weights) in enumerate(node_names(config, cell)):
-            yield f"bifpn.cells.{cell}.nodes.{index}.fuse.edge_weights", f"bifpn.{cell}.{weights}"
+def _extra_level(config: Config, level: int) -> Projection:
+    resample = f"bifpn.0.p{level - 1}_to_p{level}"
+    return Projection(f"{resample}.0.conv", f"{resample}.1")
+
+
+def _head(name: str) -> HeadPaths:
+    return HeadPaths(
+        predict=f"{name}.header",
+        convolution=lambda repeat: f"{name}.conv_list.{repeat}",
+        norm=lambda repeat, place: f"{name}.bn_list.{place}.{repeat}",
+    )
 
 
 def _unused(config: Config) -> dict[str, tuple[int, ...]]:
@@ -76,11 +61,22 @@ def _unused(config: Config) -> dict[str, tuple[int, ...]]:
     return {f"bifpn.{cell}.{name}": (count,) for cell in range(config.fpn_cells) for name, count in UNUSED.items()}
 
 
+PATHS = Paths(
+    stem=Projection("backbone_net.model._conv_stem.conv", "backbone_net.model._bn0"),
+    block=BLOCK,
+    unexpanded=BLOCK,
+    separable={"depthwise": "depthwise_conv.conv", "pointwise": "pointwise_conv.conv"},
+    blocks=lambda config: [f"backbone_net.model._blocks.{index}" for index in range(len(blocks(config)))],
+    extra_level=_extra_level,
+    node=_node,
+    class_head=_head("classifier"),
+    box_head=_head("regressor"),
+)
 ZYLO117 = Naming(
     "zylo117",
     "zylo117/Yet-Another-EfficientDet-Pytorch",
-    _modules,
-    _vectors,
+    partial(modules, PATHS),
+    partial(vectors, PATHS),
     signs=("backbone_net.model._conv_stem.conv.weight", "classifier.header.pointwise_conv.conv.bias"),
     models=lambda config: config.squeeze_excite,
     unused=_unused,
