@@ -4,7 +4,7 @@ A port's own file has its paths (`paths.py`) and what is particular to it; `plac
 the rule table, so that nothing is matched by pattern when converting.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
 from ...effdet_torch.config import Config
@@ -45,6 +45,20 @@ def places(naming: Naming, config: Config) -> tuple[Place, ...]:
     """Every tensor of the model, in the order of our state dict."""
     modules, vectors = dict(naming.modules(config)), dict(naming.vectors(config))
     return tuple(_place(naming, rule, modules, vectors) for rule in rules(config))
+
+
+def as_text(namings: Iterable[Naming], config: Config) -> str:
+    """The table as people review it: our key, then where each port that has the model keeps it, and what is done."""
+    tables = [[f"{naming.name}:{_described(place)}" for place in places(naming, config)] for naming in namings]
+    return "".join(f"{rule.torch}  {'  '.join(row)}\n" for rule, *row in zip(rules(config), *tables, strict=True))
+
+
+def _described(place: Place) -> str:
+    element = "" if place.element is None else f"[{place.element}]"
+    lacking = " (lacking)" if place.lacking else ""
+    folded = f" - {place.folded_bias}" if place.folded_bias else ""
+    added = f" + {place.added:g}" if place.added else ""
+    return f"{place.theirs}{element}{lacking}{folded}{added}"
 
 
 def _place(naming: Naming, rule: Rule, modules: Mapping[str, str], vectors: Mapping[str, str]) -> Place:

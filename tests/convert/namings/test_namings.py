@@ -15,6 +15,7 @@ from effconv.convert.namings.tensors import digest, expected, from_port, to_port
 from effconv.convert.rules import rules
 from effconv.effdet_torch.config import OFFICIAL_NAMES, VARIANTS, Config, get_config
 from effconv.errors import CheckpointError
+from scripts import load_script
 
 RECORD = json.loads((Path(__file__).parents[3] / "results" / "measured" / "ports.json").read_text())
 PORTS = {naming.port: naming for naming in NAMINGS.values()}
@@ -57,6 +58,13 @@ def test_every_tensor_has_one_place(naming: Naming, config: Config) -> None:
     assert [place.ours for place in table] == [rule.torch for rule in rules(config)]
     assert len({(place.theirs, place.element) for place in table}) == len(table)
     assert not {place.theirs for place in table} & set(naming.unused(config))
+
+
+def test_where_every_tensor_is_agrees_with_the_reviewed_table(repository: Path) -> None:
+    """Names and shapes alone do not tell that two tensors of one shape are exchanged."""
+    written = load_script(repository / "tools" / "write_rule_tables.py").naming_tables()
+    golden = {path.name: path.read_text() for path in (repository / "tests" / "golden" / "namings").iterdir()}
+    assert written == golden, "`python tools/write_rule_tables.py` rewrites them; review what differs"
 
 
 def test_mmdetection_s_names() -> None:
