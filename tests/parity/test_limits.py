@@ -247,6 +247,10 @@ def test_times_bound_is_the_worst_element_s() -> None:
     assert times_bound(a, b, bound) == pytest.approx(3)
     assert times_bound(a, b, bound, 2e-3) == pytest.approx(1)
     assert times_bound(a, b, np.zeros_like(bound)) == math.inf
+    # Where some may not differ and do not, the others tell.
+    some = bound.copy()
+    some[0, 1, 1, 0] = 0
+    assert times_bound(a, b, some) == pytest.approx(3)
     assert times_bound(a, a.astype(np.float64), np.zeros_like(bound)) == 0
 
 
