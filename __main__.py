@@ -7,7 +7,7 @@ from types import FrameType
 from .errors import INTERRUPTED_STATUS
 
 IMPORTING = "<frozen importlib._bootstrap>"  # the file of the frames of an import
-AGAIN_SECONDS = 0.05
+AGAIN_SECONDS = 0.005  # shorter than what any command does once it has imported all: its end would lose the signal
 
 
 def run() -> None:
