@@ -3,7 +3,7 @@
 import shlex
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -19,6 +19,9 @@ from .options import (
     verify_option,
 )
 from .refusals import DOWNLOADED, STOPPING, choose_one, refuse_all_but
+
+if TYPE_CHECKING:
+    from ..parity.evaluation.score_record import ScoreRecord
 
 # What detections that are already there are scored by; all other options are of a model's run.
 SCORING = frozenset({"coco", "results", "split", "limit", "strict", "metrics_engine", "as_json"})
@@ -59,14 +62,14 @@ def eval_command(
         return fetch_release(model, generation, asked.verify)
 
     if results:
-        record: dict[str, Any] | None = evaluate_detections(asked, results, command)
+        record: ScoreRecord | None = evaluate_detections(asked, results, command)
     else:
         with progress("evaluating", IMAGES) as report:
             record = evaluate_model(asked, fetch, command, report)
     if record is None:
         return
     if as_json:
-        print_json(record)
+        print_json(record.plain())
     else:
         print_scores(record)
-    sys.exit(unreadable_status(len(record["skipped"]), 0, skip_unreadable))
+    sys.exit(unreadable_status(len(record.skipped), 0, skip_unreadable))

@@ -168,7 +168,7 @@ def _parity_with_published(coco: Path, chosen: dict[str, Any], generation: str |
     if record is None:
         sys.exit(0)
     if as_json:
-        print_json(record)
+        print_json(record.plain())
     else:
         print_published(record)
-    sys.exit(0 if record["published"]["holds"] else 1)
+    sys.exit(0 if record.published and record.published.holds else 1)

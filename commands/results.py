@@ -15,17 +15,17 @@ def results_command(model: str | None, system: str | None, split: str | None, sp
     """What is published about these models, each number with what it was measured under."""
     from ..effdet_torch.config import ConfigError, get_config
     from ..errors import EffconvError
-    from ..parity.evaluation.records import find_records
-    from ..parity.evaluation.report import print_records
+    from ..parity.evaluation.published_rows import find_published
+    from ..parity.evaluation.report import print_rows
 
     try:
         name = get_config(model).name if model else None
     except ConfigError:
         name = model  # records have models of their own, such as efficientdet_q1
-    found = find_records(name, system, split, speed)
+    found = find_published(name, system, split, speed)
     if not found:
         raise EffconvError("no published result is like that; `effconv results` lists all")
     if as_json:
-        print_json([record._asdict() for record in found])
+        print_json([row._asdict() for row in found])
     else:
-        print_records(found)
+        print_rows(found)

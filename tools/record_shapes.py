@@ -19,7 +19,7 @@ from effconv.parity.datasets.dataset import read_dataset
 from effconv.parity.embedded import CONFIG, DETECTIONS, FOLDER, SCORES, TRACE, pixel_digest, write_held_out
 from effconv.parity.evaluation.evaluate import Evaluation, evaluate_model
 from effconv.parity.evaluation.official import official_rows, official_scores
-from effconv.parity.evaluation.records import VERDICT_LIMIT
+from effconv.parity.evaluation.published_rows import VERDICT_LIMIT
 from effconv.parity.provenance import provenance
 from effconv.parity.rendering.record import write_record
 from effconv.parity.traces.official import official_variables
@@ -63,7 +63,7 @@ def main() -> None:
     first = [picture.id for picture in dataset.images[:RECORDED]]
     with replacing(DETECTIONS) as (path,), path.open("wb") as file:
         np.savez_compressed(file, rows=rows[np.isin(rows[:, 0], first)])
-    worst = max(abs(value - ours["metrics"][name]) for name, value in scores.metrics.items())
+    worst = max(abs(value - ours.metrics[name]) for name, value in scores.metrics.items())
     record = {
         "what": "COCO metrics of the embedded detector by the official pipeline in TensorFlow, and by effconv",
         "command": "python tools/record_shapes.py",
@@ -75,13 +75,13 @@ def main() -> None:
         "detections": scores.detections,
         "engine": scores.engine,
         "metrics": scores.metrics,
-        "effconv": ours["metrics"],
+        "effconv": dict(ours.metrics),
         "largest_difference": worst,
         "allowed": VERDICT_LIMIT,
         "provenance": provenance() | {"dtype": "float32"},
     }
     write_record(record, SCORES)
-    print(f"AP {scores.metrics['AP']:.4f}, effconv's {ours['metrics']['AP']:.4f}; largest difference {worst:.6f}")
+    print(f"AP {scores.metrics['AP']:.4f}, effconv's {ours.metrics['AP']:.4f}; largest difference {worst:.6f}")
     sys.exit(worst > VERDICT_LIMIT)
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from ..evaluation.records import find_records
+from ..evaluation.published_rows import find_published
 from ..rendering.markdown import markdown_table
 
 SHOWN = ("AP", "AP50", "AP75", "APs", "APm", "ARs")
@@ -69,7 +69,7 @@ def _figure(value: float) -> str:
 
 
 def _published(variant: str) -> str:
-    records = {each.row.get("variant"): each for each in find_records(None, SOURCE, None, False) if each.metrics}
+    records = {each.details.get("variant"): each for each in find_published(None, SOURCE, None, False) if each.metrics}
     if variant not in records:
         return variant
     found, baseline = (records[name].metrics["AP"] for name in (variant, BASELINES[LATER in variant]))

@@ -1,11 +1,11 @@
 """`effconv eval` as one job: find model and dataset, detect, measure, record."""
 
+import dataclasses
 import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from ...convert.fingerprints import identify
 from ...convert.sources import open_checkpoint
@@ -21,6 +21,7 @@ from .coco import DEFAULT_ENGINE, Scores, evaluate, read_detections, rows_of, wr
 from .detect import Report, Running, detect, run_key
 from .finished import Finished, Parts, write_line
 from .pipeline import Settings, build
+from .score_record import ModelRun, ScoreRecord
 from .unfinished import Place, kept
 
 
@@ -50,7 +51,7 @@ class Evaluation:
 
 def evaluate_model(
     asked: Evaluation, fetch: Callable[[str], Path], command: str, report: Report | None = None
-) -> dict[str, Any] | None:
+) -> ScoreRecord | None:
     """The record of an evaluation; None in every process of a group but its first.
 
     Raises EffconvError for bad input.
@@ -115,39 +116,28 @@ def evaluate_model(
         "images": len(images) - len(skipped),
         "annotations": dataset.content,
     }
-    record = {
-        "what": "COCO metrics of a model",
-        "model": model.config.name,
-        "checkpoint": path.name,
-        "fingerprint": fingerprint_of(path, asked.verify),
-        "conditions": conditions,
-        **score_record(scores, dataset),
-        "skipped": skipped,
-        "dataset_faults": examination.record(),
-        "not_finite": {str(each.image_id): each.not_finite for each in results if each.not_finite},
-        "network_engine": asked.engine,
-        "seconds": seconds,
-        "images_per_second": len(results) / seconds,
-        "processes": group.size,
-        "provenance": {"command": command, **provenance()},
-    }
+    run = ModelRun(
+        model=model.config.name,
+        checkpoint=path.name,
+        fingerprint=fingerprint_of(path, asked.verify),
+        conditions=conditions,
+        network_engine=asked.engine,
+        seconds=seconds,
+        processes=group.size,
+        not_finite={str(each.image_id): each.not_finite for each in results if each.not_finite},
+    )
+    record = _record(model.config.name, scores, dataset, examination, command)
+    record = dataclasses.replace(record, skipped=skipped, run=run)
     if parts:
         shutil.rmtree(parts, ignore_errors=True)  # only now is nothing left to go on with
     return record
 
 
-def evaluate_detections(asked: Evaluation, path: Path, command: str) -> dict[str, Any]:
+def evaluate_detections(asked: Evaluation, path: Path, command: str) -> ScoreRecord:
     """The record of detections that are already there, COCO results at `path`. Raises EffconvError for bad input."""
     dataset, examination = _examined(asked, Group())
     scores = evaluate(dataset, read_detections(path), dataset.images[: asked.limit], asked.metrics_engine)
-    return {
-        "what": "COCO metrics of a file of detections",
-        "detections_file": path.name,
-        **score_record(scores, dataset),
-        "skipped": {},
-        "dataset_faults": examination.record(),
-        "provenance": {"command": command, **provenance()},
-    }
+    return _record(path.name, scores, dataset, examination, command)
 
 
 def _examined(asked: Evaluation, group: Group) -> tuple[Dataset, Examination]:
@@ -161,16 +151,22 @@ def _examined(asked: Evaluation, group: Group) -> tuple[Dataset, Examination]:
     return dataset, examination
 
 
-def score_record(scores: Scores, dataset: Dataset) -> dict[str, Any]:
-    """Metrics and per-category AP as plain values."""
-    return {
-        "dataset": {"annotations": dataset.path.name, "sha256": dataset.sha256, "images_in_all": len(dataset.images)},
-        "images": scores.images,
-        "detections": scores.detections,
-        "engine": scores.engine,
-        "metrics": scores.metrics,
-        "per_category": {dataset.categories[number]: value for number, value in scores.per_category.items()},
-    }
+def _record(of: str, scores: Scores, dataset: Dataset, examination: Examination, command: str) -> ScoreRecord:
+    """Metrics, and what they were measured on."""
+    return ScoreRecord(
+        of=of,
+        annotations=dataset.path.name,
+        sha256=dataset.sha256,
+        images_in_all=len(dataset.images),
+        images=scores.images,
+        detections=scores.detections,
+        metrics_engine=scores.engine,
+        metrics=scores.metrics,
+        per_category={dataset.categories[number]: value for number, value in scores.per_category.items()},
+        skipped={},
+        dataset_faults=examination.record(),
+        provenance={"command": command, **provenance()},
+    )
 
 
 def fingerprint_of(path: Path, verify: bool) -> str | None:

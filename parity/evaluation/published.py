@@ -10,9 +10,10 @@ from ...errors import EffconvError
 from ..datasets.dataset import DEFAULT_SPLIT
 from .detect import Report
 from .evaluate import Evaluation, evaluate_model, fingerprint_of
-from .records import IMAGES, OFFICIAL_ANNOTATIONS, Record, best_record, compare_with_record, find_records
+from .published_rows import IMAGES, OFFICIAL_ANNOTATIONS, PublishedRow, best_published, compare_with_row, find_published
+from .score_record import ScoreRecord
 
-# Settings that a record states and a run can follow.
+# Settings that a row states and a run can follow.
 FOLLOWED = ("anchors", "candidates", "nms", "score_threshold", "max_detections")
 
 
@@ -22,8 +23,8 @@ def compare_with_published(
     fetch: Callable[[str], Path],
     command: str,
     report: Report | None = None,
-) -> dict[str, Any] | None:
-    """The record of an evaluation, with the comparison under "published"; None in all processes but the first.
+) -> ScoreRecord | None:
+    """The record of an evaluation, with its `published` comparison; None in all processes but the first.
 
     The published row is that of this very checkpoint, recognised by the checksums of its tensors, or else the nearest
     official one. What it states about anchors, candidates and suppression is followed, except settings in `stated`,
@@ -32,25 +33,25 @@ def compare_with_published(
     if asked.model is None:
         raise EffconvError("name the model to compare", parameters={"model": "d0"})
     config = get_config(asked.model)
-    if not find_records(config.name):
+    if not find_published(config.name):
         raise EffconvError(
             f"no number is published for {config.name}; `effconv eval` evaluates it, `results` lists all"
         )
     path = asked.checkpoint or fetch(config.name)
     fingerprint = fingerprint_of(path, asked.verify)
-    chosen = _record(config, fingerprint, asked, stated)
+    chosen = _row(config, fingerprint, asked, stated)
     follow = {name: chosen.conditions[name] for name in FOLLOWED if name in chosen.conditions and name not in stated}
     settings = dataclasses.replace(asked.settings, **follow)
     asked = dataclasses.replace(asked, checkpoint=path, settings=settings)
     record = evaluate_model(asked, fetch, command, report)
     if record is None:
         return None
-    run = {**record["conditions"], "fingerprint": fingerprint}
-    comparison = compare_with_record(chosen, record["metrics"], run)
-    return {**record, "what": "COCO metrics beside a published record", "published": comparison.plain()}
+    assert record.run is not None  # a model was evaluated
+    run = {**record.run.conditions, "fingerprint": fingerprint}
+    return dataclasses.replace(record, published=compare_with_row(chosen, record.metrics, run))
 
 
-def _record(config: Config, fingerprint: str | None, asked: Evaluation, stated: Mapping[str, Any]) -> Record:
+def _row(config: Config, fingerprint: str | None, asked: Evaluation, stated: Mapping[str, Any]) -> PublishedRow:
     """The row to compare with: what is not known before the evaluation is taken to be as the row says."""
     size = asked.settings.size or config.image_size
     known: dict[str, Any] = {"image_size": size[0] if size[0] == size[1] else f"{size[0]}x{size[1]}"}
@@ -64,7 +65,7 @@ def _record(config: Config, fingerprint: str | None, asked: Evaluation, stated: 
         "resize": asked.settings.resize,
         "precision": asked.precision,
     }
-    found = best_record(config.name, fingerprint, known)
+    found = best_published(config.name, fingerprint, known)
     if found is None:
         raise EffconvError(f"no COCO AP is published for {config.name}; `effconv results` lists what is")
     return found

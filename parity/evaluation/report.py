@@ -9,7 +9,8 @@ from rich.table import Table
 
 from ..rendering.terminal import print_line, wide_console
 from .coco import METRICS, UNDEFINED
-from .records import CONDITIONS, Record
+from .published_rows import CONDITIONS, PublishedRow
+from .score_record import ScoreRecord
 
 SHOWN_CATEGORIES = 5  # best and worst, on a terminal; --json has all
 METRIC_NAMES = {
@@ -33,25 +34,24 @@ def figure(value: float | None, digits: int = 4) -> str:
     return "-" if value is None or value == UNDEFINED else f"{value:.{digits}f}"
 
 
-def print_scores(record: Mapping[str, Any], console: Console | None = None) -> None:
+def print_scores(record: ScoreRecord, console: Console | None = None) -> None:
     """An evaluation's record: AP first, the twelve metrics, best and worst categories, and what was skipped."""
     console = console or wide_console()
-    name = record.get("model") or record["detections_file"]
-    total = record["dataset"]["images_in_all"]
-    images = f"{record['images']} images" if record["images"] == total else f"{record['images']} of {total} images"
-    print_line(console, f"[bold]{name}: AP {figure(record['metrics']['AP'])}[/bold] on {images}")
-    if "conditions" in record:
-        print_line(console, describe(record["conditions"]))
+    total = record.images_in_all
+    images = f"{record.images} images" if record.images == total else f"{record.images} of {total} images"
+    print_line(console, f"[bold]{record.of}: AP {figure(record.metrics['AP'])}[/bold] on {images}")
+    if record.run:
+        print_line(console, describe(record.run.conditions))
     for metric in METRICS:
-        print_line(console, f"  {METRIC_NAMES[metric]:32} {figure(record['metrics'][metric])}")
-    measured = {name: value for name, value in record["per_category"].items() if value != UNDEFINED}
+        print_line(console, f"  {METRIC_NAMES[metric]:32} {figure(record.metrics[metric])}")
+    measured = {name: value for name, value in record.per_category.items() if value != UNDEFINED}
     ordered = sorted(measured, key=lambda category: -measured[category])
     if len(ordered) > 2 * SHOWN_CATEGORIES:
         for what, names in (("best", ordered[:SHOWN_CATEGORIES]), ("worst", ordered[-SHOWN_CATEGORIES:])):
             line = ", ".join(f"{category} {figure(measured[category], 3)}" for category in names)
             print_line(console, f"{what} categories by AP: {line}")
-    if "seconds" in record:
-        print_line(console, f"{record['seconds']:.1f} s, {record['images_per_second']:.2f} images/s")
+    if record.run:
+        print_line(console, f"{record.run.seconds:.1f} s, {record.images / record.run.seconds:.2f} images/s")
     print_skipped(record, console)
 
 
@@ -66,16 +66,16 @@ def not_finite_lines(counts: Iterable[int]) -> list[str]:
     ]
 
 
-def print_skipped(record: Mapping[str, Any], console: Console) -> None:
+def print_skipped(record: ScoreRecord, console: Console) -> None:
     """Which images could not be read, and what else is left out; last, so that it is seen."""
-    for line in not_finite_lines(record.get("not_finite", {}).values()):
+    for line in not_finite_lines(record.run.not_finite.values() if record.run else ()):
         print_line(console, line)
-    for reason in record["skipped"].values():
+    for reason in record.skipped.values():
         console.print(f"skipped: {reason}", soft_wrap=True, markup=False, highlight=False)
-    if record["skipped"]:
+    if record.skipped:
         print_line(
             console,
-            f"{len(record['skipped'])} of {record['images']} images skipped; they count as images without detections",
+            f"{len(record.skipped)} of {record.images} images skipped; they count as images without detections",
         )
 
 
@@ -84,42 +84,44 @@ def describe(conditions: Mapping[str, Any]) -> str:
     return ", ".join(f"{name} {conditions[name]}" for name in CONDITIONS if conditions.get(name) is not None)
 
 
-def print_published(record: Mapping[str, Any], console: Console | None = None) -> None:
+def print_published(record: ScoreRecord, console: Console | None = None) -> None:
     """The verdict, then ours, the published and the difference for all twelve metrics, then what else differs."""
     console = console or wide_console()
-    published = record["published"]
-    colour = {True: "green", False: "red", None: "yellow"}[published["holds"]]
-    console.print(f"{record['model']}: {published['verdict']}", style=f"bold {colour}", soft_wrap=True, markup=False)
-    print_line(console, "record: {system}, {model}, {label} ({source})".format(**published))
-    print_line(console, f"here: {describe(record['conditions'])}")
+    assert record.run is not None
+    assert record.published is not None
+    published = record.published
+    colour = {True: "green", False: "red", None: "yellow"}[published.holds]
+    console.print(f"{record.of}: {published.verdict}", style=f"bold {colour}", soft_wrap=True, markup=False)
+    row = f"{published.system}, {published.model}, {published.label} ({published.source})"
+    print_line(console, f"published: {row}")
+    print_line(console, f"here: {describe(record.run.conditions)}")
     table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    for name in ("metric", "ours", "record", "difference"):
+    for name in ("metric", "ours", "published", "difference"):
         table.add_column(name, justify="left" if name == "metric" else "right", no_wrap=True)
-    for row in published["rows"]:
-        ours, theirs = row["ours"], row["record"]
+    for metric, ours, theirs in published.rows:
         gap = "-" if theirs is None or ours == UNDEFINED else f"{ours - theirs:+.4f}"
-        table.add_row(METRIC_NAMES[row["metric"]], figure(ours), figure(theirs), gap)
+        table.add_row(METRIC_NAMES[metric], figure(ours), figure(theirs), gap)
     console.print(table)
-    for each in published["differences"]:
-        effect = each["known_effect"] or "the size of its effect is not published"
-        name = each["condition"]
-        line = f"{name} ({CONDITIONS[name]}): record {each['record']}, here {each['run']}; {effect}"
+    for each in published.differences:
+        effect = each.known_effect or "the size of its effect is not published"
+        name = each.condition
+        line = f"{name} ({CONDITIONS[name]}): published {each.published}, here {each.run}; {effect}"
         console.print(line, soft_wrap=True, markup=False, highlight=False)
     print_skipped(record, console)
 
 
-def print_records(records: Sequence[Record], console: Console | None = None) -> None:
+def print_rows(rows: Sequence[PublishedRow], console: Console | None = None) -> None:
     """Published rows as a table: metrics, or speeds where a row has no metrics."""
     console = console or Console(width=max(Console().width, 200))
-    speeds = not records[0].metrics
+    speeds = not rows[0].metrics
     table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     names = () if speeds else METRICS
     for name in ("system", "model", "split", *names, *(("speed",) if speeds else ()), "what"):
         table.add_column(name, justify="right" if name in METRICS else "left", overflow="fold")
-    for record in records:
-        values = [figure(record.metrics.get(name), 3) for name in names]
+    for row in rows:
+        values = [figure(row.metrics.get(name), 3) for name in names]
         if speeds:
-            values = [", ".join(f"{key} {value}" for key, value in record.row["speed"].items() if value is not None)]
-        split = str(record.conditions.get("split", "-"))
-        table.add_row(record.system, record.model, split, *values, record.label)
+            values = [", ".join(f"{key} {value}" for key, value in row.details["speed"].items() if value is not None)]
+        split = str(row.conditions.get("split", "-"))
+        table.add_row(row.system, row.model, split, *values, row.label)
     console.print(table)

@@ -38,7 +38,7 @@ from ..embedded import (
 )
 from ..evaluation.coco import Rows, read_detections
 from ..evaluation.evaluate import Evaluation, evaluate_model
-from ..evaluation.records import VERDICT_LIMIT
+from ..evaluation.published_rows import VERDICT_LIMIT
 from ..pictures import write_picture
 from ..prediction.drawing import draw
 from ..provenance import provenance
@@ -115,9 +115,9 @@ def run_demo(
         done("from bytes to detections", compared["ok"], compared["verdict"])
     else:
         done("from bytes to detections", *_beside_recording(read_detections(detections), dataset))
-    metrics = [(name, value, official["metrics"][name]) for name, value in evaluation["metrics"].items()]
+    metrics = [(name, value, official["metrics"][name]) for name, value in evaluation.metrics.items()]
     worst = max(abs(ours - theirs) for _, ours, theirs in metrics)
-    found = f"AP {evaluation['metrics']['AP']:.4f}, TensorFlow's {official['metrics']['AP']:.4f}; "
+    found = f"AP {evaluation.metrics['AP']:.4f}, TensorFlow's {official['metrics']['AP']:.4f}; "
     verdict = f"{found}the twelve metrics differ by {worst:.5f} at most, allowed {VERDICT_LIMIT}"
     done("metrics", worst <= VERDICT_LIMIT if same else None, verdict)
 
@@ -129,7 +129,7 @@ def run_demo(
         "reference": "TensorFlow, run live" if live else "TensorFlow, recorded",
         "steps": [step._asdict() for step in steps],
         "metrics": [{"metric": name, "ours": ours, "official": theirs} for name, ours, theirs in metrics],
-        "per_category": evaluation["per_category"],
+        "per_category": dict(evaluation.per_category),
         "layers": without_pictures(layers),
         "provenance": {"command": command, **provenance()},
     }

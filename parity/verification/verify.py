@@ -28,7 +28,7 @@ from ..evaluation.contents import content, package_digest
 from ..evaluation.evaluate import Evaluation, fingerprint_of
 from ..evaluation.pipeline import Settings
 from ..evaluation.published import compare_with_published
-from ..evaluation.records import OFFICIAL_ANNOTATIONS
+from ..evaluation.published_rows import OFFICIAL_ANNOTATIONS
 from ..provenance import provenance, version
 from ..reference.network import import_tensorflow
 from ..rendering.markdown import markdown_table
@@ -118,15 +118,16 @@ def verify(
     metrics = compare_with_published(evaluation, {}, fetch, command, report("evaluating"))
     if metrics is None:
         raise EffconvError("verify runs as one process; share out `effconv eval` by torchrun")
-    done("metrics", metrics["published"]["holds"], metrics["published"]["verdict"])
+    assert metrics.published is not None
+    done("metrics", metrics.published.holds, metrics.published.verdict)
 
     record = {
         "what": "a released model verified",
         "model": config.name,
         # A checkpoint nobody has the checksums of is verified by what it computes.
-        "ok": metrics["published"]["holds"] is True and all(step.holds is not False for step in steps),
+        "ok": metrics.published.holds is True and all(step.holds is not False for step in steps),
         "steps": [step._asdict() for step in steps],
-        "metrics": metrics,
+        "metrics": metrics.plain(),
         "provenance": {"command": command, **provenance()},
     }
     with replacing(asked.output / "verification.json", asked.output / "verification.md") as (data, page):
@@ -187,7 +188,7 @@ def verification_page(record: Mapping[str, Any]) -> str:
         markdown_table(
             ("metric", "here", "published"),
             [
-                (row["metric"], f"{row['ours']:.4f}", "-" if row["record"] is None else f"{row['record']:.4f}")
+                (row["metric"], f"{row['ours']:.4f}", "-" if row["published"] is None else f"{row['published']:.4f}")
                 for row in record["metrics"]["published"]["rows"]
             ],
         ),

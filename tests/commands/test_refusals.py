@@ -229,7 +229,7 @@ def test_scoring_detections_reads_what_its_options_say(monkeypatch: pytest.Monke
     monkeypatch.setattr(evaluate, "examine", lambda *_: types.SimpleNamespace(warn=list, record=dict))
     monkeypatch.setattr(evaluate, "evaluate", lambda *_: stand_in)
     monkeypatch.setattr(evaluate, "read_detections", lambda *_: [])
-    monkeypatch.setattr(evaluate, "score_record", lambda *_: {})
+    monkeypatch.setattr(evaluate, "_record", lambda *_: {})
     evaluate.evaluate_detections(Asked(), Path("detections.json"), "")  # type: ignore[arg-type]
     assert read == SCORING - {"results", "as_json"}
 

@@ -13,7 +13,7 @@ from effconv.effdet_torch.preprocessing.preprocess import Preprocessor
 from effconv.parity.datasets.dataset import Image
 from effconv.parity.evaluation import detect
 from effconv.parity.evaluation.image_stream import Batch, stream
-from effconv.parity.evaluation.records import CONDITIONS
+from effconv.parity.evaluation.published_rows import CONDITIONS
 from evaluation_runs import run
 from small_images import SIZES, write_pictures
 

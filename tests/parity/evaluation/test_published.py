@@ -11,9 +11,9 @@ from click.testing import CliRunner, Result
 
 from effconv.cli import main
 from effconv.parity.datasets.dataset import read_dataset
-from effconv.parity.evaluation import published, records
+from effconv.parity.evaluation import published, published_rows
 from effconv.parity.evaluation.coco import METRICS
-from effconv.parity.evaluation.records import Record
+from effconv.parity.evaluation.published_rows import PublishedRow
 from small_images import write_pictures
 
 SWISH = Path(__file__).parents[2] / "golden" / "tiny-swish"
@@ -55,9 +55,9 @@ def publish(monkeypatch: pytest.MonkeyPatch, pictures: Path) -> Callable[..., No
 
     def now(values: dict[str, float], **conditions: Any) -> None:
         stated = {**SHARED, **SETTINGS, **whole, **conditions}
-        row = {"fingerprint": "tiny", "generation": "made up"}
-        record = Record("made-up", "google/automl", "a test", "tiny-swish", values, stated, row)
-        monkeypatch.setattr(records, "records", lambda: (record,))
+        details = {"fingerprint": "tiny", "generation": "made up"}
+        row = PublishedRow("made-up", "google/automl", "a test", "tiny-swish", values, stated, details)
+        monkeypatch.setattr(published_rows, "published_rows", lambda: (row,))
         monkeypatch.setattr(published, "fingerprint_of", lambda path, verify: "tiny")
 
     return now
@@ -71,17 +71,15 @@ def test_a_published_number_is_reproduced_as_it_was_made(
     assert result.exit_code == 0, result.stderr
     first, second, third = result.stdout.splitlines()[:3]
     ap = f"{metrics['AP']:.4f}"
-    assert (
-        first
-        == f"tiny-swish: reproduced: AP {ap}, record {ap}, difference +0.0000; 12 of 12 published metrics within 0.001"
-    )
-    assert second == "record: google/automl, tiny-swish, made up (a test)"
-    assert "anchors legacy" in third  # the record's, though the official ones are the default
+    within = "difference +0.0000; 12 of 12 published metrics within 0.001"
+    assert first == f"tiny-swish: reproduced: AP {ap}, published {ap}, {within}"
+    assert second == "published: google/automl, tiny-swish, made up (a test)"
+    assert "anchors legacy" in third  # the row's, though the official ones are the default
     assert "nms hard" in third
     found = json.loads(run(pictures, "parity", "--json").stdout)["published"]
     assert (found["holds"], found["known_checkpoint"], found["differences"]) == (True, True, [])
     assert [row["metric"] for row in found["rows"]] == list(METRICS)
-    assert all(row["ours"] == row["record"] for row in found["rows"])
+    assert all(row["ours"] == row["published"] for row in found["rows"])
 
 
 def test_another_number_is_not(pictures: Path, metrics: dict[str, float], publish: Callable[..., None]) -> None:
@@ -101,7 +99,7 @@ def test_a_lower_precision_does_not_reproduce_a_row_that_states_none(
     publish(metrics)
     result = run(pictures, "parity", "--precision", "bfloat16")
     assert result.exit_code == 1
-    assert "not comparable (precision: record float32, here bfloat16)" in result.stdout
+    assert "not comparable (precision: published float32, here bfloat16)" in result.stdout
 
 
 def test_other_annotations_under_the_same_name_prove_nothing(
@@ -118,7 +116,7 @@ def test_other_annotations_under_the_same_name_prove_nothing(
     assert result.exit_code == 1
     own, other = (read_dataset(each).content for each in (pictures, folder))
     assert own != other
-    assert f"not comparable (annotations: record {own}, here {other})" in result.stdout
+    assert f"not comparable (annotations: published {own}, here {other})" in result.stdout
 
 
 def test_what_was_given_is_not_overruled_and_is_named(
@@ -127,9 +125,9 @@ def test_what_was_given_is_not_overruled_and_is_named(
     publish(metrics)
     result = run(pictures, "parity", "--nms", "soft", "--size", "256x256")
     assert result.exit_code == 1
-    assert result.stdout.startswith("tiny-swish: not comparable (image_size: record 128x160, here 256; nms: ")
-    assert "nms (the kind of non-maximum suppression): record hard, here soft; soft-NMS is worth" in result.stdout
-    assert "image_size (input size in pixels): record 128x160, here 256; the size of its effect" in result.stdout
+    assert result.stdout.startswith("tiny-swish: not comparable (image_size: published 128x160, here 256; nms: ")
+    assert "nms (the kind of non-maximum suppression): published hard, here soft; soft-NMS is worth" in result.stdout
+    assert "image_size (input size in pixels): published 128x160, here 256; the size of its effect" in result.stdout
 
 
 def test_images_that_cannot_be_read_leave_nothing_proven(
@@ -144,8 +142,8 @@ def test_images_that_cannot_be_read_leave_nothing_proven(
     publish(metrics)
     result = run(folder, "parity")
     assert result.exit_code == 1
-    assert "not comparable (images: record 9, here 8)" in result.stdout
-    assert "images (how many of them): record 9, here 8" in result.stdout
+    assert "not comparable (images: published 9, here 8)" in result.stdout
+    assert "images (how many of them): published 9, here 8" in result.stdout
     assert result.stdout.splitlines()[-1].startswith("1 of 9 images skipped")
 
 

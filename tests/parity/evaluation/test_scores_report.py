@@ -1,36 +1,22 @@
 """Metrics and published results as they are printed."""
 
+import dataclasses
 import io
 import json
-from typing import Any
 
 from click.testing import CliRunner
 from rich.console import Console
+from score_records import RECORD
 
 from effconv.cli import main
-from effconv.parity.evaluation.coco import METRICS
 from effconv.parity.evaluation.report import figure, print_scores
+from effconv.parity.evaluation.score_record import ScoreRecord
 
 
-def printed(record: dict[str, Any]) -> list[str]:
+def printed(record: ScoreRecord) -> list[str]:
     text = io.StringIO()
     print_scores(record, Console(file=text, width=120))
     return text.getvalue().splitlines()
-
-
-def record(**changed: Any) -> dict[str, Any]:
-    found: dict[str, Any] = {
-        "model": "efficientdet-d0",
-        "dataset": {"images_in_all": 5000},
-        "images": 5000,
-        "metrics": {**dict.fromkeys(METRICS, 0.25), "AP": 0.34292, "APs": -1.0},
-        "per_category": {f"category {number}": number / 100 for number in range(20)} | {"unseen": -1.0},
-        "conditions": {"nms": "soft", "split": "val2017", "score_threshold": 0.0, "precision": None},
-        "skipped": {},
-        "seconds": 12.0,
-        "images_per_second": 416.7,
-    }
-    return {**found, **changed}
 
 
 def test_a_metric_without_boxes_is_a_dash() -> None:
@@ -38,18 +24,18 @@ def test_a_metric_without_boxes_is_a_dash() -> None:
 
 
 def test_scores_say_what_they_are_of() -> None:
-    lines = printed(record())
+    lines = printed(RECORD)
     assert lines[0] == "efficientdet-d0: AP 0.3429 on 5000 images"
     assert lines[1] == "split val2017, nms soft, score_threshold 0.0"
     assert lines[2].split() == ["AP,", "IoU", "0.50:0.95", "0.3429"]
     assert next(line for line in lines if "small boxes" in line).split()[-1] == "-"
     assert "best categories by AP: category 19 0.190, category 18 0.180" in "\n".join(lines)
     assert "worst categories by AP: category 4 0.040, category 3 0.030" in "\n".join(lines)
-    assert lines[-1] == "12.0 s, 416.70 images/s"
+    assert lines[-1] == "12.0 s, 416.67 images/s"
 
 
 def test_part_of_a_dataset_and_skipped_images_are_said() -> None:
-    lines = printed(record(images=66, skipped={"7": "a.jpg: not a readable image"}))
+    lines = printed(dataclasses.replace(RECORD, images=66, skipped={"7": "a.jpg: not a readable image"}))
     assert lines[0].endswith("on 66 of 5000 images")
     assert lines[-2:] == [
         "skipped: a.jpg: not a readable image",
@@ -64,7 +50,7 @@ def test_results_are_filtered() -> None:
     assert "efficientdet-d0" not in text
     rows = json.loads(CliRunner().invoke(main, ["results", "--speed", "--json", "--model", "d0"]).stdout)
     assert {row["model"] for row in rows} == {"efficientdet-d0"}
-    assert 10.2 in [row["row"]["speed"].get("batch1_ms") for row in rows]
+    assert 10.2 in [row["details"]["speed"].get("batch1_ms") for row in rows]
     speeds = CliRunner().invoke(main, ["results", "--speed", "--model", "d0"]).stdout
     assert "device V100" in speeds
     peers = json.loads(CliRunner().invoke(main, ["results", "--model", "efficientdet_q1", "--json"]).stdout)

@@ -20,7 +20,7 @@ from effconv.effdet_torch.preprocessing.decode import decode, read_encoded
 from effconv.loading import load
 from effconv.parity import embedded
 from effconv.parity.datasets.dataset import read_dataset
-from effconv.parity.evaluation.records import VERDICT_LIMIT
+from effconv.parity.evaluation.published_rows import VERDICT_LIMIT
 from effconv.parity.verification import demo
 
 NAMES = ["pictures", "conversion", "layers", "from bytes to detections", "metrics"]

@@ -1,5 +1,6 @@
 """`effconv verify` against a server on loopback: a golden checkpoint and real images stand in for what is released."""
 
+import dataclasses
 import hashlib
 import io
 import json
@@ -12,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
+from score_records import RECORD, REPRODUCED
 
 from effconv.cli import main
 from effconv.convert import zoo
@@ -20,9 +22,9 @@ from effconv.convert.output_kinds import PAGE_MARK
 from effconv.effdet_torch.config import get_config
 from effconv.parity.datasets import coco_archives
 from effconv.parity.datasets.dataset import read_dataset
-from effconv.parity.evaluation import contents, published, records
+from effconv.parity.evaluation import contents, published, published_rows
 from effconv.parity.evaluation.coco import METRICS
-from effconv.parity.evaluation.records import Record
+from effconv.parity.evaluation.published_rows import PublishedRow
 from effconv.parity.verification import verify as verification
 from effconv.parity.verification.verify import verification_page
 from evaluation_runs import SWISH
@@ -67,7 +69,7 @@ def web(
     """Serves the stand-ins; their hashes take the place of the published ones."""
     archive = checkpoint_archive(full_size("efficientdet-d0"))
     contents, content = coco_contents(shared / "coco" / "val2017_66", tmp_path)
-    monkeypatch.setattr(records, "OFFICIAL_ANNOTATIONS", {"val2017": content})
+    monkeypatch.setattr(published_rows, "OFFICIAL_ANNOTATIONS", {"val2017": content})
     monkeypatch.setattr(verification, "OFFICIAL_ANNOTATIONS", {"val2017": content})
     archives = [stand_in(each, content) for each, content in zip(coco_archives.ARCHIVES, contents, strict=True)]
     release = next(each for each in zoo.RELEASES if each.model == "efficientdet-d0")
@@ -87,8 +89,10 @@ def web(
 def publish(monkeypatch: pytest.MonkeyPatch, metrics: dict[str, float]) -> None:
     """A published row of exactly these metrics, of the stand-in checkpoint on the stand-in images."""
     conditions: dict[str, Any] = {"split": "val2017", "images": IMAGES, "image_size": 512, "nms": "soft"}
-    record = Record("made-up", "google/automl", "a test", "efficientdet-d0", metrics, conditions, {"fingerprint": "d0"})
-    monkeypatch.setattr(records, "records", lambda: (record,))
+    row = PublishedRow(
+        "made-up", "google/automl", "a test", "efficientdet-d0", metrics, conditions, {"fingerprint": "d0"}
+    )
+    monkeypatch.setattr(published_rows, "published_rows", lambda: (row,))
     for module in (published, verification):
         monkeypatch.setattr(module, "fingerprint_of", lambda path, verify: "d0")
 
@@ -131,7 +135,7 @@ def test_the_whole_claim_through_every_fault(web: Server, monkeypatch: pytest.Mo
     )
     assert "; 710 others accounted for -> " in lines[2]
     assert lines[3].startswith("layers: holds: nothing changed on the way: all 477 layers hold, all ")
-    assert lines[4].startswith("metrics: holds: reproduced: AP 0.0000, record 0.0000")
+    assert lines[4].startswith("metrics: holds: reproduced: AP 0.0000, published 0.0000")
     assert lines[5].startswith("efficientdet-d0: verified: every step holds")
     record = json.loads((output / "verification.json").read_text())
     assert (output / "verification.md").read_text() == verification_page(record)
@@ -149,7 +153,7 @@ def test_the_whole_claim_through_every_fault(web: Server, monkeypatch: pytest.Mo
     assert [step["holds"] for step in found["steps"]] == [True, None, True, True, False]
     assert found["ok"] is False
     assert "; not COCO's own annotations: expected other boxes, found " in result.stderr
-    assert "metrics: DOES NOT HOLD: not reproduced: AP 0.0000, record 0.3430" in result.stderr
+    assert "metrics: DOES NOT HOLD: not reproduced: AP 0.0000, published 0.3430" in result.stderr
 
 
 @pytest.fixture
@@ -162,7 +166,7 @@ def steps(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[], dict[
         assert get_config(choice.model).name == "tiny-swish"  # a configuration of one's own is known by its path
         return {"ok": True, "verdict": f"comparison {len(compared)}", "rows": []}
 
-    published_metrics = {"published": {"holds": True, "verdict": "given", "rows": []}, "conditions": {}}
+    published_metrics = dataclasses.replace(RECORD, published=REPRODUCED)
     monkeypatch.setattr(verification, "compare_layerwise", compare)
     monkeypatch.setattr(verification, "compare_with_published", lambda *arguments: published_metrics)
     write_pictures(tmp_path / "pictures", 2)
@@ -276,7 +280,7 @@ def test_without_tensorflow_nothing_is_begun(monkeypatch: pytest.MonkeyPatch, tm
 
 
 def test_the_page_says_what_holds_and_what_was_published() -> None:
-    rows = [{"metric": "AP", "ours": 0.3431, "record": 0.343}, {"metric": "APs", "ours": 0.1, "record": None}]
+    rows = [{"metric": "AP", "ours": 0.3431, "published": 0.343}, {"metric": "APs", "ours": 0.1, "published": None}]
     steps = [("checkpoint", True, "known"), ("layers", False, "first x"), ("metrics", None, "images differ")]
     record = {
         "model": "efficientdet-d0",
