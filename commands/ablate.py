@@ -13,6 +13,7 @@ from .options import PATH, Number, Output, force_option, json_option, model_opti
 from .refusals import given_options, refuse, refuse_given
 
 if TYPE_CHECKING:
+    from ..parity.ablation.record import AblationRecord, AblationRow, GapRecord
     from ..parity.ablation.registry import Ablation
     from ..parity.ablation.run import Study
 
@@ -72,6 +73,7 @@ def ablate_command(
     """
     from ..parity.ablation.finished_rows import FinishedRows
     from ..parity.ablation.page import write_ablation_page
+    from ..parity.ablation.record import AblationRecord, GapRecord
     from ..parity.ablation.registry import ABLATIONS
     from ..parity.ablation.waterfall import waterfall_lines
     from ..parity.rendering.record import write_record
@@ -87,16 +89,16 @@ def ablate_command(
         record = _split(study, named) if waterfall else _run(study, named, everything, combine, as_json)
     if record is None:
         return  # one of several processes, of which the first reports
-    if waterfall and not as_json:
-        click.echo("\n".join(waterfall_lines(record)))
+    if isinstance(record, GapRecord) and not as_json:
+        click.echo("\n".join(waterfall_lines(record.gap)))
     # First: with the record nothing is lost, whatever becomes of the page.
     if chosen["record"]:
-        write_record(record, chosen["record"])
+        write_record(record.plain(), chosen["record"])
         FinishedRows(chosen["record"], {}).remove()
-    if not waterfall and chosen["report"]:
+    if isinstance(record, AblationRecord) and chosen["report"]:
         write_ablation_page(record, chosen["report"])
     if as_json:
-        print_json(record)
+        print_json(record.plain())
 
 
 def _require_used(
@@ -159,7 +161,7 @@ def _study(chosen: dict[str, Any], folder: Path) -> "Study":
     return Study(checkpoint=checkpoint, model=model, coco=coco, rows=chosen["record"], **given)
 
 
-def _split(study: "Study", named: "list[Ablation]") -> dict[str, Any] | None:
+def _split(study: "Study", named: "list[Ablation]") -> "GapRecord | None":
     from ..parity.ablation.run import split_gap
 
     return split_gap(study, named, _command())
@@ -167,7 +169,7 @@ def _split(study: "Study", named: "list[Ablation]") -> dict[str, Any] | None:
 
 def _run(
     study: "Study", named: "list[Ablation]", everything: bool, combine: bool, quiet: bool
-) -> dict[str, Any] | None:
+) -> "AblationRecord | None":
     from ..errors import EffconvError
     from ..parity.ablation.registry import ABLATIONS, fitting
     from ..parity.ablation.run import official_setup, run_study
@@ -182,7 +184,7 @@ def _run(
     asked = [*fits, *(each for each in named if each not in fits)] if everything else named
     rows = [[each] for each in asked] + ([named] if combine else [])
 
-    def tell(row: Mapping[str, Any]) -> None:
+    def tell(row: "AblationRow") -> None:
         if not quiet:
             click.echo(ablation_line(row))
 

@@ -1,7 +1,6 @@
 """Processes that share work: `torchrun`, or one alone."""
 
 import contextlib
-import datetime
 import os
 import shlex
 from collections.abc import Iterator
@@ -9,6 +8,7 @@ from typing import Any
 
 import torch
 
+from ..effdet_torch import processes
 from ..effdet_torch.device import require_device
 from ..errors import EffconvError
 
@@ -27,34 +27,20 @@ class Group:
         if self.size > 1 and device.startswith("cuda"):
             torch.cuda.set_device(self.local_rank)
         require_device(device)
-        if self.size == 1:
+        with processes.joined(device) if self.size > 1 else contextlib.nullcontext():
             yield
-            return
-        backend = "nccl" if device.startswith("cuda") else "gloo"
-        # One process may wait long for another's share; the default is ten minutes.
-        torch.distributed.init_process_group(backend, timeout=datetime.timedelta(days=7))
-        try:
-            yield
-        finally:
-            torch.distributed.destroy_process_group()
 
     def share(self, value: Any) -> Any:
         """What the first process has, on all of them. An EffconvError there is raised on all of them."""
         if self.size > 1:
-            values = [value]
-            torch.distributed.broadcast_object_list(values, src=0)
-            value = values[0]
+            value = processes.of_first(value)
         if isinstance(value, EffconvError):
             raise value
         return value
 
     def gather(self, value: Any) -> list[Any]:
         """What every process has, on all of them."""
-        if self.size == 1:
-            return [value]
-        values: list[Any] = [None] * self.size
-        torch.distributed.all_gather_object(values, value)
-        return values
+        return processes.gathered(value, self.size) if self.size > 1 else [value]
 
 
 def again(command: str, *options: str) -> str:

@@ -120,6 +120,17 @@ def test_tensorflow_is_imported_in_one_file(repository: Path) -> None:
 SHARED_BY_ALL_ROOMS = 12  # modules at the root of parity, at most: what only some share belongs in a folder
 
 
+def test_torch_distributed_is_called_in_one_file(repository: Path) -> None:
+    files = [file for part in RANKS for file in (repository / part).rglob("*.py")]
+    calling = {
+        str(file.relative_to(repository))
+        for file in files
+        for node in ast.walk(ast.parse(file.read_text()))
+        if isinstance(node, ast.Attribute) and ast.unparse(node).startswith("torch.distributed.")
+    }
+    assert calling == {"effdet_torch/processes.py"}
+
+
 def test_every_folder_of_code_is_a_package_that_is_installed_and_typed(repository: Path) -> None:
     settings = configparser.ConfigParser()
     settings.read(repository / "setup.cfg")

@@ -14,6 +14,7 @@ from click.testing import CliRunner
 
 from effconv.cli import main
 from effconv.parity.ablation.chart import ablation_chart
+from effconv.parity.ablation.record import AblationRecord
 from effconv.parity.ablation.table import ablation_table, coverage_table
 from effconv.parity.benchmarks.ablation import ablation_cost
 from effconv.parity.benchmarks.layerwise import comparison_cost
@@ -95,7 +96,7 @@ def tables() -> dict[str, str]:
         "convert-d7x": conversion_table(records["convert-d7x"]),
         "end-to-end": end_to_end_table(records["end-to-end"]),
         "detector": detector_table(records["shapes-training"], records["shapes-official"]),
-        "ablations": ablation_table(records["ablations"]),
+        "ablations": ablation_table(AblationRecord.read(records["ablations"])),
         "bootstrap-coverage": coverage_table(records["bootstrap-coverage"]),
         **{name: inference_table(records[name]) for name in INFERENCE},
         **{name: training_table(records[name]) for name in TRAINING},
@@ -117,7 +118,7 @@ def rendered(text: str) -> str:
 
 if __name__ == "__main__":
     (REPOSITORY / "docs" / "cli.md").write_text(cli_reference())
-    CHART.write_text(ablation_chart(json.loads((MEASURED / "ablations.json").read_text())))
+    CHART.write_text(ablation_chart(AblationRecord.read(json.loads((MEASURED / "ablations.json").read_text()))))
     for name in RENDERED:
         path = REPOSITORY / name
         path.write_text(rendered(path.read_text()))

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ..ops import BATCH_NORM_MOMENTUM, BatchNorm, BatchNormActivation
+from ..processes import count, summed
 
 
 class Total(torch.autograd.Function):
@@ -16,23 +17,17 @@ class Total(torch.autograd.Function):
 
     @staticmethod
     def forward(context: Any, value: Tensor) -> Tensor:
-        return _exchanged(value)
+        return summed(value)
 
     @staticmethod
     def backward(context: Any, *outer: Tensor) -> Tensor:
-        return _exchanged(outer[0])
-
-
-def _exchanged(value: Tensor) -> Tensor:
-    value = value.clone()
-    torch.distributed.all_reduce(value)
-    return value
+        return summed(outer[0])
 
 
 def total(value: Tensor) -> Tensor:
     """`value` summed over all processes, differentiable."""
-    summed: Tensor = Total.apply(value)  # type: ignore[no-untyped-call]
-    return summed
+    of_all: Tensor = Total.apply(value)  # type: ignore[no-untyped-call]
+    return of_all
 
 
 class SynchronisedBatchNorm(BatchNorm):
@@ -47,14 +42,14 @@ class SynchronisedBatchNorm(BatchNorm):
             return super().forward(x)
         assert self.running_mean is not None
         assert self.running_var is not None
-        processes = torch.distributed.get_world_size()
-        axes, count = (0, 2, 3), x.numel() // x.shape[1] * processes
+        processes = count()
+        axes, values = (0, 2, 3), x.numel() // x.shape[1] * processes
         mean = total(x.mean(axes)) / processes
         centred = x - mean[:, None, None]
         variance = total((centred * centred).mean(axes)) / processes  # biased
         with torch.no_grad():
             self.running_mean.lerp_(mean, BATCH_NORM_MOMENTUM)
-            self.running_var.lerp_(variance * (count / max(1, count - 1)), BATCH_NORM_MOMENTUM)
+            self.running_var.lerp_(variance * (values / max(1, values - 1)), BATCH_NORM_MOMENTUM)
         scale = self.weight * (variance + self.eps).rsqrt()
         return centred * scale[:, None, None] + self.bias[:, None, None]
 

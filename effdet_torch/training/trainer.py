@@ -18,6 +18,7 @@ from ...errors import EffconvError
 from ..model import EfficientDet
 from ..ops import BatchNorm
 from ..postprocessing.anchors import feature_sizes, official_anchors
+from ..processes import gathered, rank, summed
 from .loss import Losses, LossSettings, detection_loss
 from .moving_average import MovingAverage
 from .not_finite import first_not_finite
@@ -89,7 +90,7 @@ class StepRecord(NamedTuple):
 
 
 class Training:
-    """A model being trained: `step` after step, alone or as one of `processes` that torch.distributed connects."""
+    """A model being trained: `step` after step, alone or as one of so many connected `processes`."""
 
     def __init__(
         self,
@@ -146,7 +147,7 @@ class Training:
                 (losses.total * self.processes).backward()  # type: ignore[no-untyped-call]
             sums = sums + torch.stack(list(losses)).detach()
         if self.processes > 1:
-            torch.distributed.all_reduce(sums)
+            sums = summed(sums)
         total, classes, boxes, iou = sums.tolist()
         if not sums.isfinite().all():
             raise self._not_finite({"class loss": classes, "box loss": boxes, "IoU loss": iou}, images)
@@ -221,9 +222,7 @@ class Training:
             start += len(part)
         self._rewind()
         if self.processes > 1:
-            every: list[Any] = [None] * self.processes
-            torch.distributed.all_gather_object(every, places)
-            places = [place for each in every for place in each]
+            places = [place for each in gathered(places, self.processes) for place in each]
         what = " and ".join(f"the {name} is {value}" for name, value in values.items() if not math.isfinite(value))
         where = f"every layer's values are finite{f', not so the gradient of {gradients[0]}' if gradients else ''}"
         affected: tuple[int, ...] = ()
@@ -246,8 +245,7 @@ class Training:
         """The share in parts; each has the positives of the whole batch, by which losses are divided."""
         positives = targets.positives.to(self.device)
         if self.processes > 1:
-            positives = positives.clone()
-            torch.distributed.all_reduce(positives)
+            positives = summed(positives)
         count = self.settings.parts
         columns = (images.chunk(count), targets.classes.chunk(count), targets.codes.chunk(count))
         return [(part, Targets(classes, codes, positives)) for part, classes, codes in zip(*columns, strict=True)]
@@ -278,7 +276,7 @@ class Training:
                 norm.eval()
 
     def _rank(self) -> int:
-        return torch.distributed.get_rank() if self.processes > 1 else 0
+        return rank() if self.processes > 1 else 0
 
 
 def _norms(model: nn.Module) -> list[BatchNorm]:

@@ -11,6 +11,7 @@ from typing import Any
 from ...errors import EffconvError
 from ...strict_json import as_read, json_text
 from ..same_run import changes, shown
+from .record import AblationRow
 
 ROWS_ENDING = ".rows"
 
@@ -21,7 +22,7 @@ class FinishedRows:
     def __init__(self, record: Path, run: Mapping[str, Any]):
         self.path, self.run = record.with_name(record.name + ROWS_ENDING), as_read(run)
 
-    def read(self) -> dict[str, dict[str, Any]]:
+    def read(self) -> dict[str, AblationRow]:
         """{name: row} so far; none without a file. A last line cut short by a kill is dropped from the file.
 
         Raises EffconvError for a damaged file, and naming what differs when it is of another run.
@@ -34,25 +35,25 @@ class FinishedRows:
             self.path.write_bytes(whole)
         try:
             run, *rows = [json.loads(line) for line in whole.splitlines()]
-            found = {row["name"]: row for row in rows}
-        except (ValueError, KeyError, TypeError) as error:
+            earlier = [AblationRow.read(row) for row in rows]
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise EffconvError(f"{self.path}: damaged ({error}); delete it to start anew") from error
         if differing := changes(run, self.run):
             raise EffconvError(
                 f"{self.path} is of another run: {shown(differing)}; run it as before, or start anew without resuming",
                 parameters={"resume": True},
             )
-        return found
+        return {row.name: row for row in earlier}
 
     def start(self) -> None:
         """A file of no rows, in place of any other."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self.path.write_text(json_text(self.run) + "\n", encoding="utf-8")
 
-    def add(self, row: Mapping[str, Any]) -> None:
+    def add(self, row: AblationRow) -> None:
         """One more row, out of this process's hands when it returns."""
         with self.path.open("a", encoding="utf-8") as file:
-            file.write(json_text(row) + "\n")
+            file.write(json_text(row.plain()) + "\n")
 
     def remove(self) -> None:
         """Forget them: the record holds them now."""

@@ -2,7 +2,7 @@
 
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -31,6 +31,7 @@ from .bootstrap import RESAMPLES, draw_images, metrics_of
 from .finished_rows import ROWS_ENDING, FinishedRows
 from .matches import Matches, match_detections
 from .output_cache import OutputCache, Outputs, Selected
+from .record import AblationRecord, AblationRow, GapRecord, Subject
 from .registry import STAGES, Ablation
 from .significance import Interval, Sampled, draw_swaps, exchanged, interleaved, intervals
 from .waterfall import waterfall
@@ -87,8 +88,8 @@ class Ablator:
         self.key = run_key(model, self.baseline.pipeline, self.dataset, running)
         self._baseline: tuple[Matches, Sampled] | None = None
 
-    def row(self, ablations: Sequence[Ablation], report: Report | None = None) -> dict[str, Any]:
-        """The changes made together, or the baseline: metrics, differences with intervals and speed as plain values."""
+    def row(self, ablations: Sequence[Ablation], report: Report | None = None) -> AblationRow:
+        """The changes made together, or the baseline: metrics, differences with intervals, and speed."""
         setup = self.changed(ablations)
         cached = self.cached(setup, ablations, report)
         started = time.perf_counter()
@@ -100,18 +101,16 @@ class Ablator:
             self._baseline = matches, sampled
         elif not self.study.cache:
             self.cache.forget(cached.own)  # of a large dataset they take gigabytes
-        compared = self.compared(matches, sampled)
-        return {
-            "name": row_name(ablations),
-            "stage": ablations[-1].stage if ablations else None,
-            "summary": "; ".join(each.summary for each in ablations),
-            "published": [each.published for each in ablations if each.published],
-            "metrics": dict(zip(METRICS, sampled[0].tolist(), strict=True)),
-            "differences": {name: each._asdict() for name, each in compared.items()},
-            "verdict": compared["AP"].verdict,
-            "network_seconds_per_image": cached.outputs.seconds_per_image,
-            "decode_seconds_per_image": seconds,
-        }
+        return AblationRow(
+            name=row_name(ablations),
+            stage=ablations[-1].stage if ablations else None,
+            summary="; ".join(each.summary for each in ablations),
+            published=tuple(each.published for each in ablations if each.published),
+            metrics=dict(zip(METRICS, sampled[0].tolist(), strict=True)),
+            differences=self.compared(matches, sampled),
+            network_seconds_per_image=cached.outputs.seconds_per_image,
+            decode_seconds_per_image=seconds,
+        )
 
     def changed(self, ablations: Sequence[Ablation]) -> Setup:
         """The baseline with all of the changes, stage by stage: a later one may depend on the input's size."""
@@ -215,7 +214,7 @@ def row_name(ablations: Sequence[Ablation]) -> str:
     return " + ".join(each.name for each in ablations) or "baseline"
 
 
-def split_gap(study: Study, ablations: Sequence[Ablation], command: str) -> dict[str, Any] | None:
+def split_gap(study: Study, ablations: Sequence[Ablation], command: str) -> GapRecord | None:
     """The record of the gap in AP between the baseline and all changes together (`waterfall.waterfall`).
 
     None in every process of a group but its first.
@@ -224,17 +223,17 @@ def split_gap(study: Study, ablations: Sequence[Ablation], command: str) -> dict
     group = Group()
     with group.joined(study.device), tempfile.TemporaryDirectory() as temporary:
         ablator = Ablator(study, study.cache or Path(temporary), group)
-        found = waterfall(list(by_name), lambda chosen: ablator.metric([by_name[name] for name in chosen]))
-    return None if group.rank else _record("the gap in AP between two pipelines, split", ablator, command) | found
+        split = waterfall(list(by_name), lambda chosen: ablator.metric([by_name[name] for name in chosen]))
+    return None if group.rank else GapRecord(subject=_subject(ablator, command), gap=split)
 
 
 def run_study(
     study: Study,
     rows: Sequence[Sequence[Ablation]],
     command: str,
-    tell: Callable[[Mapping[str, Any]], None],
+    tell: Callable[[AblationRow], None],
     report: Report | None = None,
-) -> dict[str, Any] | None:
+) -> AblationRecord | None:
     """The record of a baseline and of every row of changes made together; None in every process but a group's first.
 
     `tell(row)` is called as each is done, and `report(done, total)` counts them, in the first process. Raises
@@ -249,53 +248,51 @@ def run_study(
         depends_on = {**ablator.key, **settings, **ablator.shown()}
         on_disk = FinishedRows(study.rows, depends_on) if study.rows else None
         earlier = group.share(_earlier(on_disk, study.resume) if group.rank == 0 else None)
-        found: list[dict[str, Any]] = []
+        done: list[AblationRow] = []
 
         def keep(output: Path | None) -> str:
-            if group.rank > 0 or not found:
+            if group.rank > 0 or not done:
                 return ""
             if output:
                 rows_file = FinishedRows(output, depends_on)
                 rows_file.start()
-                for row in found:
+                for row in done:
                     rows_file.add(row)
-            return f"{len(found)} of {len(rows) + 1} rows"
+            return f"{len(done)} of {len(rows) + 1} rows"
 
         with kept(Place(study.rows, "--record", Path("ablation.json"), ROWS_ENDING), command, keep):
             for place, ablations in enumerate([(), *rows]):
                 name = row_name(ablations)
-                found.append(earlier.get(name) or ablator.row(ablations))
+                done.append(earlier.get(name) or ablator.row(ablations))
                 if group.rank:
                     continue
                 if on_disk and name not in earlier:
-                    on_disk.add(found[-1])
-                tell(found[-1])
+                    on_disk.add(done[-1])
+                tell(done[-1])
                 if report:
                     report(place + 1, len(rows) + 1)
     if group.rank:
         return None
-    record = _record("what details of a port cost: one change at a time beside one baseline", ablator, command)
-    return record | settings | {"processes": group.size, "rows": found}
+    return AblationRecord(subject=_subject(ablator, command), **settings, processes=group.size, rows=tuple(done))
 
 
-def _earlier(on_disk: FinishedRows | None, resume: bool) -> dict[str, Any] | EffconvError:
+def _earlier(on_disk: FinishedRows | None, resume: bool) -> dict[str, AblationRow] | EffconvError:
     try:
-        found = on_disk.read() if on_disk and resume else {}
+        earlier = on_disk.read() if on_disk and resume else {}
     except EffconvError as error:
         return error  # raised by every process, so that none waits for the others
-    if on_disk and not found:
+    if on_disk and not earlier:
         on_disk.start()
-    return found
+    return earlier
 
 
-def _record(what: str, ablator: Ablator, command: str) -> dict[str, Any]:
-    return {
-        "what": what,
-        "command": command,
-        "model": ablator.baseline.model.config.name,
-        "checkpoint": ablator.study.checkpoint.name,
-        "baseline": ablator.key,
-        "images": len(ablator.images),
-        "dataset_faults": ablator.examination.record(),
-        "provenance": provenance(),
-    }
+def _subject(ablator: Ablator, command: str) -> Subject:
+    return Subject(
+        command=command,
+        model=ablator.baseline.model.config.name,
+        checkpoint=ablator.study.checkpoint.name,
+        baseline=ablator.key,
+        images=len(ablator.images),
+        dataset_faults=ablator.examination.record(),
+        provenance=provenance(),
+    )

@@ -5,6 +5,7 @@ from typing import Any
 
 from ..evaluation.published_rows import find_published
 from ..rendering.markdown import markdown_table
+from .record import AblationRecord, AblationRow
 
 SHOWN = ("AP", "AP50", "AP75", "APs", "APm", "ARs")
 SOURCE = "pytorch-tools"
@@ -12,37 +13,31 @@ SOURCE = "pytorch-tools"
 LATER, BASELINES = "at the .392 baseline", ("B1 baseline", "B1 at the .392 baseline, own anchors")
 
 
-def ablation_line(row: Mapping[str, Any]) -> str:
+def ablation_line(row: AblationRow) -> str:
     """One row as a line: AP, its difference with the interval, and the verdict."""
-    change = row["differences"]["AP"]
-    text = f"{row['name']:24} AP {row['metrics']['AP']:.4f}"
-    if row["stage"] is None:
+    text = f"{row.name:24} AP {row.metrics['AP']:.4f}"
+    if row.stage is None:
         return text
-    return f"{text}  {change['difference']:+.4f} [{change['low']:+.4f}, {change['high']:+.4f}]  {row['verdict']}"
+    cost = row.cost
+    return f"{text}  {cost.difference:+.4f} [{cost.low:+.4f}, {cost.high:+.4f}]  {cost.verdict}"
 
 
-def ablation_table(record: Mapping[str, Any]) -> str:
+def ablation_table(record: AblationRecord) -> str:
     """A row per ablation, the costliest first within its stage, published rows beside those they can be told by."""
     heading = (
         *("change", "stage", *SHOWN, "difference of AP", "95 % interval", "verdict"),
         *("images/s, network", "published"),
     )
     rows = []
-    baseline = [row for row in record["rows"] if row["stage"] is None]
-    changed = sorted(
-        (row for row in record["rows"] if row["stage"] is not None),
-        key=lambda row: (row["stage"], row["differences"]["AP"]["difference"]),
-    )
-    for row in [*baseline, *changed]:
-        change = row["differences"]["AP"]
-        figures = [_figure(row["metrics"][name]) for name in SHOWN]
+    for row in [record.baseline, *sorted(record.changed, key=lambda row: (row.stage or "", row.cost.difference))]:
+        figures = [_figure(row.metrics[name]) for name in SHOWN]
         compared = ["-", "-", "-"]
-        if row["stage"]:
-            interval = f"{change['low']:+.4f} to {change['high']:+.4f}"
-            compared = [f"{change['difference']:+.4f}", interval, row["verdict"]]
-        speed = f"{1 / row['network_seconds_per_image']:.0f}"
-        published = "; ".join(_published(variant) for variant in row["published"]) or "-"
-        rows.append([row["name"], row["stage"] or "-", *figures, *compared, speed, published])
+        if row.stage:
+            interval = f"{row.cost.low:+.4f} to {row.cost.high:+.4f}"
+            compared = [f"{row.cost.difference:+.4f}", interval, row.cost.verdict]
+        speed = f"{1 / row.network_seconds_per_image:.0f}"
+        published = "; ".join(_published(variant) for variant in row.published) or "-"
+        rows.append([row.name, row.stage or "-", *figures, *compared, speed, published])
     return markdown_table(heading, rows)
 
 

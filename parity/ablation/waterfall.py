@@ -6,19 +6,18 @@ Source: Shapley, A Value for n-Person Games (1953): a difference's part is what 
 import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 from ...errors import EffconvError
+from .record import Gap
 
 MOST = 6  # differences: 64 evaluations
 
 
-def waterfall(names: Sequence[str], value: Callable[[tuple[str, ...]], float]) -> dict[str, Any]:
-    """The gap between `value(())` and `value(names)` in parts, as plain values.
+def waterfall(names: Sequence[str], value: Callable[[tuple[str, ...]], float]) -> Gap:
+    """The gap between `value(())` and `value(names)` in parts.
 
-    `value` is the metric with some of the differences made, in the order of `names`. `alone` is what each does by
-    itself, `parts` its average over all orders, which add up to the gap, and `interaction` how much the gap is more
-    than all `alone` together. Raises EffconvError for more than MOST differences.
+    `value` is the metric with some of the differences made, in the order of `names`. Raises EffconvError for more than
+    MOST differences.
     """
     if not 2 <= len(names) <= MOST:
         raise EffconvError(f"a gap is split over 2 to {MOST} differences, found {len(names)}")
@@ -27,15 +26,15 @@ def waterfall(names: Sequence[str], value: Callable[[tuple[str, ...]], float]) -
     }
     gap = values[tuple(names)] - values[()]
     alone = {name: values[(name,)] - values[()] for name in names}
-    return {
-        "first": values[()],
-        "last": values[tuple(names)],
-        "gap": gap,
-        "parts": {name: _part(name, names, values) for name in names},
-        "alone": alone,
-        "interaction": gap - sum(alone.values()),
-        "evaluations": len(values),
-    }
+    return Gap(
+        first=values[()],
+        last=values[tuple(names)],
+        gap=gap,
+        parts={name: _part(name, names, values) for name in names},
+        alone=alone,
+        interaction=gap - sum(alone.values()),
+        evaluations=len(values),
+    )
 
 
 def _part(name: str, names: Sequence[str], values: Mapping[tuple[str, ...], float]) -> float:
@@ -50,10 +49,10 @@ def _part(name: str, names: Sequence[str], values: Mapping[tuple[str, ...], floa
     return part
 
 
-def waterfall_lines(found: Mapping[str, Any]) -> list[str]:
+def waterfall_lines(split: Gap) -> list[str]:
     """The split as text: from one pipeline's AP to the other's."""
-    lines = [f"{'official':24} {found['first']:.4f}"]
-    for name, part in sorted(found["parts"].items(), key=lambda each: abs(each[1]), reverse=True):
-        lines.append(f"  {name:22} {part:+.4f}   alone {found['alone'][name]:+.4f}")
-    lines.append(f"{'all of them':24} {found['last']:.4f}   interaction {found['interaction']:+.4f}")
+    lines = [f"{'official':24} {split.first:.4f}"]
+    for name, part in sorted(split.parts.items(), key=lambda each: abs(each[1]), reverse=True):
+        lines.append(f"  {name:22} {part:+.4f}   alone {split.alone[name]:+.4f}")
+    lines.append(f"{'all of them':24} {split.last:.4f}   interaction {split.interaction:+.4f}")
     return lines

@@ -10,6 +10,8 @@ import pytest
 from browsers import needs_plotly
 from effconv.errors import EffconvError
 from effconv.parity.ablation.page import render_ablation_page, write_ablation_page
+from effconv.parity.ablation.record import AblationRecord, AblationRow, Subject
+from effconv.parity.ablation.significance import Interval
 from effconv.parity.evaluation.coco import METRICS
 
 ROWS = (("baseline", 0.0, 0.0, 0.0), ("costly", -0.2, -0.25, -0.15), ("harmless", 0.001, -0.01, 0.01))
@@ -17,21 +19,31 @@ HOSTILE = "</script><script>window.hacked=1</script>"
 
 
 @pytest.fixture
-def record() -> dict[str, Any]:
-    def row(name: str, difference: float, low: float, high: float) -> dict[str, Any]:
-        verdict = "worse" if high < 0 else "no effect"
-        change = {"difference": difference, "low": low, "high": high, "verdict": verdict}
-        return {
-            "name": name,
-            "summary": f"{name} {HOSTILE}",
-            "metrics": {metric: -1.0 if metric == "APl" else 0.5 + difference for metric in METRICS},
-            "differences": dict.fromkeys(METRICS, change),
-            "network_seconds_per_image": 0.02,
-        }
+def record() -> AblationRecord:
+    def row(name: str, difference: float, low: float, high: float) -> AblationRow:
+        cost = Interval(difference, low, high, 0.5, "worse" if high < 0 else "no effect")
+        return AblationRow(
+            name=name,
+            stage=None if name == "baseline" else "network",
+            summary=f"{name} {HOSTILE}",
+            published=(),
+            metrics={metric: -1.0 if metric == "APl" else 0.5 + difference for metric in METRICS},
+            differences=dict.fromkeys(METRICS, cost),
+            network_seconds_per_image=0.02,
+            decode_seconds_per_image=0.01,
+        )
 
-    provenance = {"effconv": "0", "versions": {"torch": "2"}}
-    rows = [row(*each) for each in ROWS]
-    return {"model": "tiny", "images": 9, "resamples": 50, "rows": rows, "provenance": provenance}
+    subject = Subject(
+        command="effconv ablate",
+        model="tiny",
+        checkpoint="tiny",
+        baseline={},
+        images=9,
+        dataset_faults={},
+        provenance={"effconv": "0", "versions": {"torch": "2"}},
+    )
+    rows = tuple(row(*each) for each in ROWS)
+    return AblationRecord(subject=subject, resamples=50, seed=0, processes=1, rows=rows)
 
 
 class _Cells(HTMLParser):
@@ -57,7 +69,7 @@ class _Cells(HTMLParser):
 
 
 @needs_plotly
-def test_every_figure_is_there(record: dict[str, Any]) -> None:
+def test_every_figure_is_there(record: AblationRecord) -> None:
     rows = _Cells(render_ablation_page(record)).rows[1:]
     assert [row[0] for row in rows] == ["baseline", "costly", "harmless"]
     assert rows[1][1] == f"costly {HOSTILE}"
@@ -66,7 +78,7 @@ def test_every_figure_is_there(record: dict[str, Any]) -> None:
 
 
 @needs_plotly
-def test_in_a_browser(record: dict[str, Any], browser: Any, tmp_path: Path) -> None:
+def test_in_a_browser(record: AblationRecord, browser: Any, tmp_path: Path) -> None:
     path = tmp_path / "page.html"
     write_ablation_page(record, path)
     context = browser.new_context(offline=True)
@@ -85,12 +97,12 @@ def test_in_a_browser(record: dict[str, Any], browser: Any, tmp_path: Path) -> N
     context.close()
 
 
-def test_another_kind_of_file(record: dict[str, Any], tmp_path: Path) -> None:
+def test_another_kind_of_file(record: AblationRecord, tmp_path: Path) -> None:
     with pytest.raises(EffconvError, match=r"page\.txt: expected a file ending in \.html"):
         write_ablation_page(record, tmp_path / "page.txt")
 
 
-def test_without_plotly(record: dict[str, Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_without_plotly(record: AblationRecord, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setitem(sys.modules, "plotly.offline", None)
     with pytest.raises(EffconvError, match=r"needs plotly.*pip install plotly$"):
         write_ablation_page(record, tmp_path / "page.html")

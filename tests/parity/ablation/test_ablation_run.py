@@ -17,6 +17,7 @@ from effconv.effdet_torch.preprocessing.decode import read_encoded
 from effconv.errors import EffconvError
 from effconv.parity.ablation import output_cache
 from effconv.parity.ablation import run as run_module
+from effconv.parity.ablation.record import AblationRecord, AblationRow
 from effconv.parity.ablation.registry import ABLATIONS, STAGES, Ablation, fitting
 from effconv.parity.ablation.run import Ablator, Study, run_study
 from effconv.parity.ablation.table import ablation_line, ablation_table
@@ -56,7 +57,7 @@ def ablator(study: Study, tmp_path_factory: pytest.TempPathFactory) -> Ablator:
 
 
 @pytest.fixture(scope="module")
-def baseline(ablator: Ablator) -> dict[str, Any]:
+def baseline(ablator: Ablator) -> AblationRow:
     return ablator.row([])
 
 
@@ -78,20 +79,20 @@ def test_names_and_stages() -> None:
     assert places == sorted(places)
 
 
-def test_nothing_changed_is_the_baseline(ablator: Ablator, baseline: dict[str, Any]) -> None:
+def test_nothing_changed_is_the_baseline(ablator: Ablator, baseline: AblationRow) -> None:
     none = Ablation("none", "network", "nothing", lambda setup: setup)
     row = ablator.row([none])
-    assert row["metrics"] == baseline["metrics"]
-    assert {tuple(each.values()) for each in row["differences"].values()} == {(0.0, 0.0, 0.0, 1.0, "no effect")}
+    assert row.metrics == baseline.metrics
+    assert {tuple(each) for each in row.differences.values()} == {(0.0, 0.0, 0.0, 1.0, "no effect")}
 
 
-def test_the_baseline_is_the_evaluation(ablator: Ablator, baseline: dict[str, Any], pictures: Path) -> None:
+def test_the_baseline_is_the_evaluation(ablator: Ablator, baseline: AblationRow, pictures: Path) -> None:
     arguments = ["eval", "--coco", pictures, "--model", SWISH / "config.json", "--ckpt", SWISH]
     options = ["--limit", "4", "--batch", "3", "--workers", "0", "--json"]
     result = CliRunner().invoke(main, [*map(str, arguments), *options])
     assert result.exit_code == 0, result.output
     metrics = json.loads(result.stdout)["metrics"]
-    assert baseline["metrics"] == pytest.approx({name: metrics[name] for name in METRICS}, abs=1e-14)
+    assert baseline.metrics == pytest.approx({name: metrics[name] for name in METRICS}, abs=1e-14)
 
 
 def inputs(setup: Setup, ablator: Ablator) -> list[np.ndarray]:
@@ -163,9 +164,9 @@ def test_what_is_cached_is_what_is_computed(
     second.baseline.model.forward = fail  # type: ignore[method-assign]
     again = [second.row([each]) for each in changes if each.stage != "network"]
     for row in again:
-        mine = next(each for each in computed if each["name"] == row["name"])
-        assert (row["metrics"], row["differences"]) == (mine["metrics"], mine["differences"])
-    assert [row["name"] for row in again] == ["hard-nms-0.5", "pillow-decode"]
+        mine = next(each for each in computed if each.name == row.name)
+        assert (row.metrics, row.differences) == (mine.metrics, mine.differences)
+    assert [row.name for row in again] == ["hard-nms-0.5", "pillow-decode"]
     assert not list(tmp_path.glob("*.part"))
 
 
@@ -202,15 +203,17 @@ def test_the_command(pictures: Path, tmp_path: Path) -> None:
     lines = result.stdout.splitlines()
     names = ["baseline", "no-same-maxpool", "hard-nms-0.5", "no-same-maxpool + hard-nms-0.5"]
     assert [line.split("  ")[0].split(" AP")[0].strip() for line in lines] == names
-    record = json.loads(path.read_text())
-    assert [row["name"] for row in record["rows"]] == names
-    assert record["images"] == 4
-    assert lines == [ablation_line(row) for row in record["rows"]]
+    written = json.loads(path.read_text())
+    record = AblationRecord.read(written)
+    assert record.plain() == written
+    assert [row.name for row in record.rows] == names
+    assert record.subject.images == 4
+    assert lines == [ablation_line(row) for row in record.rows]
     table = ablation_table(record)
     assert "B1 without SAME max-pool: AP 0.161, its baseline 0.388" in table
     assert len(table.splitlines()) == 2 + len(names)
     again = run(pictures, "--no-same-maxpool", "--hard-nms-0.5", "--combine", "--json")
-    for mine, other in zip(record["rows"], json.loads(again.stdout)["rows"], strict=True):
+    for mine, other in zip(written["rows"], json.loads(again.stdout)["rows"], strict=True):
         assert (mine["metrics"], mine["differences"]) == (other["metrics"], other["differences"])
 
 
@@ -253,10 +256,10 @@ def test_the_list() -> None:
     assert [line.split()[0].removeprefix("--") for line in result.stdout.splitlines()] == list(ABLATIONS)
 
 
-def test_metrics_are_the_engines(ablator: Ablator, baseline: dict[str, Any]) -> None:
+def test_metrics_are_the_engines(ablator: Ablator, baseline: AblationRow) -> None:
     rows = ablator.detections(ablator.baseline, ablator.cached(ablator.baseline, []))
     expected = evaluate(ablator.dataset, rows, ablator.images, "pycocotools").metrics
-    assert baseline["metrics"] == pytest.approx(expected, abs=1e-14)
+    assert baseline.metrics == pytest.approx(expected, abs=1e-14)
 
 
 def test_seconds_are_those_of_an_image(study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -265,7 +268,7 @@ def test_seconds_are_those_of_an_image(study: Study, tmp_path: Path, monkeypatch
         clock = itertools.count()
         monkeypatch.setattr(module, "time", SimpleNamespace(perf_counter=lambda clock=clock: float(next(clock))))
     row = Ablator(study, tmp_path, Group()).row([])
-    assert (row["network_seconds_per_image"], row["decode_seconds_per_image"]) == (1 / 3, 1 / 4)
+    assert (row.network_seconds_per_image, row.decode_seconds_per_image) == (1 / 3, 1 / 4)
 
 
 def test_what_is_selected_is_had_image_by_image(ablator: Ablator) -> None:
@@ -283,7 +286,7 @@ def test_two_images_are_the_fewest(study: Study) -> None:
         run_study(dataclasses.replace(study, limit=1), [], "command", lambda row: None)
     record = run_study(dataclasses.replace(study, limit=2, resamples=3), [], "command", lambda row: None)
     assert record is not None
-    assert (record["images"], [row["name"] for row in record["rows"]]) == (2, ["baseline"])
+    assert (record.subject.images, [row.name for row in record.rows]) == (2, ["baseline"])
 
 
 def test_one_image_for_each_process_is_the_least(study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -292,3 +295,11 @@ def test_one_image_for_each_process_is_the_least(study: Study, tmp_path: Path, m
     monkeypatch.setenv("WORLD_SIZE", "5")
     with pytest.raises(EffconvError, match="4 images for 5 processes"):
         Ablator(study, tmp_path, Group())
+
+
+def test_the_committed_record_is_read_and_written_as_it_is(repository: Path) -> None:
+    plain = json.loads((repository / "results" / "measured" / "ablations.json").read_text())
+    assert AblationRecord.read(plain).plain() == plain
+    for damaged in ({**plain, "rows": [{}]}, {**plain, "rows": [7]}, {"rows": []}):
+        with pytest.raises(EffconvError, match="not a record of ablations"):
+            AblationRecord.read(damaged)

@@ -19,6 +19,7 @@ from effconv.errors import EffconvError
 from effconv.parity.ablation import run as ablation_run
 from effconv.parity.ablation.finished_rows import FinishedRows
 from effconv.parity.ablation.options import anchors_of
+from effconv.parity.ablation.record import AblationRow
 from effconv.parity.ablation.run import Ablator
 from effconv.parity.evaluation.pipeline import Settings, build
 from effconv.parity.mistakes.pipeline import Setup
@@ -85,7 +86,7 @@ def test_a_killed_run_goes_on(
     computed: list[str] = []
     row = Ablator.row
 
-    def counting(self: Ablator, ablations: Any, report: Any = None) -> dict[str, Any]:
+    def counting(self: Ablator, ablations: Any, report: Any = None) -> AblationRow:
         if len(computed) == 2:
             raise KeyboardInterrupt
         computed.append(ablation_run.row_name(ablations))
@@ -122,7 +123,7 @@ def test_only_what_the_baseline_needs_is_kept(pictures: Path, tmp_path: Path, mo
     seen: list[int] = []
     row = Ablator.row
 
-    def looking(self: Ablator, ablations: Any, report: Any = None) -> dict[str, Any]:
+    def looking(self: Ablator, ablations: Any, report: Any = None) -> AblationRow:
         found = row(self, ablations, report)
         seen.append(len(list(self.cache.folder.iterdir())))
         return found

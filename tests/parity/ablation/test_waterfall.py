@@ -13,9 +13,9 @@ def test_by_hand() -> None:
     """`a` costs 1 and `b` 2; together they cost 5, so half of the other 2 belongs to each."""
     values = {(): 10.0, ("a",): 9.0, ("b",): 8.0, ("a", "b"): 5.0}
     found = waterfall(["a", "b"], values.__getitem__)
-    assert found["parts"] == {"a": -2.0, "b": -3.0}
-    assert found["alone"] == {"a": -1.0, "b": -2.0}
-    assert (found["gap"], found["interaction"], found["evaluations"]) == (-5.0, -2.0, 4)
+    assert found.parts == {"a": -2.0, "b": -3.0}
+    assert found.alone == {"a": -1.0, "b": -2.0}
+    assert (found.gap, found.interaction, found.evaluations) == (-5.0, -2.0, 4)
     assert waterfall_lines(found)[0].split() == ["official", "10.0000"]
     assert "b                      -3.0000   alone -2.0000" in waterfall_lines(found)[1]
     assert "interaction -2.0000" in waterfall_lines(found)[-1]
@@ -30,10 +30,10 @@ def test_parts_add_up_and_do_not_depend_on_the_order(count: int) -> None:
         return drawn.setdefault(frozenset(chosen), random.Random(str(sorted(chosen))).random())
 
     found = waterfall(names, value)
-    assert sum(found["parts"].values()) == pytest.approx(found["gap"])
-    assert found["evaluations"] == 2**count
+    assert sum(found.parts.values()) == pytest.approx(found.gap)
+    assert found.evaluations == 2**count
     other = waterfall(names[::-1], value)
-    assert other["parts"] == pytest.approx(found["parts"])
+    assert other.parts == pytest.approx(found.parts)
 
 
 def test_every_order_counts_as_often_as_any_other() -> None:
@@ -48,13 +48,13 @@ def test_every_order_counts_as_often_as_any_other() -> None:
         name: [value(order[: order.index(name) + 1]) - value(order[: order.index(name)]) for order in orders]
         for name in names
     }
-    assert waterfall(names, value)["parts"] == pytest.approx({name: sum(gains[name]) / 24 for name in names})
+    assert waterfall(names, value).parts == pytest.approx({name: sum(gains[name]) / 24 for name in names})
 
 
 def test_what_changes_nothing_has_no_part() -> None:
     found = waterfall(["a", "nothing", "b"], lambda chosen: float(len(set(chosen) - {"nothing"})) ** 2)
-    assert found["parts"] == pytest.approx({"a": 2.0, "nothing": 0.0, "b": 2.0})
-    assert found["interaction"] == pytest.approx(2.0)
+    assert found.parts == pytest.approx({"a": 2.0, "nothing": 0.0, "b": 2.0})
+    assert found.interaction == pytest.approx(2.0)
 
 
 @pytest.mark.parametrize("count", [1, 7])

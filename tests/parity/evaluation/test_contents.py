@@ -28,6 +28,7 @@ from tiny_models import load_tiny
 # What those of COMPUTING import without computing a result by it.
 NOT_COMPUTING = {
     "ablation/finished_rows",
+    "ablation/record",
     "ablation/waterfall",
     "datasets/examination",
     "evaluation/contents",
