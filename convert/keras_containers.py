@@ -3,7 +3,7 @@
 Both hold one set of weights, which the official code loads as it is: the moving averages, where there were any.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +25,18 @@ def write_object_checkpoint(state: Mapping[str, Array], config: Config, prefix: 
 
     `state` is a whole state dict in PyTorch's layout, `source` its name in errors. Raises as `write_checkpoint` does.
     """
-    arrays, table = apply_inverse(state, config, source), rules(config)
-    graph = object_graph(SavedVariable(rule.object_path, rule.tf, rule.object_key) for rule in table)
-    return write_checkpoint_files({OBJECT_GRAPH: graph, **{rule.object_key: arrays[rule.tf] for rule in table}}, prefix)
+    arrays = apply_inverse(state, config, source)
+    tensors = {rule.object_key: arrays[rule.tf] for rule in rules(config)}
+    return write_checkpoint_files({OBJECT_GRAPH: object_graph(saved_variables(config)), **tensors}, prefix)
+
+
+def saved_variables(config: Config) -> Iterator[SavedVariable]:
+    """Every way by which the Keras model's attributes lead to its variables."""
+    for rule in rules(config):
+        yield SavedVariable(rule.object_path, rule.tf, rule.object_key)
+        node, _, name = rule.object_path.rpartition("/")
+        if name.startswith("WSM"):  # google/automl `FNode.build` keeps a node's edge weights in a list, too
+            yield SavedVariable(f"{node}/vars/{name.partition('_')[2] or 0}", rule.tf, rule.object_key)
 
 
 def write_h5(state: Mapping[str, Array], config: Config, path: Path, source: Mapping[str, Any]) -> list[Path]:

@@ -269,21 +269,20 @@ def write_bundle(tensors: Mapping[str, Array | bytes]) -> tuple[bytes, Iterable[
     same tensors. Raises CheckpointError for a data type that checkpoints do not have.
     """
     arrays: list[Array] = []
-    shape: tuple[int, ...]
     items = [(b"", varint_field(1, 1) + bytes_field(3, varint_field(1, 1)))]  # one shard; producer version 1
     offset = 0
     for name in sorted(tensors, key=str.encode):
         value = tensors[name]
         if isinstance(value, bytes):
-            dtype, shape = "string", ()
-            array, crc = _stored_string(value)
+            dtype, (array, crc) = "string", _stored_string(value)
         else:
             array = np.ascontiguousarray(value).reshape(value.shape)
-            dtype, shape = array.dtype.name, array.shape
+            dtype = array.dtype.name
             if dtype not in DTYPE_NUMBERS:
                 raise CheckpointError(f"variable {name} has data type {array.dtype}, which a checkpoint cannot hold")
             array = array.astype(array.dtype.newbyteorder("<"), copy=False)
             crc = masked_crc32c(array.reshape(-1).view(np.uint8))
+        shape: tuple[int, ...] = () if isinstance(value, bytes) else value.shape
         dimensions = b"".join(bytes_field(2, varint_field(1, length)) for length in shape)
         entry = varint_field(1, DTYPE_NUMBERS[dtype]) + bytes_field(2, dimensions)
         entry += varint_field(4, offset) + varint_field(5, array.nbytes)
@@ -296,5 +295,5 @@ def write_bundle(tensors: Mapping[str, Array | bytes]) -> tuple[bytes, Iterable[
 def _stored_string(text: bytes) -> tuple[Bytes, int]:
     """(the bytes of a scalar string in a shard, its entry's checksum); what `_string_pieces` reads."""
     length = len(text).to_bytes(4 if len(text) < 1 << 32 else 8, "little")
-    raw = write_varint(len(text)) + masked_crc32c(np.frombuffer(length, np.uint8)).to_bytes(4, "little") + text
+    raw = write_varint(len(text)) + masked_crc32c(length).to_bytes(4, "little") + text
     return np.frombuffer(raw, np.uint8), masked_crc32c(*_string_pieces(raw, 1))

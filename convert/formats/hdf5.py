@@ -107,7 +107,7 @@ def _listed_paths(root: h5py.Group) -> set[str]:
     }
 
 
-def weights_file(layers: Mapping[str, Mapping[str, Array]]) -> bytes:
+def weights_file(layers: Mapping[str, Mapping[str, Array]]) -> memoryview:
     """The bytes of a `.h5` file of {top layer: {name of a weight: array}}, both in the order that Keras has them in.
 
     Loading without names goes by that order alone. Made in memory, where HDF5 cannot run out of disk half way.
@@ -123,7 +123,7 @@ def weights_file(layers: Mapping[str, Mapping[str, Array]]) -> bytes:
             for name, array in layers[layer].items():
                 group.create_dataset(name, data=array)
         _list_names(file.create_group(MODEL_GROUP), "weight_names", [])
-    return buffer.getvalue()
+    return buffer.getbuffer()
 
 
 def _list_names(group: h5py.Group, attribute: str, names: Sequence[str]) -> None:

@@ -29,9 +29,11 @@ class SavedVariable(NamedTuple):
 def object_graph(variables: Iterable[SavedVariable]) -> bytes:
     """The serialised TrackableObjectGraph of these variables and every object on the way to them.
 
-    Nodes are numbered from the root, breadth first, as TensorFlow numbers them.
+    Variables of one key are one, reached in several ways. Nodes are numbered breadth first, as TensorFlow does it.
     """
     saved = {variable.path: variable for variable in variables}
+    first = {variable.key: path for path, variable in reversed(saved.items())}
+    again = {path: first[variable.key] for path, variable in saved.items() if first[variable.key] != path}
     children: dict[str, list[str]] = {"": []}
     for path in saved:
         above = ""
@@ -43,8 +45,9 @@ def object_graph(variables: Iterable[SavedVariable]) -> bytes:
             above = here
     order = [""]
     for path in order:  # which grows on the way
-        order += children[path]
+        order += [each for each in children[path] if each not in again]
     numbers = {path: number for number, path in enumerate(order)}
+    numbers |= {path: numbers[other] for path, other in again.items()}
     return b"".join(bytes_field(NODES, _node(children[path], numbers, saved.get(path))) for path in order)
 
 

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from effconv.convert.conversion import convert
-from effconv.convert.formats.object_graph import SavedVariable, object_graph
-from effconv.convert.keras_containers import write_h5, write_object_checkpoint
-from effconv.convert.rules import Rule, rules
+from effconv.convert.formats.object_graph import object_graph
+from effconv.convert.keras_containers import saved_variables, write_h5, write_object_checkpoint
+from effconv.convert.rules import rules
 from effconv.convert.sources import OBJECT_GRAPH, open_checkpoint
 from effconv.effdet_torch.config import Config
 from tensors import config_of, read_all
@@ -35,17 +35,20 @@ def keras_model(tiny: Path, layers: dict[str, list[str]]) -> Any:
     import keras
 
     shapes = {rule.tf: rule.shape for rule in rules(config_of(tiny))}
-    inputs = outputs = keras.Input((1,))
-    for layer, names in layers.items():
-        made = keras.layers.Identity(name=layer)
-        for name in names:
-            variable = name.removesuffix(":0")
-            trained = not variable.rpartition("/")[2].startswith("moving_")
-            made.add_weight(
-                name=variable.replace("/", "."), shape=shapes[variable], initializer="zeros", trainable=trained
-            )
-        outputs = made(outputs)
-    return keras.Model(inputs, outputs)
+
+    class Layer(keras.layers.Layer):  # type: ignore[misc]
+        def __init__(self, name: str, weights: list[str]):
+            super().__init__(name=name)
+            for each in weights:
+                variable = each.removesuffix(":0")
+                trained = not variable.rpartition("/")[2].startswith("moving_")
+                keras_name = variable.replace("/", ".")
+                self.add_weight(name=keras_name, shape=shapes[variable], initializer="zeros", trainable=trained)
+
+        def call(self, inputs: Any) -> Any:
+            return inputs
+
+    return keras.Sequential([keras.Input((1,)), *(Layer(name, weights) for name, weights in layers.items())])
 
 
 @pytest.mark.parametrize("by_name", [False, True])
@@ -70,72 +73,76 @@ def test_keras_loads_the_h5(tiny: Path, by_name: bool, tmp_path: Path) -> None:
     assert count == len(stored)
 
 
-def objects(table: tuple[Rule, ...]) -> tuple[Any, dict[str, Any]]:
-    """An object with the official model's attributes and lists, and its variables, all zero, by object path."""
+def reached(graph: bytes) -> dict[str, tuple[str, str, str]]:
+    """{attributes from the root with / between: variable} of a stored graph, read by TensorFlow's own message class."""
+    from tensorflow.core.protobuf.trackable_object_graph_pb2 import TrackableObjectGraph
+
+    nodes = TrackableObjectGraph.FromString(graph).nodes
+    found: dict[str, tuple[str, str, str]] = {}
+    waiting, seen = [("", 0)], set()
+    while waiting:
+        path, number = waiting.pop()
+        for each in nodes[number].attributes:
+            found[path] = (each.name, each.full_name, each.checkpoint_key)
+        if number not in seen:  # the root is an attribute of itself
+            seen.add(number)
+            waiting += [(f"{path}/{child.local_name}".lstrip("/"), child.node_id) for child in nodes[number].children]
+    return found
+
+
+def official_graph(tiny: Path) -> bytes:
     import tensorflow as tf
 
-    variables = {rule.object_path: tf.Variable(np.zeros(rule.shape, np.float32)) for rule in table}
+    graph: bytes = tf.train.load_checkpoint(str(tiny / "keras")).get_tensor(OBJECT_GRAPH)
+    return graph
 
-    def put_together(prefix: str) -> Any:
-        below = {path.removeprefix(prefix).partition("/")[0] for path in variables if path.startswith(prefix)}
-        made = {
-            name: variables[prefix + name] if prefix + name in variables else put_together(f"{prefix}{name}/")
-            for name in below
-        }
-        if all(name.isdigit() for name in made):
-            # Where the official model has an object without weights between others, the list is longer.
-            return [made.get(str(number), tf.Module()) for number in range(max(map(int, made)) + 1)]
-        module = tf.Module()
-        for name, value in made.items():
-            setattr(module, name, value)
-        return module
 
-    return put_together(""), variables
+def objects(paths: dict[str, Any]) -> Any:
+    """An object from which attributes and lists lead to the given values."""
+    import tensorflow as tf
+
+    below: dict[str, dict[str, Any]] = {}
+    for path, value in paths.items():
+        name, _, rest = path.partition("/")
+        below.setdefault(name, {})[rest] = value
+    made = {name: values[""] if "" in values else objects(values) for name, values in below.items()}
+    if all(name.isdigit() for name in made):  # an object without weights between others has its place in the list
+        return [made.get(str(number), tf.Module()) for number in range(max(map(int, made)) + 1)]
+    module = tf.Module()
+    for name, value in made.items():
+        setattr(module, name, value)
+    return module
 
 
 def test_tensorflow_restores_the_objects(tiny: Path, tmp_path: Path) -> None:
+    """Objects with the attributes that the official model was saved with."""
     import tensorflow as tf
 
     config = config_of(tiny)
     state = changed_state(tiny, config)
     write_object_checkpoint(state, config, tmp_path / "x", "a test")
-    root, variables = objects(rules(config))
+    variables = {rule.object_key: tf.Variable(np.zeros(rule.shape, np.float32)) for rule in rules(config)}
+    root = objects({path: variables[key] for path, (_, _, key) in reached(official_graph(tiny)).items()})
     prefix = tf.train.latest_checkpoint(str(tmp_path))
     assert prefix == str(tmp_path / "x")
     tf.train.Checkpoint(root=root).read(prefix).assert_consumed()
     reader = tf.train.load_checkpoint(prefix)
-    assert set(reader.get_variable_to_shape_map()) == {OBJECT_GRAPH, *(rule.object_key for rule in rules(config))}
+    assert set(reader.get_variable_to_shape_map()) == {OBJECT_GRAPH, *variables}
     for rule in rules(config):
         stored = rule.layout.to_tensorflow(state[rule.torch]).tobytes()
-        assert variables[rule.object_path].numpy().tobytes() == stored, rule.tf
+        assert variables[rule.object_key].numpy().tobytes() == stored, rule.tf
         assert np.asarray(reader.get_tensor(rule.object_key)).tobytes() == stored, rule.tf
 
 
-def test_tensorflow_parses_the_graph_and_its_own_says_the_same(tiny: Path) -> None:
+def test_the_graph_is_the_official_models(tiny: Path) -> None:
+    """Every way to every variable; objects without any, such as settings, are in the official file alone."""
     from tensorflow.core.protobuf.trackable_object_graph_pb2 import TrackableObjectGraph
-    import tensorflow as tf
 
-    def walk(graph: Any) -> dict[str, tuple[str, str, str]]:
-        found, waiting, seen = {}, [("", 0)], set()
-        while waiting:
-            path, number = waiting.pop()
-            node = graph.nodes[number]
-            for each in node.attributes:
-                found[path] = (each.name, each.full_name, each.checkpoint_key)
-            if number not in seen:
-                seen.add(number)
-                waiting += [(f"{path}/{child.local_name}".lstrip("/"), child.node_id) for child in node.children]
-        return found
-
-    table = rules(config_of(tiny))
-    ours = object_graph(SavedVariable(rule.object_path, rule.tf, rule.object_key) for rule in table)
-    theirs = tf.train.load_checkpoint(str(tiny / "keras")).get_tensor(OBJECT_GRAPH)
+    ours = object_graph(saved_variables(config_of(tiny)))
     parsed = TrackableObjectGraph.FromString(ours)
     assert parsed.SerializeToString(deterministic=True) == ours
     assert all(node.has_checkpoint_values.value for node in parsed.nodes)
-    assert walk(parsed) == {
-        path.removeprefix("root/"): row for path, row in walk(TrackableObjectGraph.FromString(theirs)).items()
-    }
+    assert reached(ours) == reached(official_graph(tiny))
 
 
 def test_tensorflow_writes_the_same_bytes(tiny: Path, tmp_path: Path) -> None:
