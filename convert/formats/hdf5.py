@@ -117,10 +117,10 @@ def weights_file(layers: Mapping[str, Mapping[str, Array]]) -> memoryview:
         _list_names(file, "layer_names", list(layers))
         file.attrs["backend"] = b"tensorflow"
         file.attrs["keras_version"] = KERAS_VERSION.encode()
-        for layer in sorted(layers):
+        for layer, weights in layers.items():
             group = file.create_group(layer)
-            _list_names(group, "weight_names", list(layers[layer]))
-            for name, array in layers[layer].items():
+            _list_names(group, "weight_names", list(weights))
+            for name, array in weights.items():
                 group.create_dataset(name, data=array)
         _list_names(file.create_group(MODEL_GROUP), "weight_names", [])
     return buffer.getbuffer()
