@@ -6,13 +6,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .convert.conversion import checkpoint_paths, manifest_path, write_checkpoint
+from .convert.keras_containers import write_h5, write_object_checkpoint
 from .convert.layout import Array
 from .convert.namings.manifest import port_manifest
 from .convert.namings.naming import Naming
 from .convert.namings.recognition import EFFCONV, NAMINGS
 from .convert.namings.tensors import to_port
 from .convert.output import OutputError, replacing
-from .convert.output_kinds import CHECKPOINT, MANIFEST, PORT_WEIGHTS, WEIGHTS, Kind
+from .convert.output_kinds import CHECKPOINT, KERAS_WEIGHTS, MANIFEST, PORT_WEIGHTS, WEIGHTS, Kind
 from .convert.weights_file import save_weights
 from .effdet_torch.config import Config, ConfigError
 from .strict_json import json_text
@@ -23,36 +24,68 @@ if TYPE_CHECKING:
 TENSORFLOW = "tf"
 TARGETS = (TENSORFLOW, *NAMINGS)
 ENDINGS = (".safetensors", ".pth", ".pt")
+TF1, H5, KERAS_OBJECTS = "tf1", "h5", "keras"
+CONTAINERS = (TF1, H5, KERAS_OBJECTS)
+H5_ENDING = ".h5"
 
 
-def save(model: "EfficientDet", path: str | os.PathLike[str], to: str | None = None) -> list[Path]:
+def save(
+    model: "EfficientDet", path: str | os.PathLike[str], to: str | None = None, container: str | None = None
+) -> list[Path]:
     """Write a model's weights; the paths written.
 
-    `to` is "tf" (`path` is the prefix of a TF1 checkpoint), "effconv", or a port: "effdet", "zylo117", "pytorch-tools",
-    "mmdetection"; left out, the ending of `path` says it (`target_of`). Raises EffconvError where a port has no such
-    model, or the file cannot be written; then what was there is untouched.
+    `to` is "tf", "effconv", or a port: "effdet", "zylo117", "pytorch-tools", "mmdetection"; left out, the ending of
+    `path` says it (`target_of`). Of "tf", `container` is "tf1" (`path` is the prefix of a TF1 checkpoint), "h5" (a
+    file of Keras weights) or "keras" (the prefix of a TF2 object checkpoint); left out, TF1 but for a `path` that ends
+    in `.h5`. Raises EffconvError where a port has no such model, a container is chosen of another target than "tf", or
+    the file cannot be written; then what was there is untouched.
     """
-    if to not in (None, *TARGETS):
-        raise ValueError(f"to must be one of {', '.join(TARGETS)} or None, found {to!r}")
-    state = {key: value.detach().cpu().numpy() for key, value in model.state_dict().items()}
+    for name, value, known in (("to", to, TARGETS), ("container", container, CONTAINERS)):
+        if value not in (None, *known):
+            raise ValueError(f"{name} must be one of {', '.join(known)} or None, found {value!r}")
     path = Path(path)
-    return write_state(state, model.config, path, to or target_of(path), {})
+    container = container_of(path, to, container)
+    state = {key: value.detach().cpu().numpy() for key, value in model.state_dict().items()}
+    return write_state(state, model.config, path, to or target_of(path), {}, container)
 
 
 def target_of(path: Path) -> str:
-    """What an output is when nobody says: `.safetensors` and `.pth` hold our names, a path without ending TensorFlow's.
+    """What an output is when nobody says: `.safetensors` and `.pth` hold our names, `.h5` or no ending TensorFlow's.
 
     Raises OutputError for another ending.
     """
     if path.suffix in ENDINGS:
         return EFFCONV.name
-    if path.suffix:
-        raise OutputError(f"{path}: expected {', '.join(ENDINGS)} or the prefix of a TensorFlow checkpoint")
+    if path.suffix not in ("", H5_ENDING):
+        raise OutputError(
+            f"{path}: expected {', '.join(ENDINGS)}, {H5_ENDING} or the prefix of a TensorFlow checkpoint"
+        )
     return TENSORFLOW
 
 
-def outputs_of(path: Path, to: str) -> dict[Path, Kind]:
+def container_of(path: Path, to: str | None, container: str | None) -> str:
+    """Which of TensorFlow's containers an output is: `container`, or else h5 for a path ending in `.h5`, and TF1.
+
+    Raises OutputError for a container that is chosen where `to` is not "tf", and for one that the ending contradicts.
+    """
+    if container is not None and to != TENSORFLOW:
+        raise OutputError(
+            f"{path}: {container} is a container of TensorFlow's; ask for TensorFlow's", parameters={"to": TENSORFLOW}
+        )
+    ended = path.suffix == H5_ENDING
+    if container == H5 and not ended:
+        raise OutputError(f"{path}: Keras weights are a file ending in {H5_ENDING}; name the output so")
+    if container in (TF1, KERAS_OBJECTS) and ended:
+        raise OutputError(
+            f"{path}: expected the prefix of a checkpoint, found the ending of Keras weights; choose another"
+        )
+    return container or (H5 if ended else TF1)
+
+
+def outputs_of(path: Path, to: str, container: str = TF1) -> dict[Path, Kind]:
     """The files that `write_state` writes, with what each is."""
+    if to == TENSORFLOW and container == H5:
+        return {path: KERAS_WEIGHTS, manifest_path(path): MANIFEST}
     if to == TENSORFLOW:
         return dict.fromkeys(checkpoint_paths(path), CHECKPOINT)
     ours = to == EFFCONV.name and path.suffix == ".safetensors"
@@ -60,12 +93,17 @@ def outputs_of(path: Path, to: str) -> dict[Path, Kind]:
 
 
 def write_state(
-    state: Mapping[str, Array], config: Config, path: Path, to: str, source: Mapping[str, Any]
+    state: Mapping[str, Array], config: Config, path: Path, to: str, source: Mapping[str, Any], container: str = TF1
 ) -> list[Path]:
-    """Write a whole state dict under our names as `to` asks, with a manifest beside a port's; the paths written.
+    """Write a whole state dict under our names as `to` and `container` ask, with a manifest beside a single file; the
+    paths written.
 
     `source` says in the manifest where it is from. Raises as `save` does.
     """
+    if to == TENSORFLOW and container == H5:
+        return write_h5(state, config, path, source)
+    if to == TENSORFLOW and container == KERAS_OBJECTS:
+        return write_object_checkpoint(state, config, path, str(path))
     if to == TENSORFLOW:
         return write_checkpoint(state, state, config, path, str(path))
     naming = NAMINGS[to]

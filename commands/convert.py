@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from ..convert.layout import Array
     from ..effdet_torch.config import Config
 
+CONTAINERS = ("tf1", "h5", "keras")
 PORTS = ("effconv", "effdet", "zylo117", "pytorch-tools", "mmdetection")
 
 
@@ -30,9 +31,14 @@ PORTS = ("effconv", "effdet", "zylo117", "pytorch-tools", "mmdetection")
     "--output",
     type=click.Path(),
     required=True,
-    help=".safetensors, .pth, or a TensorFlow prefix or folder.",
+    help=".safetensors, .pth, .h5, or a TensorFlow prefix or folder.",
 )
 @click.option("--to", type=click.Choice(["tf", *PORTS]), help="Whose names; default: effconv's, or TensorFlow's.")
+@click.option(
+    "--container",
+    type=click.Choice(CONTAINERS),
+    help="Of --to tf: a TF1 checkpoint (default), Keras weights (.h5), or a TF2 object checkpoint.",
+)
 @click.option("--from", "names", type=click.Choice(PORTS), help="Whose names FILE has; default: told by its names.")
 @model_option(required=False)
 @click.option("--num-classes", type=click.IntRange(min=1), help="Refuse a file of another number of classes.")
@@ -45,6 +51,7 @@ def convert_command(
     file: Path,
     output: str,
     to: str | None,
+    container: str | None,
     names: str | None,
     model: str | None,
     num_classes: int | None,
@@ -61,24 +68,26 @@ def convert_command(
     from ..convert.conversion import checkpoint_prefix
     from ..convert.output import require_place
     from ..errors import CheckpointError
-    from ..saving import TENSORFLOW, outputs_of, target_of, write_state
+    from ..saving import H5, TENSORFLOW, container_of, outputs_of, target_of, write_state
 
+    container = container_of(Path(output), to, container)
     to = to or target_of(Path(output))
-    place = checkpoint_prefix(output) if to == TENSORFLOW else Path(output)
-    outputs = outputs_of(place, to)
+    place = checkpoint_prefix(output) if to == TENSORFLOW and container != H5 else Path(output)
+    outputs = outputs_of(place, to, container)
     for path in outputs:
         require_place(path)
     keep_others(outputs)
     state, config, source = _read(file, names, model, weights, verify, allow_nonfinite)
     if num_classes not in (None, config.num_classes):
         raise CheckpointError(f"{file}: expected {num_classes} classes, found {config.num_classes}")
-    written = write_state(state, config, place, to, source)
+    written = write_state(state, config, place, to, source, container)
     if as_json:
         print_json(
             {
                 "model": config.name,
                 "num_classes": config.num_classes,
                 "to": to,
+                "container": container if to == TENSORFLOW else None,
                 "tensors": len(state),
                 "source": source,
                 "files": [str(path) for path in written],

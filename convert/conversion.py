@@ -133,10 +133,18 @@ def write_checkpoint(
     Returns the paths written. Raises IncompleteConversion for state dicts of another model, OutputError when the files
     cannot be written; then what was there before is untouched.
     """
-    tensors = apply_inverse(raw, config, source)
     shadows = apply_inverse(averages, config, source)
+    tensors: dict[str, Array | bytes] = {**apply_inverse(raw, config, source)}
     tensors |= {name + EMA_SUFFIX: array for name, array in shadows.items()}
     tensors["global_step"] = np.array(0, np.int64)
+    return write_checkpoint_files(tensors, prefix)
+
+
+def write_checkpoint_files(tensors: Mapping[str, Array | bytes], prefix: Path) -> list[Path]:
+    """Write a checkpoint of `tensors` at `prefix`, and the directory's `checkpoint` file; the paths written.
+
+    Raises OutputError when the files cannot be written; then what was there before is untouched.
+    """
     index, data = write_bundle(tensors)
     paths = checkpoint_paths(prefix)
     with replacing(*paths) as (data_file, index_file, state_file):

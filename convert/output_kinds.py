@@ -104,8 +104,8 @@ def _is_checkpoint(path: Path) -> bool:
     return path == state or f"model_checkpoint_path: {json_text(prefix)}\n".encode() in _head(state)
 
 
-def _is_port_weights(path: Path) -> bool:
-    """Told by the manifest beside it: another port's file has no place for a mark."""
+def _is_in_manifest(path: Path) -> bool:
+    """Told by the manifest beside it: the file of another port, or of Keras, has no place for a mark."""
     from .conversion import manifest_path
 
     manifest = manifest_path(path)
@@ -113,7 +113,8 @@ def _is_port_weights(path: Path) -> bool:
 
 
 WEIGHTS = Kind("weights (.safetensors)", _is_weights)
-PORT_WEIGHTS = Kind("weights for another port", _is_port_weights)
+PORT_WEIGHTS = Kind("weights for another port", _is_in_manifest)
+KERAS_WEIGHTS = Kind("Keras weights (.h5)", _is_in_manifest)
 MANIFEST = Kind("a manifest of weights", lambda path: {"effconv", "model", "source", "config"} <= set(_json(path)))
 RECORD = Kind("a record", _is_record)
 REPORT = Kind("a report", _is_report)

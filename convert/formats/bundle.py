@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from ...errors import CheckpointError
 from ..layout import Array
 from .table import masked_crc32c, read_table, write_table
-from .wire import WireError, bytes_field, fixed32_field, read_fields, read_varint, varint_field
+from .wire import WireError, bytes_field, fixed32_field, read_fields, read_varint, varint_field, write_varint
 
 Buffer = bytes | mmap.mmap
 Bytes = NDArray[np.uint8]
@@ -262,25 +262,38 @@ def _string_pieces(raw: bytes, count: int) -> Iterator[bytes]:
     yield raw[position:]
 
 
-def write_bundle(tensors: Mapping[str, Array]) -> tuple[bytes, Iterable[Array]]:
+def write_bundle(tensors: Mapping[str, Array | bytes]) -> tuple[bytes, Iterable[Array]]:
     """(the bytes of the index file, the arrays whose bytes in sequence are the single data shard).
 
-    Names are sorted, as TensorFlow sorts them; both files equal what it writes for the same tensors. Raises
-    CheckpointError for a data type that checkpoints do not have.
+    Bytes stand for a scalar string. Names are sorted, as TensorFlow sorts them; both files equal what it writes for the
+    same tensors. Raises CheckpointError for a data type that checkpoints do not have.
     """
-    arrays = []
+    arrays: list[Array] = []
     items = [(b"", varint_field(1, 1) + bytes_field(3, varint_field(1, 1)))]  # one shard; producer version 1
     offset = 0
     for name in sorted(tensors, key=str.encode):
-        array = np.ascontiguousarray(tensors[name]).reshape(tensors[name].shape)
-        if array.dtype.name not in DTYPE_NUMBERS:
-            raise CheckpointError(f"variable {name} has data type {array.dtype}, which a checkpoint cannot hold")
-        array = array.astype(array.dtype.newbyteorder("<"), copy=False)
-        shape: tuple[int, ...] = array.shape
+        value = tensors[name]
+        if isinstance(value, bytes):
+            dtype, (array, crc) = "string", _stored_string(value)
+        else:
+            array = np.ascontiguousarray(value).reshape(value.shape)
+            dtype = array.dtype.name
+            if dtype not in DTYPE_NUMBERS:
+                raise CheckpointError(f"variable {name} has data type {array.dtype}, which a checkpoint cannot hold")
+            array = array.astype(array.dtype.newbyteorder("<"), copy=False)
+            crc = masked_crc32c(array.reshape(-1).view(np.uint8))
+        shape: tuple[int, ...] = () if isinstance(value, bytes) else value.shape
         dimensions = b"".join(bytes_field(2, varint_field(1, length)) for length in shape)
-        entry = varint_field(1, DTYPE_NUMBERS[array.dtype.name]) + bytes_field(2, dimensions)
+        entry = varint_field(1, DTYPE_NUMBERS[dtype]) + bytes_field(2, dimensions)
         entry += varint_field(4, offset) + varint_field(5, array.nbytes)
-        items.append((name.encode(), entry + fixed32_field(6, masked_crc32c(array.reshape(-1).view(np.uint8)))))
+        items.append((name.encode(), entry + fixed32_field(6, crc)))
         arrays.append(array)
         offset += array.nbytes
     return write_table(items), arrays
+
+
+def _stored_string(text: bytes) -> tuple[Bytes, int]:
+    """(the bytes of a scalar string in a shard, its entry's checksum); what `_string_pieces` reads."""
+    length = len(text).to_bytes(4 if len(text) < 1 << 32 else 8, "little")
+    raw = write_varint(len(text)) + masked_crc32c(length).to_bytes(4, "little") + text
+    return np.frombuffer(raw, np.uint8), masked_crc32c(*_string_pieces(raw, 1))

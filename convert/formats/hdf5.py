@@ -1,10 +1,12 @@
-"""Keras weight files (`.h5`), read without Keras.
+"""Keras weight files (`.h5`), read and written without Keras.
 
 Format: Keras `saving/legacy/hdf5_format.py: save_weights_to_hdf5_group`. Each top layer is a group; its attribute
 `weight_names`, or `weight_names0`, `weight_names1`, ... where one attribute cannot hold them all, lists its datasets.
 h5py reads the container; only Keras's way of naming what is in it is written by hand.
 """
 
+import io
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,9 @@ import numpy as np
 from ...errors import CheckpointError, first_names
 from ..layout import Array
 
+KERAS_VERSION = "2.15.0"  # whose layout is written; readers ask whether it is 1, of other kernels
+MODEL_GROUP = "top_level_model_weights"  # of variables that belong to no layer; the official models have none
+MAX_ATTRIBUTE = 64512  # bytes of names in one attribute, Keras's HDF5_OBJECT_HEADER_LIMIT
 WEIGHTS_GROUP = "model_weights"  # where a whole saved model keeps what a weights-only file has at its root
 MAX_OBJECTS = 100_000
 MAX_DEPTH = 64
@@ -100,3 +105,35 @@ def _listed_paths(root: h5py.Group) -> set[str]:
         for layer in _attribute(root, "layer_names")
         for weight in _attribute(root[layer], "weight_names")
     }
+
+
+def weights_file(layers: Mapping[str, Mapping[str, Array]]) -> memoryview:
+    """The bytes of a `.h5` file of {top layer: {name of a weight: array}}, both in the order that Keras has them in.
+
+    Loading without names goes by that order alone. Made in memory, where HDF5 cannot run out of disk half way.
+    """
+    buffer = io.BytesIO()
+    with h5py.File(buffer, "w") as file:
+        _list_names(file, "layer_names", list(layers))
+        file.attrs["backend"] = b"tensorflow"
+        file.attrs["keras_version"] = KERAS_VERSION.encode()
+        for layer, weights in layers.items():
+            group = file.create_group(layer)
+            _list_names(group, "weight_names", list(weights))
+            for name, array in weights.items():
+                group.create_dataset(name, data=array)
+        _list_names(file.create_group(MODEL_GROUP), "weight_names", [])
+    return buffer.getbuffer()
+
+
+def _list_names(group: h5py.Group, attribute: str, names: Sequence[str]) -> None:
+    """Keras `save_attributes_to_hdf5_group`: one attribute, or as many numbered ones as they need."""
+    encoded = [name.encode() for name in names]
+    parts, table = 1, np.array(encoded)
+    while any(part.nbytes > MAX_ATTRIBUTE for part in np.array_split(table, parts)):
+        parts += 1
+    if parts == 1:
+        group.attrs[attribute] = encoded
+        return
+    for number, part in enumerate(np.array_split(table, parts)):
+        group.attrs[f"{attribute}{number}"] = part

@@ -116,7 +116,7 @@ def test_save(state: dict[str, np.ndarray], tmp_path: Path) -> None:
         assert loaded.config == PETS
         assert all(torch.equal(value, network.state_dict()[key]) for key, value in loaded.state_dict().items())
     with pytest.raises(
-        EffconvError, match=r"expected \.safetensors, \.pth, \.pt or the prefix of a TensorFlow checkpoint"
+        EffconvError, match=r"expected \.safetensors, \.pth, \.pt, \.h5 or the prefix of a TensorFlow checkpoint"
     ):
         effconv.save(network, tmp_path / "c.onnx")
     with pytest.raises(ValueError, match=r"to must be one of tf, effconv, effdet, .*, found 'onnx'"):

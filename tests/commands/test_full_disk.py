@@ -25,6 +25,7 @@ from loopback import Server
 SWISH = Path(__file__).parent.parent / "golden" / "tiny-swish"
 MODEL = ("--model", SWISH / "config.json")
 OF_TINY = (*MODEL, "--ckpt", SWISH)
+TO_OBJECTS = ("--to", "tf", "--container", "keras")
 SIZE = 96
 
 
@@ -73,6 +74,11 @@ def given(tmp_path_factory: pytest.TempPathFactory) -> Path:
 COMMANDS: dict[str, tuple[int, Callable[[Path, Path], tuple[object, ...]]]] = {
     "tf2torch": (50_000, lambda given, out: ("tf2torch", *OF_TINY, "-o", out / "x.safetensors")),
     "torch2tf": (50_000, lambda given, out: ("torch2tf", given / "tiny.safetensors", "-o", out / "model")),
+    "convert to .h5": (50_000, lambda given, out: ("convert", given / "tiny.safetensors", "-o", out / "x.h5")),
+    "convert to objects": (
+        50_000,
+        lambda given, out: ("convert", given / "tiny.safetensors", "-o", out / "x", *TO_OBJECTS),
+    ),
     "trace": (50_000, lambda given, out: ("trace", *OF_TINY, "--reference", "torch", "-o", out / "x.npz")),
     "shapes": (500, lambda given, out: ("shapes", "-o", out, "--images", 1)),
     "predict": (500, lambda given, out: ("predict", given / "val2017", "-o", out, *OF_TINY)),
