@@ -70,7 +70,7 @@ def bench_input(
     from ..parity.benchmarks.tables import contest_text
 
     result = measure_input(images, model or "d0", rounds, limit, command_line())
-    deliver(result, record, as_json, lambda: contest_text(result, "image"))
+    deliver(result.plain(), record, as_json, lambda: contest_text(result, "image"))
 
 
 @bench.command("nms")
@@ -85,7 +85,7 @@ def bench_nms(candidates: int, classes: int, rounds: int, record: Path | None, a
     from ..parity.benchmarks.tables import contest_text
 
     result = measure_nms(candidates, classes, rounds, command_line())
-    deliver(result, record, as_json, lambda: contest_text(result, "image"))
+    deliver(result.plain(), record, as_json, lambda: contest_text(result, "image"))
 
 
 @bench.command("eval")
@@ -104,4 +104,4 @@ def bench_eval(
     from ..parity.benchmarks.tables import contest_text
 
     result = measure_evaluation(coco, model or "d0", ckpt, rounds, limit, command_line())
-    deliver(result, record, as_json, lambda: contest_text(result, "image"))
+    deliver(result.plain(), record, as_json, lambda: contest_text(result, "image"))

@@ -140,13 +140,14 @@ def bench_predict(
     as_json: bool,
 ) -> None:
     """Time from encoded image to boxes, beside other implementations with the same weights."""
-    from ..parity.benchmarks.predict import measure_predict, predict_table
+    from ..parity.benchmarks.predict import measure_predict
+    from ..parity.benchmarks.tables import predict_table
     from .options import available_processors
 
     ours, theirs = ([name for name in names.split(",") if name] for names in (engines, peers))
     threads = threads or available_processors()
     result = measure_predict(images, model or "d0", ckpt, ours, theirs, rounds, limit, threads, command_line())
-    deliver(result, record, as_json, lambda: predict_table(result))
+    deliver(result.plain(), record, as_json, lambda: predict_table(result))
 
 
 @click.command("roofline")

@@ -16,6 +16,7 @@ from effconv.cli import main
 from effconv.parity.ablation.chart import ablation_chart
 from effconv.parity.ablation.table import ablation_table, coverage_table
 from effconv.parity.benchmarks.ablation import ablation_cost
+from effconv.parity.benchmarks.contest_records import EvaluationRecord, InputRecord, NmsRecord
 from effconv.parity.benchmarks.layerwise import comparison_cost
 from effconv.parity.benchmarks.tables import contest_text, conversion_table, engine_table, inference_table
 from effconv.parity.benchmarks.training import training_table
@@ -101,7 +102,9 @@ def tables() -> dict[str, str]:
         **{name: training_table(records[name]) for name in TRAINING},
         "bench-ablation": ablation_cost(records["bench-ablation"]),
         "bench-coco": engine_table(records["bench-coco"]),
-        **{name: contest_text(records[name], "image") for name in ("bench-input", "bench-nms", "bench-eval")},
+        "bench-input": contest_text(InputRecord.read(records["bench-input"]), "image"),
+        "bench-nms": contest_text(NmsRecord.read(records["bench-nms"]), "image"),
+        "bench-eval": contest_text(EvaluationRecord.read(records["bench-eval"]), "image"),
     }
 
 

@@ -73,7 +73,7 @@ def measure_ablation(
         "seconds_per_image": seconds,
         "share": seconds["decoding"] / seconds["network"],
         "promised": PROMISED,
-        "turns": {name: [turn._asdict() for turn in each] for name, each in turns.items()},
+        "turns": {name: [turn.plain() for turn in each] for name, each in turns.items()},
         "provenance": provenance() | {"dtype": "float32"},
     }
 

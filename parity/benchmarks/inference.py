@@ -164,7 +164,7 @@ def _measure(contest: Contest, checkpoint: Path, command: str) -> dict[str, Any]
                     "error_beside_the_model": agreement[name],
                 }
             )
-        turns[str(batch)] = {name: [turn._asdict() for turn in each] for name, each in found.items()}
+        turns[str(batch)] = {name: [turn.plain() for turn in each] for name, each in found.items()}
     return {
         "what": "forward passes, contestants taking turns in one process, medians; peak memory of fresh processes",
         "command": command,

@@ -1,9 +1,17 @@
 """Records of measurements (`results/measured/`) as the Markdown tables of the README and docs/precision.md."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..rendering.markdown import markdown_table
+from .contest_records import (
+    ContestRow,
+    EvaluationRecord,
+    InputRecord,
+    MeasuredContest,
+    NmsRecord,
+    PredictRecord,
+)
 
 
 def conversion_table(record: dict[str, Any]) -> str:
@@ -20,22 +28,6 @@ def _figure(value: float) -> str:
     return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
 
 
-def contest_table(record: Mapping[str, Any], item: str) -> str:
-    """A benchmark of contestants taking turns: the median per `item`, and how many times that of ours beside it."""
-    rows = []
-    for row in record["rows"]:
-        seconds = row["seconds_per_item"]
-        multiple = "1" if row["contestant"] == row["beside"] else f"{row['ratio']:.2f} of *{row['beside']}*"
-        rows.append([row["contestant"], _figure(seconds * 1e3), _figure(1 / seconds), multiple])
-    heading = ("contestant", f"ms per {item}", f"{item}s per second", "time, as a multiple of ours")
-    return "\n".join(
-        [
-            markdown_table(heading, rows),
-            *(f"\nLeft out: {name}: {why}." for name, why in record.get("left_out", {}).items()),
-        ]
-    )
-
-
 def engine_table(record: Mapping[str, Any]) -> str:
     """`effconv bench coco`: each engine's time and memory, and whether all arrays are the same."""
     heading = ("engine", "rounds", "seconds", "times faster", "peak memory", "times smaller")
@@ -49,32 +41,66 @@ def engine_table(record: Mapping[str, Any]) -> str:
     return "\n".join([markdown_table(heading, rows), "", f"{counts}; {', '.join(record['identical'])}: {verdict}."])
 
 
-def contest_conditions(record: Mapping[str, Any]) -> str:
+def contest_text(record: InputRecord | NmsRecord | EvaluationRecord, item: str) -> str:
+    """A benchmark of contestants taking turns: the median per `item`, the result and the conditions."""
+    left_out = record.left_out if isinstance(record, NmsRecord) else {}
+    lines = [_contest_table(record.contest.rows, item)]
+    lines += [f"\nLeft out: {name}: {why}." for name, why in left_out.items()]
+    return "\n".join(lines) + f"\n\n{same_work(record)} {contest_conditions(record.command, record.contest)}"
+
+
+def _contest_table(rows: Sequence[ContestRow], item: str) -> str:
+    cells = []
+    for row in rows:
+        seconds = row.seconds_per_item
+        multiple = "1" if row.contestant == row.beside else f"{row.ratio:.2f} of *{row.beside}*"
+        cells.append([row.contestant, _figure(seconds * 1e3), _figure(1 / seconds), multiple])
+    heading = ("contestant", f"ms per {item}", f"{item}s per second", "time, as a multiple of ours")
+    return markdown_table(heading, cells)
+
+
+def contest_conditions(command: str, contest: MeasuredContest) -> str:
     """What a benchmark of contestants was measured under, in a sentence."""
-    provenance, probed = record["provenance"], record["probe_gflops"]
-    most = max(row["processors_used"] for row in record["rows"])
+    provenance, probed = contest.provenance, contest.probe_gflops
+    most = max(row.processors_used for row in contest.rows)
     return (
-        f"`{record['command']}`: {record['rounds']} rounds on one thread ({most:.1f} processors used at most) of "
+        f"`{command}`: {contest.rounds} rounds on one thread ({most:.1f} processors used at most) of "
         f"{provenance['processor'] or provenance['machine']}, commit {provenance['git_commit'][:7]}; a matrix product "
-        f"reached {probed['before']:.0f} GFLOP/s before and {probed['after']:.0f} after."
+        f"reached {probed.before:.0f} GFLOP/s before and {probed.after:.0f} after."
     )
 
 
-def same_work(record: Mapping[str, Any]) -> str:
+def same_work(record: InputRecord | NmsRecord | EvaluationRecord) -> str:
     """How far the two sides of a benchmark came to the same result, in a sentence."""
-    if "identical_inputs" in record:
-        return f"{record['identical_inputs']} of {record['images']} inputs are identical to TensorFlow's, bit for bit."
-    if "identical_to_tensorflow" in record:
+    if isinstance(record, InputRecord):
+        return f"{record.identical_inputs} of {record.images} inputs are identical to TensorFlow's, bit for bit."
+    if isinstance(record, NmsRecord):
         return "effconv's and TensorFlow's soft-NMS give the same boxes and scores, bit for bit."
     return (
-        f"{record['detections_agreeing']:.0%} of effconv's detections on {record['images']} images are TensorFlow's "
-        f"too; weights: {record['checkpoint']}."
+        f"{record.detections_agreeing:.0%} of effconv's detections on {record.images} images are TensorFlow's "
+        f"too; weights: {record.checkpoint}."
     )
 
 
-def contest_text(record: Mapping[str, Any], item: str) -> str:
-    """A benchmark of contestants taking turns: table, result and conditions."""
-    return f"{contest_table(record, item)}\n\n{same_work(record)} {contest_conditions(record)}"
+def predict_table(record: PredictRecord) -> str:
+    """`effconv bench predict`: a row per contestant, times faster than the first peer, and under which conditions."""
+    contest = record.contest
+    rows = []
+    for row in contest.rows:
+        seconds = row.seconds_per_item
+        rows.append([row.contestant, f"{1e3 * seconds:.0f}", f"{1 / seconds:.2f}", f"{1 / row.ratio:.2f}"])
+    probes = contest.probe_gflops
+    notes = [f"{name}: {note}" for name, note in record.notes.items()]
+    notes += [f"left out: {reason}" for reason in record.left_out.values()]
+    height, width = record.image_size
+    lines = [
+        markdown_table(("contestant", "ms per image", "images/s", "times faster"), rows),
+        "",
+        f"{record.model} at {height}x{width}, {record.images} images, {record.threads} threads, medians of "
+        f"{contest.rounds} turns, times faster than {contest.rows[0].beside}; matrix product {probes.before:.0f} "
+        f"GFLOP/s before and {probes.after:.0f} after. {'; '.join(notes)}".rstrip(),
+    ]
+    return "\n".join(lines)
 
 
 def inference_table(record: Mapping[str, Any]) -> str:

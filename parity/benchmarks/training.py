@@ -21,7 +21,8 @@ from ...errors import EffconvError
 from ...loading import load
 from ..provenance import provenance
 from ..rendering.markdown import markdown_table
-from .contest import Turn, probe, take_turns, use_threads
+from .contest import probe, take_turns, use_threads
+from .contest_records import Turn
 from .peers import effdet, import_effdet
 from .process import MEGABYTE, PROGRAMS, SEED, make_checkpoint, run_process
 
@@ -181,7 +182,7 @@ def measure_training(contest: TrainingContest, command: str) -> dict[str, Any]:
         "left_out": left_out,
         "probe_gflops": {"before": before, "after": after},
         "rows": rows,
-        "turns": {name: [turn._asdict() for turn in each] for name, each in turns.items()},
+        "turns": {name: [turn.plain() for turn in each] for name, each in turns.items()},
         "provenance": provenance() | {"device": contest.device, "dtype": contest.precision},
     }
 

@@ -63,13 +63,13 @@ def test_contestants_take_turns_after_a_run_that_does_not_count() -> None:
 
 def test_rows_are_medians_per_item_and_ratios_of_medians() -> None:
     turns = {
-        "ours": [contest.Turn(seconds, 2 * seconds) for seconds in (1.0, 2.0, 90.0)],
-        "theirs": [contest.Turn(seconds, seconds) for seconds in (5.0, 80.0, 6.0)],
+        "ours": [contest.Turn(seconds=seconds, processor_seconds=2 * seconds) for seconds in (1.0, 2.0, 90.0)],
+        "theirs": [contest.Turn(seconds=seconds, processor_seconds=seconds) for seconds in (5.0, 80.0, 6.0)],
     }
     rows = contest.rows(turns, {"ours": "ours", "theirs": "ours"}, items=4)
-    assert [row["seconds_per_item"] for row in rows] == [0.5, 1.5]
-    assert [row["ratio"] for row in rows] == [1.0, 3.0]
-    assert [row["processors_used"] for row in rows] == [2.0, 1.0]
+    assert [row.seconds_per_item for row in rows] == [0.5, 1.5]
+    assert [row.ratio for row in rows] == [1.0, 3.0]
+    assert [row.processors_used for row in rows] == [2.0, 1.0]
 
 
 @pytest.mark.tf

@@ -1,0 +1,22 @@
+"""Records of the benchmarks that are in the repository: read as values, and written again, nothing changes."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from effconv.parity.benchmarks.contest_records import EvaluationRecord, InputRecord, NmsRecord
+from effconv.parity.plain import Plain
+from effconv.strict_json import json_text
+
+KINDS: dict[str, type[Plain]] = {
+    "bench-eval": EvaluationRecord,
+    "bench-input": InputRecord,
+    "bench-nms": NmsRecord,
+}
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_a_committed_record_is_read_and_written_as_it_is(name: str, repository: Path) -> None:
+    text = (repository / "results" / "measured" / f"{name}.json").read_text()
+    assert json_text(KINDS[name].read(json.loads(text)).plain(), indent=1) + "\n" == text
