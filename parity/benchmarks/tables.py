@@ -12,15 +12,18 @@ from .contest_records import (
     NmsRecord,
     PredictRecord,
 )
+from .process_records import ComparisonCostRecord, ConversionRecord, MetricsEnginesRecord
+
+GIGABYTE = 1e9
 
 
-def conversion_table(record: dict[str, Any]) -> str:
+def conversion_table(record: ConversionRecord) -> str:
     """A conversion benchmark (`effconv bench convert`) as a Markdown table: ratios first, then the medians."""
     rows = []
-    for row in record["rows"]:
-        sides = (f"{_figure(row[side])} {row['unit']}" for side in ("effconv", "tensorflow"))
-        rows.append([row["what"], *sides, f"{row['ratio']:.2f}", row["bar"]])
-    return markdown_table((record["model"], "effconv", "TensorFlow", "ratio", "promised"), rows)
+    for row in record.rows:
+        sides = (f"{_figure(side)} {row.unit}" for side in (row.effconv, row.tensorflow))
+        rows.append([row.what, *sides, f"{row.ratio:.2f}", row.bar])
+    return markdown_table((record.model, "effconv", "TensorFlow", "ratio", "promised"), rows)
 
 
 def _figure(value: float) -> str:
@@ -28,17 +31,29 @@ def _figure(value: float) -> str:
     return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
 
 
-def engine_table(record: Mapping[str, Any]) -> str:
-    """`effconv bench coco`: each engine's time and memory, and whether all arrays are the same."""
+def metrics_engine_table(record: MetricsEnginesRecord) -> str:
+    """`effconv bench coco`: each metrics engine's time and memory, and whether all arrays are the same."""
     heading = ("engine", "rounds", "seconds", "times faster", "peak memory", "times smaller")
     rows = []
-    for row in record["rows"]:
-        seconds, faster, smaller = (_figure(row[name]) for name in ("seconds", "times_faster", "times_smaller"))
-        rows.append([row["engine"], row["rounds"], seconds, faster, f"{_figure(row['peak_megabytes'])} MB", smaller])
-    differing = [name for name, same in record["identical"].items() if not same]
+    for row in record.rows:
+        seconds, faster, smaller = (_figure(each) for each in (row.seconds, row.times_faster, row.times_smaller))
+        rows.append([row.metrics_engine, row.rounds, seconds, faster, f"{_figure(row.peak_megabytes)} MB", smaller])
+    differing = [name for name, same in record.identical.items() if not same]
     verdict = f"**different**: {', '.join(differing)}" if differing else "identical bit for bit in every round"
-    counts = ", ".join(f"{record[name]:,} {name}" for name in ("images", "boxes", "crowds", "detections"))
-    return "\n".join([markdown_table(heading, rows), "", f"{counts}; {', '.join(record['identical'])}: {verdict}."])
+    counts = f"{record.images:,} images, {record.boxes:,} boxes, {record.crowds:,} crowds"
+    text = f"{counts}, {record.detections:,} detections; {', '.join(record.identical)}: {verdict}."
+    return "\n".join([markdown_table(heading, rows), "", text])
+
+
+def comparison_cost(record: ComparisonCostRecord) -> str:
+    """`effconv bench parity` in a sentence."""
+    promised = record.peak_bytes_promised
+    bar = f" (promised: below {promised / GIGABYTE:.0f} GB)" if promised else ""
+    height, width = record.image_shape[2:]
+    return (
+        f"{record.model} at {height}x{width}, both sides: {record.layers} layers compared in "
+        f"{record.seconds / 60:.1f} minutes, peak memory {record.peak_bytes / GIGABYTE:.1f} GB{bar}"
+    )
 
 
 def contest_text(record: InputRecord | NmsRecord | EvaluationRecord, item: str) -> str:

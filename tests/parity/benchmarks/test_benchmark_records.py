@@ -6,13 +6,18 @@ from pathlib import Path
 import pytest
 
 from effconv.parity.benchmarks.contest_records import EvaluationRecord, InputRecord, NmsRecord
+from effconv.parity.benchmarks.process_records import ComparisonCostRecord, ConversionRecord, MetricsEnginesRecord
 from effconv.parity.plain import Plain
 from effconv.strict_json import json_text
 
 KINDS: dict[str, type[Plain]] = {
+    "bench-coco": MetricsEnginesRecord,
     "bench-eval": EvaluationRecord,
     "bench-input": InputRecord,
     "bench-nms": NmsRecord,
+    "convert-d0": ConversionRecord,
+    "convert-d7x": ConversionRecord,
+    "parity-d7x": ComparisonCostRecord,
 }
 
 
