@@ -15,17 +15,18 @@ from click.testing import CliRunner
 from effconv.cli import main
 from effconv.parity.ablation.chart import ablation_chart
 from effconv.parity.ablation.table import ablation_table, coverage_table
-from effconv.parity.benchmarks.ablation import ablation_cost
 from effconv.parity.benchmarks.contest_records import EvaluationRecord, InputRecord, NmsRecord
+from effconv.parity.benchmarks.network_records import AblationCostRecord, InferenceRecord, TrainingRecord
 from effconv.parity.benchmarks.process_records import ComparisonCostRecord, ConversionRecord, MetricsEnginesRecord
 from effconv.parity.benchmarks.tables import (
+    ablation_cost,
     comparison_cost,
     contest_text,
     conversion_table,
     inference_table,
     metrics_engine_table,
+    training_table,
 )
-from effconv.parity.benchmarks.training import training_table
 from effconv.parity.comparison.port_tables import backbone_text, ports_table
 from effconv.parity.comparison.proof_tables import (
     bounds_table,
@@ -104,9 +105,9 @@ def tables() -> dict[str, str]:
         "detector": detector_table(records["shapes-training"], records["shapes-official"]),
         "ablations": ablation_table(records["ablations"]),
         "bootstrap-coverage": coverage_table(records["bootstrap-coverage"]),
-        **{name: inference_table(records[name]) for name in INFERENCE},
-        **{name: training_table(records[name]) for name in TRAINING},
-        "bench-ablation": ablation_cost(records["bench-ablation"]),
+        **{name: inference_table(InferenceRecord.read(records[name])) for name in INFERENCE},
+        **{name: training_table(TrainingRecord.read(records[name])) for name in TRAINING},
+        "bench-ablation": ablation_cost(AblationCostRecord.read(records["bench-ablation"])),
         "bench-coco": metrics_engine_table(MetricsEnginesRecord.read(records["bench-coco"])),
         "bench-input": contest_text(InputRecord.read(records["bench-input"]), "image"),
         "bench-nms": contest_text(NmsRecord.read(records["bench-nms"]), "image"),

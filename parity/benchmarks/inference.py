@@ -23,7 +23,9 @@ from ..provenance import provenance, version
 from ..traces.official import official_variables
 from ..traces.trace import nhwc
 from .contest import probe, require_tensorflow, take_turns, use_threads
+from .contest_records import Probe, Turn
 from .equal_work import other_work, require_outputs, work_of
+from .network_records import Entrant, InferenceRecord, InferenceRow, ParameterCounts
 from .peers import PEERS
 from .process import MEGABYTE, PROGRAMS, SEED, make_checkpoint, run_process
 
@@ -125,7 +127,7 @@ class SymmetricConv2d(nn.Module):
         return F.conv2d(x, self.weight, self.bias, self.stride, self.padding, 1, self.groups)
 
 
-def measure_inference(contest: Contest, command: str) -> dict[str, Any]:
+def measure_inference(contest: Contest, command: str) -> InferenceRecord:
     """A record of all contestants on the same images, taking turns; rows by batch size and contestant.
 
     Outputs of each are compared with our model's first, level by level. Raises EffconvError for bad input, and where a
@@ -140,64 +142,71 @@ def measure_inference(contest: Contest, command: str) -> dict[str, Any]:
         return _measure(contest, contest.checkpoint or Path(folder), command)
 
 
-def _measure(contest: Contest, checkpoint: Path, command: str) -> dict[str, Any]:
+def _measure(contest: Contest, checkpoint: Path, command: str) -> InferenceRecord:
     model = load(checkpoint, model=contest.model)
     size = contest.size or model.config.image_size
     entered, left_out = _enter(contest.names, model, checkpoint, size)
-    before, rows, turns = probe(), [], {}
+    before = probe()
+    rows: list[InferenceRow] = []
+    turns: dict[str, dict[str, tuple[Turn, ...]]] = {}
     for batch in contest.batches:
         images = torch.randn(batch, 3, *size, generator=torch.Generator().manual_seed(0))
-        agreement = _errors(entered, model, images)
+        errors = _errors(entered, model, images)
         found = take_turns({name: _forward(each.network, images) for name, each in entered.items()}, contest.rounds)
-        for name, each in found.items():
-            seconds = [turn.seconds / batch for turn in each]
-            low, middle, high = statistics.quantiles(seconds, n=4) if len(seconds) > 1 else seconds * 3
-            rows.append(
-                {
-                    "contestant": name,
-                    "batch": batch,
-                    "scope": SCOPE,
-                    "milliseconds_per_image": 1e3 * middle,
-                    "quartiles": [1e3 * low, 1e3 * high],
-                    "images_per_second": 1 / middle,
-                    "peak_megabytes": _peak(contest, checkpoint, name, size, batch),
-                    "error_beside_the_model": agreement[name],
-                }
+        quartiles = {name: _quartiles([turn.seconds / batch for turn in each]) for name, each in found.items()}
+        milliseconds = {name: 1e3 * middle for name, (_, middle, _) in quartiles.items()}
+        beside, faster = times_faster(milliseconds)
+        for name, (low, middle, high) in quartiles.items():
+            row = InferenceRow(
+                contestant=name,
+                batch=batch,
+                scope=SCOPE,
+                milliseconds_per_image=milliseconds[name],
+                quartiles=(1e3 * low, 1e3 * high),
+                images_per_second=1 / middle,
+                peak_megabytes=_peak(contest, checkpoint, name, size, batch),
+                error_beside_the_model=errors[name],
+                beside=beside,
+                times_faster=faster[name],
             )
-        turns[str(batch)] = {name: [turn.plain() for turn in each] for name, each in found.items()}
-    return {
-        "what": "forward passes, contestants taking turns in one process, medians; peak memory of fresh processes",
-        "command": command,
-        "model": model.config.name,
-        "image_size": list(size),
-        "checkpoint": contest.checkpoint.name if contest.checkpoint else f"random values, seed {SEED}",
-        "threads": contest.threads,
-        "rounds": contest.rounds,
-        "parameters": parameters(model),
-        "contestants": {name: {"version": each.version, "note": each.note} for name, each in entered.items()},
-        "left_out": left_out,
-        "probe_gflops": {"before": before, "after": probe(), "threads": contest.threads},
-        "rows": with_ratios(rows),
-        "turns": turns,
-        "provenance": provenance() | {"dtype": "float32"},
-    }
+            rows.append(row)
+        turns[str(batch)] = {name: tuple(each) for name, each in found.items()}
+    return InferenceRecord(
+        what="forward passes, contestants taking turns in one process, medians; peak memory of fresh processes",
+        command=command,
+        model=model.config.name,
+        image_size=size,
+        checkpoint=contest.checkpoint.name if contest.checkpoint else f"random values, seed {SEED}",
+        threads=contest.threads,
+        rounds=contest.rounds,
+        parameters=parameters(model),
+        contestants={name: Entrant(version=each.version, note=each.note) for name, each in entered.items()},
+        left_out=left_out,
+        probe_gflops=Probe(before=before, after=probe(), threads=contest.threads),
+        rows=tuple(rows),
+        turns=turns,
+        provenance=provenance() | {"dtype": "float32"},
+    )
 
 
-def parameters(model: EfficientDet) -> dict[str, int]:
+def _quartiles(seconds: Sequence[float]) -> tuple[float, float, float]:
+    low, middle, high = statistics.quantiles(seconds, n=4) if len(seconds) > 1 else [*seconds] * 3
+    return low, middle, high
+
+
+def parameters(model: EfficientDet) -> ParameterCounts:
     """How many parameters the encoder (backbone) and the decoder (BiFPN and heads) have."""
     encoder = sum(each.numel() for each in model.backbone.parameters())
-    return {"encoder": encoder, "decoder": sum(each.numel() for each in model.parameters()) - encoder}
+    return ParameterCounts(encoder=encoder, decoder=sum(each.numel() for each in model.parameters()) - encoder)
 
 
-def with_ratios(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Rows with how many times faster they are than effdet at the same batch, or than our eager model without it."""
-    found = []
-    for row in rows:
-        beside = {each["contestant"]: each for each in rows if each["batch"] == row["batch"]}
-        base = next(name for name in ("effdet", "eager", next(iter(beside))) if name in beside)
-        ratio = beside[base]["milliseconds_per_image"] / row["milliseconds_per_image"]
-        found.append({**row, "beside": base, "times_faster": ratio})
-    return found
+def times_faster(milliseconds: Mapping[str, float]) -> tuple[str, dict[str, float]]:
+    """Whom the contestants of one batch size stand beside, and how many times faster each is.
+
+    That is effdet, without it our eager model, without both the first.
+    """
+    base = next(name for name in ("effdet", "eager", next(iter(milliseconds))) if name in milliseconds)
+    return base, {name: milliseconds[base] / each for name, each in milliseconds.items()}
 
 
 def _enter(

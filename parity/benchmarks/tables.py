@@ -1,7 +1,6 @@
 """Records of measurements (`results/measured/`) as the Markdown tables of the README and docs/precision.md."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from ..rendering.markdown import markdown_table
 from .contest_records import (
@@ -12,6 +11,7 @@ from .contest_records import (
     NmsRecord,
     PredictRecord,
 )
+from .network_records import AblationCostRecord, InferenceRecord, RooflineRecord, TrainingRecord
 from .process_records import ComparisonCostRecord, ConversionRecord, MetricsEnginesRecord
 
 GIGABYTE = 1e9
@@ -118,35 +118,85 @@ def predict_table(record: PredictRecord) -> str:
     return "\n".join(lines)
 
 
-def inference_table(record: Mapping[str, Any]) -> str:
+def inference_table(record: InferenceRecord) -> str:
     """`effconv bench inference`: a row per batch and contestant, and under which conditions."""
     heading = (
         *("batch", "contestant", "ms per image (quartiles)", "images/s", "times faster"),
         *("peak memory", "error", "scope"),
     )
     rows = []
-    for row in record["rows"]:
-        low, high = row["quartiles"]
-        error = row["error_beside_the_model"]
-        cells = [row["batch"], row["contestant"], f"{row['milliseconds_per_image']:.1f} ({low:.1f} to {high:.1f})"]
-        cells += [f"{row['images_per_second']:.1f}", f"{row['times_faster']:.2f}", f"{row['peak_megabytes']:.0f} MB"]
-        rows.append([*cells, "-" if error is None else f"{error:.1e}", row["scope"]])
-    size, counts, probe = record["image_size"], record["parameters"], record["probe_gflops"]
-    notes = [f"{name}: {each['version']}{', ' if each['note'] else ''}{each['note']}" for name, each in _noted(record)]
-    notes += [f"left out: {reason}" for reason in record["left_out"].values()]
+    for row in record.rows:
+        low, high = row.quartiles
+        error = row.error_beside_the_model
+        cells = [row.batch, row.contestant, f"{row.milliseconds_per_image:.1f} ({low:.1f} to {high:.1f})"]
+        cells += [f"{row.images_per_second:.1f}", f"{row.times_faster:.2f}", f"{row.peak_megabytes:.0f} MB"]
+        rows.append([*cells, "-" if error is None else f"{error:.1e}", row.scope])
+    (height, width), counts, probe = record.image_size, record.parameters, record.probe_gflops
+    # Contestants that are not ours, and those with a note.
+    noted = [(name, each) for name, each in record.contestants.items() if each.note or "PyTorch" not in each.version]
+    notes = [f"{name}: {each.version}{', ' if each.note else ''}{each.note}" for name, each in noted]
+    notes += [f"left out: {reason}" for reason in record.left_out.values()]
     lines = [
         markdown_table(heading, rows),
         "",
-        f"{record['model']} at {size[0]}x{size[1]}, {counts['encoder'] / 1e6:.2f} M parameters in the encoder and "
-        f"{counts['decoder'] / 1e6:.2f} M in the decoder, {record['threads']} threads, medians of {record['rounds']} "
-        f"turns; times faster than {record['rows'][0]['beside']}; matrix product {probe['before']:.0f} GFLOP/s before "
-        f"and {probe['after']:.0f} after. {'; '.join(notes)}.",
+        f"{record.model} at {height}x{width}, {counts.encoder / 1e6:.2f} M parameters in the encoder and "
+        f"{counts.decoder / 1e6:.2f} M in the decoder, {record.threads} threads, medians of {record.rounds} "
+        f"turns; times faster than {record.rows[0].beside}; matrix product {probe.before:.0f} GFLOP/s before "
+        f"and {probe.after:.0f} after. {'; '.join(notes)}.",
     ]
     return "\n".join(lines)
 
 
-def _noted(record: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
-    """Contestants that are not ours, and those with a note."""
-    return [
-        (name, each) for name, each in record["contestants"].items() if each["note"] or "PyTorch" not in each["version"]
+def training_table(record: TrainingRecord) -> str:
+    """`effconv bench training`: a row per contestant, and under which conditions."""
+    heading = (
+        *("contestant", "forward and losses", "backward and update"),
+        *("images/s", "times faster", "peak memory", "loss"),
+    )
+    rows = [
+        [
+            row.contestant,
+            f"{row.forward_milliseconds:.0f} ms",
+            f"{row.backward_milliseconds:.0f} ms",
+            f"{row.images_per_second:.2f}",
+            f"{row.times_faster:.2f}",
+            f"{row.peak_megabytes:.0f} MB",
+            f"{row.loss:.4f}",
+        ]
+        for row in record.rows
     ]
+    height, width = record.image_size
+    lines = [
+        markdown_table(heading, rows),
+        "",
+        f"{record.model} at {height}x{width}, batch {record.batch}, {record.provenance['dtype']}, "
+        f"{record.threads} threads, {record.provenance['device']}, medians of {record.rounds} turns.",
+    ]
+    lines += [f"Left out: {reason}." for reason in record.left_out.values()]
+    return "\n".join(lines)
+
+
+def ablation_cost(record: AblationCostRecord) -> str:
+    """`effconv bench ablation` in a sentence."""
+    seconds, (height, width) = record.seconds_per_image, record.image_size
+    return (
+        f"{record.model} at {height}x{width}, {record.ablation} over "
+        f"{record.images} kept images: {1e3 * seconds.decoding:.2f} ms an image beside "
+        f"{1e3 * seconds.network:.0f} ms of the network, {100 * record.share:.2f} % "
+        f"(promised: below {100 * record.promised:.0f} %)"
+    )
+
+
+def roofline_text(record: RooflineRecord) -> str:
+    """`effconv bench roofline`: the work, the time beside the ceilings, and the most expensive operators."""
+    seconds, (height, width), ceilings = record.seconds, record.image_size, record.ceilings
+    lines = [
+        f"{record.model} at {height}x{width}: {record.work.multiply_adds / 1e9:.2f} G multiply-adds, "
+        f"{record.work.bytes_moved / 1e6:.0f} MB through memory at least",
+        f"{record.engine} on {record.threads} threads takes {1e3 * seconds.taken:.1f} ms; at "
+        f"{ceilings.gflops:.0f} GFLOP/s arithmetic alone takes {1e3 * seconds.arithmetic:.1f} ms, at "
+        f"{ceilings.copied_gigabytes_per_second:.1f} GB/s memory alone {1e3 * seconds.memory:.1f} ms: "
+        f"{100 * record.fraction:.0f} % of what is possible",
+        *(f"  {100 * share:4.0f} %  {name}" for name, share in record.operators.items()),
+    ]
+    return "\n".join(lines)

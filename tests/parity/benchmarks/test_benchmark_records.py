@@ -6,15 +6,20 @@ from pathlib import Path
 import pytest
 
 from effconv.parity.benchmarks.contest_records import EvaluationRecord, InputRecord, NmsRecord
+from effconv.parity.benchmarks.network_records import AblationCostRecord, InferenceRecord, TrainingRecord
 from effconv.parity.benchmarks.process_records import ComparisonCostRecord, ConversionRecord, MetricsEnginesRecord
 from effconv.parity.plain import Plain
 from effconv.strict_json import json_text
 
 KINDS: dict[str, type[Plain]] = {
+    "bench-ablation": AblationCostRecord,
     "bench-coco": MetricsEnginesRecord,
     "bench-eval": EvaluationRecord,
+    "bench-inference-d0": InferenceRecord,
     "bench-input": InputRecord,
     "bench-nms": NmsRecord,
+    "bench-training-d0": TrainingRecord,
+    "bench-training-d1": TrainingRecord,
     "convert-d0": ConversionRecord,
     "convert-d7x": ConversionRecord,
     "parity-d7x": ComparisonCostRecord,
