@@ -38,7 +38,7 @@ def test_bench_convert_reports_ratios_of_medians(tmp_path: Path, repository: Pat
     )
     assert done.returncode == 0, done.stderr
     record = json.loads(done.stdout)
-    assert record == json.loads(record_path.read_text())
+    assert record == json.loads(record_path.read_text()) == ConversionRecord.read(record).plain()
     rows = {row["what"]: row for row in record["rows"]}
     whole = rows["whole command"]
     figures = {name: [run["seconds"] for run in runs] for name, runs in record["figures"].items()}

@@ -26,6 +26,12 @@ KINDS: dict[str, type[Plain]] = {
 }
 
 
+def test_every_record_of_a_benchmark_is_among_them(repository: Path) -> None:
+    measured = repository / "results" / "measured"
+    found = [path for pattern in ("bench-*", "convert-*", "parity-d7x*") for path in measured.glob(f"{pattern}.json")]
+    assert {path.stem for path in found} == set(KINDS)
+
+
 @pytest.mark.parametrize("name", KINDS)
 def test_a_committed_record_is_read_and_written_as_it_is(name: str, repository: Path) -> None:
     text = (repository / "results" / "measured" / f"{name}.json").read_text()

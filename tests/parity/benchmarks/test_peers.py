@@ -16,6 +16,7 @@ from effconv.parity.benchmarks import inference as inference_benchmark
 from effconv.parity.benchmarks import peers
 from effconv.parity.benchmarks import training as training_benchmark
 from effconv.parity.benchmarks.inference import parameters, symmetric, times_faster
+from effconv.parity.benchmarks.network_records import InferenceRecord, TrainingRecord
 from effconv.parity.benchmarks.peers import effdet, in_order, load_in_order
 from effconv.parity.comparison.engine import output_error
 from tiny_models import load_tiny
@@ -107,6 +108,7 @@ def test_bench_inference(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     result = run(*words, "--rounds", 2, "--batch", 2, "--peers", "effdet", "--record", record)
     assert result.exit_code == 0, result.output
     found = json.loads(record.read_text())
+    assert InferenceRecord.read(found).plain() == found
     assert [row["contestant"] for row in found["rows"]] == ["eager", "fast", "fast, symmetric padding"]
     assert found["rows"][0]["error_beside_the_model"] == 0
     assert found["rows"][1]["error_beside_the_model"] < 1e-4
@@ -124,6 +126,7 @@ def test_bench_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     result = run(*words, "--rounds", 2, "--peers", "effdet", "--record", record)
     assert result.exit_code == 0, result.output
     found = json.loads(record.read_text())
+    assert TrainingRecord.read(found).plain() == found
     (row,) = found["rows"]
     assert (row["contestant"], row["times_faster"]) == ("effconv", 1.0)
     assert row["loss"] > 0

@@ -11,6 +11,8 @@ from effconv.cli import main
 from effconv.effdet_torch.model import EfficientDet
 from effconv.parity.benchmarks import predict as predict_benchmark
 from effconv.parity.benchmarks import roofline
+from effconv.parity.benchmarks.contest_records import PredictRecord
+from effconv.parity.benchmarks.network_records import RooflineRecord
 from effconv.parity.benchmarks.roofline import count_work
 from small_images import write_pictures
 
@@ -45,6 +47,7 @@ def test_bench_roofline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     result = run("bench", "roofline", *words)
     assert result.exit_code == 0, result.output
     record = json.loads(path.read_text())
+    assert RooflineRecord.read(record).plain() == record
     seconds = record["seconds"]
     assert record["fraction"] == max(seconds["arithmetic"], seconds["memory"]) / seconds["taken"]
     assert 0 < sum(record["operators"].values()) <= 1
@@ -60,5 +63,6 @@ def test_bench_predict(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert result.exit_code == 0, result.output
     record = json.loads(path.read_text())
     assert [row["contestant"] for row in record["rows"]] == ["effconv, eager", "effconv, fast"]
+    assert PredictRecord.read(record).plain() == record
     assert record["images"] == 2
     assert "left out: effdet: cannot be imported" in result.stdout
