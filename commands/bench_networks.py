@@ -62,7 +62,8 @@ def bench_inference(
     What is not installed is left out, and said. "fast, symmetric padding" shows what SAME padding costs; effdet runs in
     channels-last memory too.
     """
-    from ..parity.benchmarks.inference import SYMMETRIC, Contest, measure_inference
+    from ..parity.benchmarks.contestants import SYMMETRIC
+    from ..parity.benchmarks.inference import Contest, measure_inference
     from ..parity.benchmarks.tables import inference_table
     from .options import ENGINES, available_processors, parse_size
 

@@ -21,8 +21,8 @@ from ..traces.official import official_variables
 from ..traces.trace import nhwc
 from .contest import measure, over, require_tensorflow, use_one_thread
 from .contest_records import EvaluationRecord
+from .contestants import by_level
 from .equal_work import Detections, Lists, may_differ, require_detections, require_outputs, work_of
-from .inference import by_level
 from .process import SEED, make_checkpoint
 
 OURS, OUR_NETWORK = "effconv", "effconv, network alone"

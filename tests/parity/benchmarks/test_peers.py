@@ -15,7 +15,8 @@ from effconv.errors import EffconvError
 from effconv.parity.benchmarks import inference as inference_benchmark
 from effconv.parity.benchmarks import peers
 from effconv.parity.benchmarks import training as training_benchmark
-from effconv.parity.benchmarks.inference import parameters, symmetric, times_faster
+from effconv.parity.benchmarks.contestants import symmetric
+from effconv.parity.benchmarks.inference import parameters, times_faster
 from effconv.parity.benchmarks.network_records import InferenceRecord, TrainingRecord
 from effconv.parity.benchmarks.peers import effdet, in_order, load_in_order
 from effconv.parity.comparison.engine import output_error
