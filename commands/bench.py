@@ -24,7 +24,7 @@ def bench_convert(model: str | None, rounds: int, record: Path | None, as_json: 
     from ..parity.benchmarks.tables import conversion_table
 
     result = measure_conversion(model or "d0", rounds)
-    deliver(result, record, as_json, lambda: conversion_table(result))
+    deliver(result.plain(), record, as_json, lambda: conversion_table(result))
 
 
 @bench.command("parity")
@@ -33,10 +33,11 @@ def bench_convert(model: str | None, rounds: int, record: Path | None, as_json: 
 @json_option
 def bench_parity(model: str | None, record: Path | None, as_json: bool) -> None:
     """Peak memory and time of `parity --layerwise`."""
-    from ..parity.benchmarks.layerwise import comparison_cost, measure_comparison
+    from ..parity.benchmarks.layerwise import measure_comparison
+    from ..parity.benchmarks.tables import comparison_cost
 
     result = measure_comparison(model or "d0")
-    deliver(result, record, as_json, lambda: comparison_cost(result))
+    deliver(result.plain(), record, as_json, lambda: comparison_cost(result))
 
 
 @bench.command("coco")
@@ -45,14 +46,14 @@ def bench_parity(model: str | None, record: Path | None, as_json: bool) -> None:
 @json_option
 def bench_coco(images: int, record: Path | None, as_json: bool) -> None:
     """Time and memory of the COCO metrics' engines; exit with status 1 when any of their arrays differ."""
-    from ..parity.benchmarks.coco import measure_engines
-    from ..parity.benchmarks.tables import engine_table
+    from ..parity.benchmarks.coco import measure_metrics_engines
+    from ..parity.benchmarks.tables import metrics_engine_table
     from ..progress import EVALUATIONS, progress
 
     with progress("evaluating", EVALUATIONS) as report:
-        result = measure_engines(images, f"effconv bench coco --images {images}", report)
-    deliver(result, record, as_json, lambda: engine_table(result))
-    sys.exit(0 if all(result["identical"].values()) else 1)
+        result = measure_metrics_engines(images, f"effconv bench coco --images {images}", report)
+    deliver(result.plain(), record, as_json, lambda: metrics_engine_table(result))
+    sys.exit(0 if all(result.identical.values()) else 1)
 
 
 @bench.command("input")
@@ -70,7 +71,7 @@ def bench_input(
     from ..parity.benchmarks.tables import contest_text
 
     result = measure_input(images, model or "d0", rounds, limit, command_line())
-    deliver(result, record, as_json, lambda: contest_text(result, "image"))
+    deliver(result.plain(), record, as_json, lambda: contest_text(result, "image"))
 
 
 @bench.command("nms")
@@ -85,7 +86,7 @@ def bench_nms(candidates: int, classes: int, rounds: int, record: Path | None, a
     from ..parity.benchmarks.tables import contest_text
 
     result = measure_nms(candidates, classes, rounds, command_line())
-    deliver(result, record, as_json, lambda: contest_text(result, "image"))
+    deliver(result.plain(), record, as_json, lambda: contest_text(result, "image"))
 
 
 @bench.command("eval")
@@ -104,4 +105,4 @@ def bench_eval(
     from ..parity.benchmarks.tables import contest_text
 
     result = measure_evaluation(coco, model or "d0", ckpt, rounds, limit, command_line())
-    deliver(result, record, as_json, lambda: contest_text(result, "image"))
+    deliver(result.plain(), record, as_json, lambda: contest_text(result, "image"))

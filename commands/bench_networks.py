@@ -27,10 +27,11 @@ def bench_ablation(
     as_json: bool,
 ) -> None:
     """Time of an ablation after the network, over kept outputs, beside the network it does without."""
-    from ..parity.benchmarks.ablation import ablation_cost, measure_ablation
+    from ..parity.benchmarks.ablation import measure_ablation
+    from ..parity.benchmarks.tables import ablation_cost
 
     result = measure_ablation(coco, model or "d0", ckpt, images, limit, rounds, command_line())
-    deliver(result, record, as_json, lambda: ablation_cost(result))
+    deliver(result.plain(), record, as_json, lambda: ablation_cost(result))
 
 
 @click.command("inference")
@@ -61,7 +62,8 @@ def bench_inference(
     What is not installed is left out, and said. "fast, symmetric padding" shows what SAME padding costs; effdet runs in
     channels-last memory too.
     """
-    from ..parity.benchmarks.inference import SYMMETRIC, Contest, measure_inference
+    from ..parity.benchmarks.contestants import SYMMETRIC
+    from ..parity.benchmarks.inference import Contest, measure_inference
     from ..parity.benchmarks.tables import inference_table
     from .options import ENGINES, available_processors, parse_size
 
@@ -79,7 +81,7 @@ def bench_inference(
         threads=threads or available_processors(),
     )
     result = measure_inference(contest, command_line())
-    deliver(result, record, as_json, lambda: inference_table(result))
+    deliver(result.plain(), record, as_json, lambda: inference_table(result))
 
 
 @click.command("training")
@@ -106,14 +108,15 @@ def bench_training(
     as_json: bool,
 ) -> None:
     """Time and memory of a training step beside other implementations, with the same weights and labels."""
-    from ..parity.benchmarks.training import OURS, TrainingContest, measure_training, training_table
+    from ..parity.benchmarks.tables import training_table
+    from ..parity.benchmarks.training import OURS, TrainingContest, measure_training
     from .options import available_processors, parse_size
 
     names = [OURS, *(name for name in peers.split(",") if name)]
     threads = threads or available_processors()
     contest = TrainingContest(model or "d0", parse_size(size), batch, names, rounds, threads, device, precision)
     result = measure_training(contest, command_line())
-    deliver(result, record, as_json, lambda: training_table(result))
+    deliver(result.plain(), record, as_json, lambda: training_table(result))
 
 
 @click.command("predict")
@@ -140,13 +143,14 @@ def bench_predict(
     as_json: bool,
 ) -> None:
     """Time from encoded image to boxes, beside other implementations with the same weights."""
-    from ..parity.benchmarks.predict import measure_predict, predict_table
+    from ..parity.benchmarks.predict import measure_predict
+    from ..parity.benchmarks.tables import predict_table
     from .options import available_processors
 
     ours, theirs = ([name for name in names.split(",") if name] for names in (engines, peers))
     threads = threads or available_processors()
     result = measure_predict(images, model or "d0", ckpt, ours, theirs, rounds, limit, threads, command_line())
-    deliver(result, record, as_json, lambda: predict_table(result))
+    deliver(result.plain(), record, as_json, lambda: predict_table(result))
 
 
 @click.command("roofline")
@@ -167,12 +171,13 @@ def bench_roofline(
     as_json: bool,
 ) -> None:
     """How much work a network is, what the machine allows at best, and where the rest of the time goes."""
-    from ..parity.benchmarks.roofline import measure_roofline, roofline_lines
+    from ..parity.benchmarks.roofline import measure_roofline
+    from ..parity.benchmarks.tables import roofline_text
     from .options import available_processors, parse_size
 
     shape = parse_size(size) if size else None
     result = measure_roofline(model or "d0", shape, engine, threads or available_processors(), rounds, command_line())
-    deliver(result, record, as_json, lambda: "\n".join(roofline_lines(result)))
+    deliver(result.plain(), record, as_json, lambda: roofline_text(result))
 
 
 COMMANDS = (bench_ablation, bench_inference, bench_training, bench_predict, bench_roofline)

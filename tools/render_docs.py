@@ -16,10 +16,18 @@ from effconv.cli import main
 from effconv.parity.ablation.chart import ablation_chart
 from effconv.parity.ablation.record import AblationRecord
 from effconv.parity.ablation.table import ablation_table, coverage_table
-from effconv.parity.benchmarks.ablation import ablation_cost
-from effconv.parity.benchmarks.layerwise import comparison_cost
-from effconv.parity.benchmarks.tables import contest_text, conversion_table, engine_table, inference_table
-from effconv.parity.benchmarks.training import training_table
+from effconv.parity.benchmarks.contest_records import EvaluationRecord, InputRecord, NmsRecord
+from effconv.parity.benchmarks.network_records import AblationCostRecord, InferenceRecord, TrainingRecord
+from effconv.parity.benchmarks.process_records import ComparisonCostRecord, ConversionRecord, MetricsEnginesRecord
+from effconv.parity.benchmarks.tables import (
+    ablation_cost,
+    comparison_cost,
+    contest_text,
+    conversion_table,
+    inference_table,
+    metrics_engine_table,
+    training_table,
+)
 from effconv.parity.comparison.port_tables import backbone_text, ports_table
 from effconv.parity.comparison.proof_tables import (
     bounds_table,
@@ -91,18 +99,20 @@ def tables() -> dict[str, str]:
         "sensitivity": sensitivity_table(records["sensitivity"]),
         "ports": ports_table(records["ports"]),
         "backbone": backbone_text(records["backbone-lite0"]),
-        "parity-d7x": comparison_cost(records["parity-d7x"]),
-        "convert-d0": conversion_table(records["convert-d0"]),
-        "convert-d7x": conversion_table(records["convert-d7x"]),
+        "parity-d7x": comparison_cost(ComparisonCostRecord.read(records["parity-d7x"])),
+        "convert-d0": conversion_table(ConversionRecord.read(records["convert-d0"])),
+        "convert-d7x": conversion_table(ConversionRecord.read(records["convert-d7x"])),
         "end-to-end": end_to_end_table(records["end-to-end"]),
         "detector": detector_table(records["shapes-training"], records["shapes-official"]),
         "ablations": ablation_table(AblationRecord.read(records["ablations"])),
         "bootstrap-coverage": coverage_table(records["bootstrap-coverage"]),
-        **{name: inference_table(records[name]) for name in INFERENCE},
-        **{name: training_table(records[name]) for name in TRAINING},
-        "bench-ablation": ablation_cost(records["bench-ablation"]),
-        "bench-coco": engine_table(records["bench-coco"]),
-        **{name: contest_text(records[name], "image") for name in ("bench-input", "bench-nms", "bench-eval")},
+        **{name: inference_table(InferenceRecord.read(records[name])) for name in INFERENCE},
+        **{name: training_table(TrainingRecord.read(records[name])) for name in TRAINING},
+        "bench-ablation": ablation_cost(AblationCostRecord.read(records["bench-ablation"])),
+        "bench-coco": metrics_engine_table(MetricsEnginesRecord.read(records["bench-coco"])),
+        "bench-input": contest_text(InputRecord.read(records["bench-input"]), "image"),
+        "bench-nms": contest_text(NmsRecord.read(records["bench-nms"]), "image"),
+        "bench-eval": contest_text(EvaluationRecord.read(records["bench-eval"]), "image"),
     }
 
 

@@ -1,7 +1,8 @@
 """What decoding kept outputs again costs beside the network that it does without: `effconv bench ablation`."""
 
+import statistics
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ from ..ablation.run import Ablator, Cached, Study
 from ..distributed import Group
 from ..provenance import provenance
 from .contest import probe, take_turns, use_one_thread
+from .contest_records import Probe, Turn
+from .network_records import AblationCostRecord, ImageSeconds
 from .process import SEED, make_checkpoint
 
 ABLATION = "hard-nms-0.5"
@@ -23,7 +26,7 @@ PROMISED = 0.02
 
 def measure_ablation(
     coco: Path, model: str, checkpoint: Path | None, images: int, limit: int, rounds: int, command: str
-) -> dict[str, Any]:
+) -> AblationCostRecord:
     """A record of one change of decoding over `images` kept images, beside the network on them, on one thread.
 
     The outputs are of the dataset's first `limit` images, what was selected of them repeated on disk until there are
@@ -57,25 +60,29 @@ def measure_ablation(
         }
         turns = take_turns(contestants, rounds)
         after = probe()
-    counts = {"network": NETWORK_IMAGES, "decoding": images}
-    seconds = {name: float(np.median([turn.seconds for turn in turns[name]])) / counts[name] for name in counts}
-    return {
-        "what": "one change of decoding over kept outputs beside the network it does without, on one thread, medians",
-        "command": command,
-        "model": ablator.baseline.model.config.name,
-        "image_size": list(size),
-        "checkpoint": checkpoint.name if checkpoint else f"random values, seed {SEED}",
-        "ablation": ABLATION,
-        "images": images,
-        "different_images": len(given),
-        "rounds": rounds,
-        "probe_gflops": {"before": before, "after": after},
-        "seconds_per_image": seconds,
-        "share": seconds["decoding"] / seconds["network"],
-        "promised": PROMISED,
-        "turns": {name: [turn._asdict() for turn in each] for name, each in turns.items()},
-        "provenance": provenance() | {"dtype": "float32"},
-    }
+    network_seconds = _median(turns["network"]) / NETWORK_IMAGES
+    decoding_seconds = _median(turns["decoding"]) / images
+    return AblationCostRecord(
+        what="one change of decoding over kept outputs beside the network it does without, on one thread, medians",
+        command=command,
+        model=ablator.baseline.model.config.name,
+        image_size=size,
+        checkpoint=checkpoint.name if checkpoint else f"random values, seed {SEED}",
+        ablation=ABLATION,
+        images=images,
+        different_images=len(given),
+        rounds=rounds,
+        probe_gflops=Probe(before=before, after=after),
+        seconds_per_image=ImageSeconds(network=network_seconds, decoding=decoding_seconds),
+        share=decoding_seconds / network_seconds,
+        promised=PROMISED,
+        turns={name: tuple(each) for name, each in turns.items()},
+        provenance=provenance() | {"dtype": "float32"},
+    )
+
+
+def _median(turns: Sequence[Turn]) -> float:
+    return statistics.median(turn.seconds for turn in turns)
 
 
 def _repeated(selected: Selected, images: int, folder: Path) -> Selected:
@@ -90,14 +97,3 @@ def _repeated(selected: Selected, images: int, folder: Path) -> Selected:
         made.flush()
         arrays.append(np.load(path, mmap_mode="r"))
     return Selected(*arrays)
-
-
-def ablation_cost(record: dict[str, Any]) -> str:
-    """The record as a sentence."""
-    seconds = record["seconds_per_image"]
-    return (
-        f"{record['model']} at {record['image_size'][0]}x{record['image_size'][1]}, {record['ablation']} over "
-        f"{record['images']} kept images: {1e3 * seconds['decoding']:.2f} ms an image beside "
-        f"{1e3 * seconds['network']:.0f} ms of the network, {100 * record['share']:.2f} % "
-        f"(promised: below {100 * record['promised']:.0f} %)"
-    )

@@ -7,23 +7,16 @@ import os
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
 from ...errors import EffconvError
 from ..provenance import provenance, version
+from .contest_records import ContestRow, MeasuredContest, Probe, Turn
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
 PROBE_SIDE = 768  # of the matrices
-
-
-class Turn(NamedTuple):
-    """One run of a contestant."""
-
-    seconds: float
-    processor_seconds: float  # of all threads of the process; about `seconds` where one thread works
 
 
 def require_tensorflow() -> None:
@@ -64,42 +57,43 @@ def take_turns(contestants: Mapping[str, Callable[[], object]], rounds: int) -> 
         for name in names[first:] + names[:first]:
             start, processor_start = time.perf_counter(), time.process_time()
             contestants[name]()
-            turns[name].append(Turn(time.perf_counter() - start, time.process_time() - processor_start))
+            seconds, processor_seconds = time.perf_counter() - start, time.process_time() - processor_start
+            turns[name].append(Turn(seconds=seconds, processor_seconds=processor_seconds))
     return turns
 
 
-def rows(turns: Mapping[str, Sequence[Turn]], beside: Mapping[str, str], items: int) -> list[dict[str, Any]]:
+def rows(turns: Mapping[str, Sequence[Turn]], beside: Mapping[str, str], items: int) -> tuple[ContestRow, ...]:
     """The median of each contestant per item, and how many times that of the contestant it stands beside.
 
     `beside` maps each contestant to the one of ours it is compared with.
     """
     medians = {name: statistics.median(turn.seconds for turn in each) for name, each in turns.items()}
-    return [
-        {
-            "contestant": name,
-            "seconds_per_item": medians[name] / items,
-            "beside": beside[name],
-            "ratio": medians[name] / medians[beside[name]],
-            "processors_used": statistics.median(turn.processor_seconds / turn.seconds for turn in turns[name]),
-        }
+    return tuple(
+        ContestRow(
+            contestant=name,
+            seconds_per_item=medians[name] / items,
+            beside=beside[name],
+            ratio=medians[name] / medians[beside[name]],
+            processors_used=statistics.median(turn.processor_seconds / turn.seconds for turn in turns[name]),
+        )
         for name in turns
-    ]
+    )
 
 
 def measure(
     contestants: Mapping[str, Callable[[], object]], beside: Mapping[str, str], rounds: int, items: int
-) -> dict[str, Any]:
+) -> MeasuredContest:
     """The part of a record that all contests share: probes, rows, every single turn, provenance."""
     before = probe()
     turns = take_turns(contestants, rounds)
-    return {
-        "rounds": rounds,
-        "items": items,
-        "probe_gflops": {"before": before, "after": probe()},
-        "rows": rows(turns, beside, items),
-        "turns": {name: [turn._asdict() for turn in each] for name, each in turns.items()},
-        "provenance": provenance(),
-    }
+    return MeasuredContest(
+        rounds=rounds,
+        items=items,
+        probe_gflops=Probe(before=before, after=probe()),
+        rows=rows(turns, beside, items),
+        turns={name: tuple(each) for name, each in turns.items()},
+        provenance=provenance(),
+    )
 
 
 def use_threads(threads: int) -> None:

@@ -2,13 +2,14 @@
 
 import statistics
 import tempfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from ...effdet_torch.config import get_config
 from ...errors import EffconvError
 from ..provenance import provenance, version
 from .process import MEGABYTE, PROGRAMS, Run, make_checkpoint, run_process
+from .process_records import ConversionFigure, ConversionRecord, ConversionRow
 
 # What the ratio of a row must be, where something is promised of it.
 BARS = {
@@ -19,7 +20,7 @@ BARS = {
 }
 
 
-def measure_conversion(model: str, rounds: int) -> dict[str, Any]:
+def measure_conversion(model: str, rounds: int) -> ConversionRecord:
     """Time and peak memory of `effconv tf2torch` beside TensorFlow + torch.save, and of reading all tensors.
 
     Contestants take turns, each in a fresh process, `rounds` times. Returns a record with every single figure. Raises
@@ -45,49 +46,47 @@ def measure_conversion(model: str, rounds: int) -> dict[str, Any]:
                 runs[name].append(run_process(*words))
         weight_bytes = Path(weights).stat().st_size
         data_bytes = Path(f"{prefix}.data-00000-of-00001").stat().st_size
-    return {
-        "what": "tf2torch beside tf.train.load_checkpoint + torch.save, fresh processes, interleaved, medians",
-        "command": f"effconv bench convert --model {model} --rounds {rounds}",
-        "model": config.name,
-        "checkpoint": "official variables, random values, raw and moving averages",
-        "data_bytes": data_bytes,
-        "weight_bytes": weight_bytes,
-        "rounds": rounds,
-        "provenance": provenance(),
-        "rows": _conversion_rows(runs, weight_bytes, config.name),
-        "figures": {
-            name: [
-                {"seconds": run.seconds, "peak_bytes": run.peak_bytes, "printed_seconds": _printed(run)} for run in each
-            ]
-            for name, each in runs.items()
-        },
-    }
+    figures = {name: tuple(_figure(run) for run in each) for name, each in runs.items()}
+    return ConversionRecord(
+        what="tf2torch beside tf.train.load_checkpoint + torch.save, fresh processes, interleaved, medians",
+        command=f"effconv bench convert --model {model} --rounds {rounds}",
+        model=config.name,
+        checkpoint="official variables, random values, raw and moving averages",
+        data_bytes=data_bytes,
+        weight_bytes=weight_bytes,
+        rounds=rounds,
+        provenance=provenance(),
+        rows=_conversion_rows(figures, weight_bytes, config.name),
+        figures=figures,
+    )
 
 
-def _printed(run: Run) -> list[float]:
-    """The seconds a reading contestant measured inside itself; nothing for the converting ones."""
+def _figure(run: Run) -> ConversionFigure:
     try:
-        return [float(word) for word in run.output.split()]
-    except ValueError:
-        return []
+        printed = tuple(float(word) for word in run.output.split())
+    except ValueError:  # the words of one that converts
+        printed = ()
+    return ConversionFigure(seconds=run.seconds, peak_bytes=run.peak_bytes, printed_seconds=printed)
 
 
-def _conversion_rows(runs: dict[str, list[Run]], weight_bytes: int, model: str) -> list[dict[str, Any]]:
-    seconds = {name: statistics.median(run.seconds for run in each) for name, each in runs.items()}
-    peak = {name: statistics.median(run.peak_bytes for run in each) / MEGABYTE for name, each in runs.items()}
-    views, copies = (statistics.median(_printed(run)[i] for run in runs["effconv_read"]) for i in (0, 1))
-    read = statistics.median(_printed(run)[0] for run in runs["tensorflow_read"])
+def _conversion_rows(
+    figures: Mapping[str, Sequence[ConversionFigure]], weight_bytes: int, model: str
+) -> tuple[ConversionRow, ...]:
+    seconds = {name: statistics.median(run.seconds for run in each) for name, each in figures.items()}
+    peak = {name: statistics.median(run.peak_bytes for run in each) / MEGABYTE for name, each in figures.items()}
+    views, copies = (statistics.median(run.printed_seconds[i] for run in figures["effconv_read"]) for i in (0, 1))
+    read = statistics.median(run.printed_seconds[0] for run in figures["tensorflow_read"])
 
-    def row(what: str, unit: str, ours: float, theirs: float, ratio: float) -> dict[str, Any]:
+    def row(what: str, unit: str, ours: float, theirs: float, ratio: float) -> ConversionRow:
         bar = BARS.get((model, what), "")
-        return {"what": what, "unit": unit, "effconv": ours, "tensorflow": theirs, "ratio": ratio, "bar": bar}
+        return ConversionRow(what=what, unit=unit, effconv=ours, tensorflow=theirs, ratio=ratio, bar=bar)
 
     ours, theirs = "effconv", "tensorflow"
     kept = weight_bytes / MEGABYTE
-    return [
+    return (
         row("whole command", "s", seconds[ours], seconds[theirs], seconds[theirs] / seconds[ours]),
         row("peak memory", "MB", peak[ours], peak[theirs], peak[ours] / peak[theirs]),
         row("read all, verified", "s", views, read, read / views),
         row("read all, verified, and copy", "s", copies, read, read / copies),
         row("peak memory / weights kept", "x", peak[ours] / kept, peak[theirs] / kept, peak[ours] / kept),
-    ]
+    )

@@ -6,7 +6,6 @@ import tempfile
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -21,8 +20,9 @@ from ..evaluation.pipeline import Settings, build
 from ..traces.official import official_variables
 from ..traces.trace import nhwc
 from .contest import measure, over, require_tensorflow, use_one_thread
+from .contest_records import EvaluationRecord
+from .contestants import by_level
 from .equal_work import Detections, Lists, may_differ, require_detections, require_outputs, work_of
-from .inference import by_level
 from .process import SEED, make_checkpoint
 
 OURS, OUR_NETWORK = "effconv", "effconv, network alone"
@@ -30,7 +30,7 @@ OURS, OUR_NETWORK = "effconv", "effconv, network alone"
 
 def measure_evaluation(
     folder: Path, model: str, checkpoint: Path | None, rounds: int, limit: int, command: str
-) -> dict[str, Any]:
+) -> EvaluationRecord:
     """A record of detecting on the first `limit` images of a dataset, batch 1, the encoded bytes being in memory.
 
     A turn is one pass over the images. Without `checkpoint` the weights are random, of which the time does not depend.
@@ -88,15 +88,15 @@ def measure_evaluation(
         "TensorFlow, network alone": over(images, lambda _: their_network(array)),
     }
     beside = {name: OUR_NETWORK if "alone" in name else OURS for name in contestants}
-    return {
-        "what": "encoded image to detections on one thread, batch 1, contestants taking turns, medians per image",
-        "command": command,
-        "model": config.name,
-        "image_size": list(config.image_size),
-        "checkpoint": checkpoint.name if checkpoint else f"official variables, random values, seed {SEED}",
-        "images": len(images),
-        "detections_agreeing": float(np.mean(agreement)),
-        "precision": "float32",
-        "onednn": os.environ["TF_ENABLE_ONEDNN_OPTS"],
-        **measure(contestants, beside, rounds, len(images)),
-    }
+    return EvaluationRecord(
+        what="encoded image to detections on one thread, batch 1, contestants taking turns, medians per image",
+        command=command,
+        model=config.name,
+        image_size=config.image_size,
+        checkpoint=checkpoint.name if checkpoint else f"official variables, random values, seed {SEED}",
+        images=len(images),
+        detections_agreeing=float(np.mean(agreement)),
+        precision="float32",
+        onednn=os.environ["TF_ENABLE_ONEDNN_OPTS"],
+        contest=measure(contestants, beside, rounds, len(images)),
+    )

@@ -15,6 +15,7 @@ from ..provenance import version
 from ..reference.graphs import compiled_decode, compiled_input
 from ..reference.network import import_tensorflow
 from .contest import measure, over, require_tensorflow, use_one_thread
+from .contest_records import InputRecord
 from .equal_work import require_equal, require_pixels
 
 OURS, OUR_DECODING = "effconv", "effconv, decoding alone"
@@ -23,7 +24,7 @@ OURS, OUR_DECODING = "effconv", "effconv, decoding alone"
 PILLOW_LEVELS = 18
 
 
-def measure_input(folder: Path, model: str, rounds: int, limit: int | None, command: str) -> dict[str, Any]:
+def measure_input(folder: Path, model: str, rounds: int, limit: int | None, command: str) -> InputRecord:
     """A record of preparing every image of `folder` for `model`, the encoded bytes being in memory.
 
     A turn is one pass over all images. TensorFlow's graph optimiser is off, because it rewrites the division that
@@ -51,18 +52,18 @@ def measure_input(folder: Path, model: str, rounds: int, limit: int | None, comm
     with _optimiser_off():
         identical = _require_same(steps, images)
         measured = measure(contestants, beside, rounds, len(images))
-    return {
-        "what": "encoded image to network input on one thread, contestants taking turns, medians per image",
-        "command": command,
-        "model": config.name,
-        "image_size": list(config.image_size),
-        "images": len(images),
-        "megapixels_per_image": float(np.mean([np.prod(decode(each).shape[:2]) for each in images])) / 1e6,
-        "identical_inputs": identical,
-        "graph_optimiser": "off",
-        "decoder_versions": {name: version(name) for name in ("simplejpeg", "pillow")},
-        **measured,
-    }
+    return InputRecord(
+        what="encoded image to network input on one thread, contestants taking turns, medians per image",
+        command=command,
+        model=config.name,
+        image_size=config.image_size,
+        images=len(images),
+        megapixels_per_image=float(np.mean([np.prod(decode(each).shape[:2]) for each in images])) / 1e6,
+        identical_inputs=identical,
+        graph_optimiser="off",
+        decoder_versions={name: version(name) for name in ("simplejpeg", "pillow")},
+        contest=measured,
+    )
 
 
 def _require_same(steps: dict[str, Callable[[bytes], Any]], images: Sequence[bytes]) -> int:

@@ -2,17 +2,17 @@
 
 import json
 import tempfile
-from typing import Any
 
 from ...effdet_torch.config import get_config
 from ...errors import EffconvError
 from ..provenance import provenance, version
-from .process import MEGABYTE, SEED, make_checkpoint, run_process
+from .process import SEED, make_checkpoint, run_process
+from .process_records import ComparisonCostRecord
 
 PEAK_BYTES_PROMISED = {"efficientdet-d7x": 10e9}
 
 
-def measure_comparison(model: str) -> dict[str, Any]:
+def measure_comparison(model: str) -> ComparisonCostRecord:
     """Peak memory and seconds of one layer-by-layer comparison of `model` at its own size, batch 1, both sides.
 
     Raises EffconvError without TensorFlow, and when a layer differs: then there is something else to look at first.
@@ -24,28 +24,16 @@ def measure_comparison(model: str) -> dict[str, Any]:
         make_checkpoint(model, f"{folder}/model")
         run = run_process("effconv.cli", "parity", "--layerwise", "--model", model, "--ckpt", folder, "--json")
     record = json.loads(run.output)
-    promised = PEAK_BYTES_PROMISED.get(config.name)
-    return {
-        "what": "effconv parity --layerwise: TensorFlow and PyTorch, float32 and float64, local and accumulated",
-        "command": f"effconv bench parity --model {model}",
-        "model": config.name,
-        "checkpoint": f"official variables, random values, seed {SEED}",
-        "image_shape": record["images"]["shape"],
-        "layers": len(record["rows"]),
-        "verdict": record["verdict"],
-        "seconds": run.seconds,
-        "peak_bytes": run.peak_bytes,
-        "peak_bytes_promised": promised,
-        "provenance": provenance() | {"dtype": "float32 and float64", "seed": SEED},
-    }
-
-
-def comparison_cost(record: dict[str, Any]) -> str:
-    """The measurement in a sentence."""
-    promised = record["peak_bytes_promised"]
-    bar = f" (promised: below {promised / MEGABYTE / 1000:.0f} GB)" if promised else ""
-    height, width = record["image_shape"][2:]
-    return (
-        f"{record['model']} at {height}x{width}, both sides: {record['layers']} layers compared in "
-        f"{record['seconds'] / 60:.1f} minutes, peak memory {record['peak_bytes'] / MEGABYTE / 1000:.1f} GB{bar}"
+    return ComparisonCostRecord(
+        what="effconv parity --layerwise: TensorFlow and PyTorch, float32 and float64, local and accumulated",
+        command=f"effconv bench parity --model {model}",
+        model=config.name,
+        checkpoint=f"official variables, random values, seed {SEED}",
+        image_shape=tuple(record["images"]["shape"]),
+        layers=len(record["rows"]),
+        verdict=record["verdict"],
+        seconds=run.seconds,
+        peak_bytes=run.peak_bytes,
+        peak_bytes_promised=PEAK_BYTES_PROMISED.get(config.name),
+        provenance=provenance() | {"dtype": "float32 and float64", "seed": SEED},
     )

@@ -15,6 +15,7 @@ from ..reference.graphs import compiled_suppression
 from ..reference.network import import_tensorflow
 from ..reference.pipeline import DETECTIONS
 from .contest import measure, require_tensorflow, use_one_thread
+from .contest_records import NmsRecord
 from .equal_work import MOST_LOST, Detections, agreeing, require_detections, require_equal
 
 SIDE = 512.0  # of the image the boxes are in
@@ -41,7 +42,7 @@ def made_up_candidates(candidates: int, classes: int, seed: int = 0) -> Candidat
     return Candidates(*(torch.from_numpy(column)[None] for column in (boxes, scores, kind, every)))
 
 
-def measure_nms(candidates: int, classes: int, rounds: int, command: str) -> dict[str, Any]:
+def measure_nms(candidates: int, classes: int, rounds: int, command: str) -> NmsRecord:
     """A record of suppressing made-up candidates of one image: the 100 best of all classes.
 
     `identical_to_tensorflow` says that ours and TensorFlow's soft-NMS choose the same boxes with the same scores, bit
@@ -69,16 +70,16 @@ def measure_nms(candidates: int, classes: int, rounds: int, command: str) -> dic
         TENSORFLOW, "boxes, scores, categories", zip(results[TENSORFLOW], _listed(results[OURS]), strict=True)
     )
     _require_hard(given, hard, {name: results[name] for name in (PLAIN, TORCHVISION) if name in results})
-    return {
-        "what": "suppression of one image's candidates on one thread, contestants taking turns, medians",
-        "command": command,
-        "candidates": candidates,
-        "classes": classes,
-        "max_outputs": DETECTIONS,
-        "identical_to_tensorflow": True,
-        "left_out": {TORCHVISION: missing} if missing else {},
-        **measure(contestants, dict.fromkeys(contestants, OURS), rounds, 1),
-    }
+    return NmsRecord(
+        what="suppression of one image's candidates on one thread, contestants taking turns, medians",
+        command=command,
+        candidates=candidates,
+        classes=classes,
+        max_outputs=DETECTIONS,
+        identical_to_tensorflow=True,
+        left_out={TORCHVISION: missing} if missing else {},
+        contest=measure(contestants, dict.fromkeys(contestants, OURS), rounds, 1),
+    )
 
 
 def _listed(found: Padded) -> Detections:

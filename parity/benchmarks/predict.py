@@ -19,8 +19,8 @@ from ...errors import EffconvError
 from ...loading import load
 from ..prediction.image_files import find_images
 from ..reference.pipeline import DETECTIONS
-from ..rendering.markdown import markdown_table
 from .contest import measure, over, use_threads
+from .contest_records import PredictRecord
 from .equal_work import (
     Detections,
     Lists,
@@ -46,7 +46,7 @@ def measure_predict(
     limit: int | None,
     threads: int,
     command: str,
-) -> dict[str, Any]:
+) -> PredictRecord:
     """A record of finding objects in images whose encoded bytes are in memory, one image at a time, by all contestants.
 
     Ours decode, resize and suppress (soft-NMS) as the official evaluation does. effdet's do it as its `validate.py`
@@ -79,18 +79,18 @@ def measure_predict(
         steps.update(theirs)
     contestants = {name: over(images, step) for name, step in steps.items()}
     base = EFFDET if EFFDET in contestants else next(iter(contestants))
-    return {
-        "what": "encoded image to boxes, one image at a time, contestants taking turns, medians per image",
-        "command": command,
-        "model": network.config.name,
-        "image_size": list(size),
-        "checkpoint": checkpoint.name if checkpoint else f"official variables, random values, seed {SEED}",
-        "images": len(images),
-        "threads": threads,
-        "left_out": left_out,
-        "notes": {name: note for name, note in notes.items() if note},
-        **measure(contestants, dict.fromkeys(contestants, base), rounds, len(images)),
-    }
+    return PredictRecord(
+        what="encoded image to boxes, one image at a time, contestants taking turns, medians per image",
+        command=command,
+        model=network.config.name,
+        image_size=size,
+        checkpoint=checkpoint.name if checkpoint else f"official variables, random values, seed {SEED}",
+        images=len(images),
+        threads=threads,
+        left_out=left_out,
+        notes={name: note for name, note in notes.items() if note},
+        contest=measure(contestants, dict.fromkeys(contestants, base), rounds, len(images)),
+    )
 
 
 def require_ours(steps: dict[str, Callable[[bytes], Any]], model: EfficientDet, images: list[bytes]) -> None:
@@ -172,23 +172,3 @@ def _effdet(network: Any, soft: bool) -> Callable[[bytes], object]:
             return bench(given, about)  # type: ignore[no-any-return]
 
     return detect
-
-
-def predict_table(record: dict[str, Any]) -> str:
-    """The record as Markdown: times faster than effdet."""
-    rows = []
-    for row in record["rows"]:
-        seconds = row["seconds_per_item"]
-        rows.append([row["contestant"], f"{1e3 * seconds:.0f}", f"{1 / seconds:.2f}", f"{1 / row['ratio']:.2f}"])
-    lines = [markdown_table(("contestant", "ms per image", "images/s", "times faster"), rows)]
-    probes = record["probe_gflops"]
-    notes = [f"{name}: {note}" for name, note in record["notes"].items()]
-    notes += [f"left out: {reason}" for reason in record["left_out"].values()]
-    size, beside = record["image_size"], record["rows"][0]["beside"]
-    lines += [
-        "",
-        f"{record['model']} at {size[0]}x{size[1]}, {record['images']} images, {record['threads']} threads, medians of "
-        f"{record['rounds']} turns, times faster than {beside}; matrix product {probes['before']:.0f} GFLOP/s before "
-        f"and {probes['after']:.0f} after. {'; '.join(notes)}".rstrip(),
-    ]
-    return "\n".join(lines)

@@ -2,7 +2,6 @@
 
 import statistics
 import time
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -11,23 +10,24 @@ from ...effdet_torch.engines.engines import make_engine
 from ...effdet_torch.model import EfficientDet
 from ..provenance import provenance
 from .contest import probe, use_threads
+from .network_records import Ceilings, ConvolutionWork, PassSeconds, RooflineRecord
 
 COPIED = 256 << 20  # bytes of the copy that measures memory: more than any cache
 TOP = 8  # operators named
 FLOAT = 4  # bytes
 
 
-def count_work(model: EfficientDet, size: tuple[int, int]) -> dict[str, float]:
+def count_work(model: EfficientDet, size: tuple[int, int]) -> ConvolutionWork:
     """Multiply-adds of all convolutions for one image of `size`, and bytes they read and write at least once.
 
     Counted from shapes alone: each convolution's input, weights and output cross the memory once.
     """
-    found = {"multiply_adds": 0.0, "bytes": 0.0}
+    multiply_adds, bytes_moved = [], []
 
     def count(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         assert isinstance(module, nn.Conv2d)
-        found["multiply_adds"] += output.numel() * module.weight[0].numel()
-        found["bytes"] += FLOAT * (inputs[0].numel() + module.weight.numel() + output.numel())
+        multiply_adds.append(output.numel() * module.weight[0].numel())
+        bytes_moved.append(FLOAT * (inputs[0].numel() + module.weight.numel() + output.numel()))
 
     with torch.device("meta"):
         shadow = EfficientDet(model.config).eval()
@@ -36,12 +36,12 @@ def count_work(model: EfficientDet, size: tuple[int, int]) -> dict[str, float]:
             module.register_forward_hook(count)
     with torch.inference_mode():
         shadow(torch.zeros(1, 3, *size, device="meta"))
-    return found
+    return ConvolutionWork(multiply_adds=float(sum(multiply_adds)), bytes_moved=float(sum(bytes_moved)))
 
 
 def measure_roofline(
     model: str, size: tuple[int, int] | None, engine: str, threads: int, rounds: int, command: str
-) -> dict[str, Any]:
+) -> RooflineRecord:
     """A record of one engine's forward pass on one image beside the machine's ceilings for its work."""
     use_threads(threads)
     torch.manual_seed(0)
@@ -58,35 +58,21 @@ def measure_roofline(
             seconds.append(time.perf_counter() - start)
         operators = _operators(runner, image)
     taken = statistics.median(seconds[1:])
-    arithmetic, memory = 2 * work["multiply_adds"] / gflops / 1e9, work["bytes"] / copied
-    return {
-        "what": "one forward pass beside what arithmetic and memory allow at best",
-        "command": command,
-        "model": network.config.name,
-        "image_size": list(shape),
-        "engine": engine,
-        "threads": threads,
-        **work,
-        "ceilings": {"gflops": gflops, "copied_gigabytes_per_second": copied / 1e9},
-        "seconds": {"taken": taken, "arithmetic": arithmetic, "memory": memory},
-        "fraction": max(arithmetic, memory) / taken,
-        "operators": operators,
-        "provenance": provenance() | {"dtype": "float32"},
-    }
-
-
-def roofline_lines(record: dict[str, Any]) -> list[str]:
-    """The record as text."""
-    seconds, size, ceilings = record["seconds"], record["image_size"], record["ceilings"]
-    lines = [
-        f"{record['model']} at {size[0]}x{size[1]}: {record['multiply_adds'] / 1e9:.2f} G multiply-adds, "
-        f"{record['bytes'] / 1e6:.0f} MB through memory at least",
-        f"{record['engine']} on {record['threads']} threads takes {1e3 * seconds['taken']:.1f} ms; at "
-        f"{ceilings['gflops']:.0f} GFLOP/s arithmetic alone takes {1e3 * seconds['arithmetic']:.1f} ms, at "
-        f"{ceilings['copied_gigabytes_per_second']:.1f} GB/s memory alone {1e3 * seconds['memory']:.1f} ms: "
-        f"{100 * record['fraction']:.0f} % of what is possible",
-    ]
-    return lines + [f"  {100 * share:4.0f} %  {name}" for name, share in record["operators"].items()]
+    arithmetic, memory = 2 * work.multiply_adds / gflops / 1e9, work.bytes_moved / copied
+    return RooflineRecord(
+        what="one forward pass beside what arithmetic and memory allow at best",
+        command=command,
+        model=network.config.name,
+        image_size=shape,
+        engine=engine,
+        threads=threads,
+        work=work,
+        ceilings=Ceilings(gflops=gflops, copied_gigabytes_per_second=copied / 1e9),
+        seconds=PassSeconds(taken=taken, arithmetic=arithmetic, memory=memory),
+        fraction=max(arithmetic, memory) / taken,
+        operators=operators,
+        provenance=provenance() | {"dtype": "float32"},
+    )
 
 
 def _copy_speed() -> float:

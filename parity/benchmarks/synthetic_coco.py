@@ -1,4 +1,4 @@
-"""A made-up dataset with detections of it, in COCO's proportions: what the metrics' engines are compared on."""
+"""A made-up dataset with detections of it, in COCO's proportions: what metrics engines are compared on."""
 
 from pathlib import Path
 from typing import Any

@@ -20,8 +20,9 @@ from ...effdet_torch.training.trainer import Training, TrainingSettings
 from ...errors import EffconvError
 from ...loading import load
 from ..provenance import provenance
-from ..rendering.markdown import markdown_table
-from .contest import Turn, probe, take_turns, use_threads
+from .contest import probe, take_turns, use_threads
+from .contest_records import Probe, Turn
+from .network_records import TrainingRecord, TrainingRow
 from .peers import effdet, import_effdet
 from .process import MEGABYTE, PROGRAMS, SEED, make_checkpoint, run_process
 
@@ -131,7 +132,7 @@ def enter(name: str, contest: TrainingContest, checkpoint: Path) -> Trained:
     return CONTESTANTS[name](model, contest, images, torch.from_numpy(boxes.astype(np.float32)), classes)
 
 
-def measure_training(contest: TrainingContest, command: str) -> dict[str, Any]:
+def measure_training(contest: TrainingContest, command: str) -> TrainingRecord:
     """A record of all contestants on the same batch, taking turns: forward with losses, and whole steps.
 
     `loss` is each one's first, weight decay left out. Raises EffconvError for bad input; a contestant that is not
@@ -159,65 +160,35 @@ def measure_training(contest: TrainingContest, command: str) -> dict[str, Any]:
     for name in trained:
         forward, step = (_median(turns[f"{name}, {what}"]) for what in ("forward", "step"))
         theirs = _median(turns["effdet, step"]) if "effdet" in trained else step
-        rows.append(
-            {
-                "contestant": name,
-                "forward_milliseconds": 1e3 * forward,
-                "backward_milliseconds": 1e3 * (step - forward),
-                "images_per_second": contest.batch / step,
-                "times_faster": theirs / step,
-                "peak_megabytes": peaks[name],
-                "loss": losses[name],
-            }
+        row = TrainingRow(
+            contestant=name,
+            forward_milliseconds=1e3 * forward,
+            backward_milliseconds=1e3 * (step - forward),
+            images_per_second=contest.batch / step,
+            times_faster=theirs / step,
+            peak_megabytes=peaks[name],
+            loss=losses[name],
         )
-    return {
-        "what": "training steps on one batch, contestants taking turns in one process, medians",
-        "command": command,
-        "model": get_config(contest.model).name,
-        "image_size": list(contest.size),
-        "batch": contest.batch,
-        "threads": contest.threads,
-        "rounds": contest.rounds,
-        "left_out": left_out,
-        "probe_gflops": {"before": before, "after": after},
-        "rows": rows,
-        "turns": {name: [turn._asdict() for turn in each] for name, each in turns.items()},
-        "provenance": provenance() | {"device": contest.device, "dtype": contest.precision},
-    }
+        rows.append(row)
+    return TrainingRecord(
+        what="training steps on one batch, contestants taking turns in one process, medians",
+        command=command,
+        model=get_config(contest.model).name,
+        image_size=contest.size,
+        batch=contest.batch,
+        threads=contest.threads,
+        rounds=contest.rounds,
+        left_out=left_out,
+        probe_gflops=Probe(before=before, after=after),
+        rows=tuple(rows),
+        turns={name: tuple(each) for name, each in turns.items()},
+        provenance=provenance() | {"device": contest.device, "dtype": contest.precision},
+    )
 
 
 def peak_of_device(device: str) -> float:
     """Bytes that PyTorch has had of a GPU's memory at most; 0 on a CPU, where the process's own peak counts."""
     return float(torch.cuda.max_memory_allocated()) if device.startswith("cuda") else 0.0
-
-
-def training_table(record: Mapping[str, Any]) -> str:
-    """The record as Markdown."""
-    heading = (
-        *("contestant", "forward and losses", "backward and update"),
-        *("images/s", "times faster", "peak memory", "loss"),
-    )
-    rows = [
-        [
-            row["contestant"],
-            f"{row['forward_milliseconds']:.0f} ms",
-            f"{row['backward_milliseconds']:.0f} ms",
-            f"{row['images_per_second']:.2f}",
-            f"{row['times_faster']:.2f}",
-            f"{row['peak_megabytes']:.0f} MB",
-            f"{row['loss']:.4f}",
-        ]
-        for row in record["rows"]
-    ]
-    lines = [markdown_table(heading, rows)]
-    size = record["image_size"]
-    lines += [
-        "",
-        f"{record['model']} at {size[0]}x{size[1]}, batch {record['batch']}, {record['provenance']['dtype']}, "
-        f"{record['threads']} threads, {record['provenance']['device']}, medians of {record['rounds']} turns.",
-    ]
-    lines += [f"Left out: {reason}." for reason in record["left_out"].values()]
-    return "\n".join(lines)
 
 
 def _median(turns: Sequence[Turn]) -> float:

@@ -20,6 +20,7 @@ from click.testing import CliRunner, Result
 
 from effconv.cli import main
 from effconv.parity import embedded
+from effconv.parity.benchmarks.process_records import MetricsEnginesRecord
 from loopback import Server
 
 SWISH = Path(__file__).parent.parent / "golden" / "tiny-swish"
@@ -161,10 +162,12 @@ RECORDED = ("--reference", SWISH / "activations_128x160.npz")
 
 
 @pytest.mark.parametrize("command", REPORTS)
-def test_records_and_reports(command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_records_and_reports(command: str, tmp_path: Path, repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Refused at their last byte: what is computed before needs larger files than they are."""
+    committed = json.loads((repository / "results" / "measured" / "bench-coco.json").read_text())
+    measured = MetricsEnginesRecord.read(committed)
     monkeypatch.setattr(embedded, "HELD_OUT_IMAGES", 2)
-    monkeypatch.setattr("effconv.parity.benchmarks.coco.measure_engines", lambda *_: {"identical": {}})
+    monkeypatch.setattr("effconv.parity.benchmarks.coco.measure_metrics_engines", lambda *_: measured)
     whole = Path.write_text
 
     def write_text(path: Path, text: str, **options: Any) -> int:

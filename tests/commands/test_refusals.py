@@ -116,7 +116,7 @@ USES = {
 MEASURED = {  # benchmarks, by the function that measures
     "convert": (conversion, "measure_conversion"),
     "parity": (layerwise, "measure_comparison"),
-    "coco": (coco, "measure_engines"),
+    "coco": (coco, "measure_metrics_engines"),
     "input --images x": (input_contest, "measure_input"),
     "nms": (nms, "measure_nms"),
     "eval --coco x": (evaluation, "measure_evaluation"),

@@ -7,7 +7,7 @@ import torch
 
 from ....loading import load
 from ..contest import use_threads
-from ..inference import contestant
+from ..contestants import contestant
 
 PASSES = 3
 

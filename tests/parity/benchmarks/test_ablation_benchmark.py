@@ -8,6 +8,7 @@ from click.testing import CliRunner
 
 from effconv.cli import main
 from effconv.parity.benchmarks import ablation as ablation_benchmark
+from effconv.parity.benchmarks.network_records import AblationCostRecord
 from small_images import write_pictures
 
 SWISH = Path(__file__).parents[2] / "golden" / "tiny-swish"
@@ -31,6 +32,7 @@ def test_a_small_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert result.exit_code == 0, result.output
     assert counts == [(7, 7, 3)] * 3
     record = json.loads((tmp_path / "record.json").read_text())
+    assert AblationCostRecord.read(record).plain() == record
     seconds = record["seconds_per_image"]
     assert record["share"] == seconds["decoding"] / seconds["network"]
     assert {name: len(each) for name, each in record["turns"].items()} == {"network": 2, "decoding": 2}

@@ -10,6 +10,7 @@ import pytest
 
 from effconv.errors import EffconvError
 from effconv.parity.benchmarks.process import make_checkpoint, run_process
+from effconv.parity.benchmarks.process_records import ConversionRecord
 from effconv.parity.benchmarks.tables import conversion_table
 
 
@@ -37,13 +38,13 @@ def test_bench_convert_reports_ratios_of_medians(tmp_path: Path, repository: Pat
     )
     assert done.returncode == 0, done.stderr
     record = json.loads(done.stdout)
-    assert record == json.loads(record_path.read_text())
+    assert record == json.loads(record_path.read_text()) == ConversionRecord.read(record).plain()
     rows = {row["what"]: row for row in record["rows"]}
     whole = rows["whole command"]
     figures = {name: [run["seconds"] for run in runs] for name, runs in record["figures"].items()}
     assert (whole["effconv"], whole["tensorflow"]) == (figures["effconv"][0], figures["tensorflow"][0])
     assert whole["ratio"] == whole["tensorflow"] / whole["effconv"]
-    assert len(conversion_table(record).splitlines()) == 2 + len(rows)
+    assert len(conversion_table(ConversionRecord.read(record)).splitlines()) == 2 + len(rows)
 
 
 @pytest.fixture

@@ -19,7 +19,10 @@ from effconv.effdet_torch.postprocessing.suppression import Hard
 from effconv.parity.benchmarks import coco as coco_benchmark
 from effconv.parity.benchmarks import contest, equal_work
 from effconv.parity.benchmarks import evaluation as evaluation_benchmark
+from effconv.parity.benchmarks.contest_records import EvaluationRecord, InputRecord, NmsRecord
 from effconv.parity.benchmarks.nms import hard_in_step, made_up_candidates
+from effconv.parity.benchmarks.process_records import MetricsEnginesRecord
+from effconv.parity.plain import Plain
 from small_images import write_pictures
 
 SWISH = Path(__file__).parents[2] / "golden" / "tiny-swish"
@@ -30,13 +33,13 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_pictures(tmp_path_factory.mktemp("pictures"), 3)
 
 
-def bench(tmp_path: Path, *arguments: object, status: int = 0) -> dict[str, Any]:
-    """The record a benchmark prints and writes."""
+def bench(kind: type[Plain], tmp_path: Path, *arguments: object, status: int = 0) -> dict[str, Any]:
+    """The record a benchmark prints and writes, which is one of that kind."""
     path = tmp_path / "record.json"
     result = CliRunner().invoke(main, ["bench", *map(str, arguments), "--record", str(path), "--json"])
     assert result.exit_code == status, result.output
     record = json.loads(result.stdout)
-    assert record == json.loads(path.read_text())
+    assert record == json.loads(path.read_text()) == kind.read(record).plain()
     return record
 
 
@@ -63,19 +66,19 @@ def test_contestants_take_turns_after_a_run_that_does_not_count() -> None:
 
 def test_rows_are_medians_per_item_and_ratios_of_medians() -> None:
     turns = {
-        "ours": [contest.Turn(seconds, 2 * seconds) for seconds in (1.0, 2.0, 90.0)],
-        "theirs": [contest.Turn(seconds, seconds) for seconds in (5.0, 80.0, 6.0)],
+        "ours": [contest.Turn(seconds=seconds, processor_seconds=2 * seconds) for seconds in (1.0, 2.0, 90.0)],
+        "theirs": [contest.Turn(seconds=seconds, processor_seconds=seconds) for seconds in (5.0, 80.0, 6.0)],
     }
     rows = contest.rows(turns, {"ours": "ours", "theirs": "ours"}, items=4)
-    assert [row["seconds_per_item"] for row in rows] == [0.5, 1.5]
-    assert [row["ratio"] for row in rows] == [1.0, 3.0]
-    assert [row["processors_used"] for row in rows] == [2.0, 1.0]
+    assert [row.seconds_per_item for row in rows] == [0.5, 1.5]
+    assert [row.ratio for row in rows] == [1.0, 3.0]
+    assert [row.processors_used for row in rows] == [2.0, 1.0]
 
 
 @pytest.mark.tf
 def test_bench_input(pictures: Path, tmp_path: Path) -> None:
     options = ["--model", SWISH / "config.json", "--rounds", 3]
-    record = bench(tmp_path, "input", "--images", pictures / "val2017", "--limit", 2, *options)
+    record = bench(InputRecord, tmp_path, "input", "--images", pictures / "val2017", "--limit", 2, *options)
     rows = require_ratios_of_medians(record)
     assert (record["images"], record["items"], record["identical_inputs"]) == (2, 2, 2)
     assert rows["TensorFlow"]["beside"] == "effconv"
@@ -84,7 +87,7 @@ def test_bench_input(pictures: Path, tmp_path: Path) -> None:
 
 @pytest.mark.tf
 def test_bench_nms(tmp_path: Path) -> None:
-    record = bench(tmp_path, "nms", "--candidates", 400, "--classes", 5, "--rounds", 3)
+    record = bench(NmsRecord, tmp_path, "nms", "--candidates", 400, "--classes", 5, "--rounds", 3)
     rows = require_ratios_of_medians(record)
     assert record["identical_to_tensorflow"]
     assert ("torchvision, hard" in rows) != ("torchvision, hard" in record["left_out"])
@@ -111,6 +114,7 @@ def test_bench_eval(pictures: Path, tmp_path: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     record = json.loads(done.stdout)
+    assert EvaluationRecord.read(record).plain() == record
     assert record["onednn"] == "1"
     rows = require_ratios_of_medians(record)
     assert record["detections_agreeing"] == 1.0  # both sides do the same
@@ -135,7 +139,7 @@ def test_agreement_counts_what_both_found() -> None:
 
 def test_bench_coco(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(coco_benchmark, "ROUNDS", {"ultrafast": 2, "pycocotools": 1})
-    record = bench(tmp_path, "coco", "--images", 8)
+    record = bench(MetricsEnginesRecord, tmp_path, "coco", "--images", 8)
     assert record["identical"] == dict.fromkeys(("precision", "recall", "scores", "metrics"), True)
     assert (record["images"], record["detections"]) == (8, 800)
     fast, original = record["rows"]
@@ -166,5 +170,5 @@ def test_bench_coco_fails_when_engines_differ(tmp_path: Path, monkeypatch: pytes
     (tmp_path / "wrong_evaluation.py").write_text(WRONG_EVALUATION)
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, (str(tmp_path), os.environ.get("PYTHONPATH")))))
     monkeypatch.setattr(coco_benchmark, "EVALUATE", "wrong_evaluation")
-    record = bench(tmp_path, "coco", "--images", 3, status=1)
+    record = bench(MetricsEnginesRecord, tmp_path, "coco", "--images", 3, status=1)
     assert record["identical"] == {"precision": True, "recall": False, "scores": True, "metrics": True}

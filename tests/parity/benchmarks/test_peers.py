@@ -15,7 +15,9 @@ from effconv.errors import EffconvError
 from effconv.parity.benchmarks import inference as inference_benchmark
 from effconv.parity.benchmarks import peers
 from effconv.parity.benchmarks import training as training_benchmark
-from effconv.parity.benchmarks.inference import parameters, symmetric, with_ratios
+from effconv.parity.benchmarks.contestants import symmetric
+from effconv.parity.benchmarks.inference import parameters, times_faster
+from effconv.parity.benchmarks.network_records import InferenceRecord, TrainingRecord
 from effconv.parity.benchmarks.peers import effdet, in_order, load_in_order
 from effconv.parity.comparison.engine import output_error
 from tiny_models import load_tiny
@@ -78,19 +80,17 @@ def test_effdet_computes_the_same_with_our_weights() -> None:
 def test_parameters_are_split() -> None:
     with torch.device("meta"):
         counts = parameters(EfficientDet("d0"))
-    assert counts["encoder"] + counts["decoder"] == 3_880_067  # as the official code counts them
-    assert counts["encoder"] > 3_500_000
+    assert counts.encoder + counts.decoder == 3_880_067  # as the official code counts them
+    assert counts.encoder > 3_500_000
 
 
-def test_ratios_are_beside_effdet_at_the_same_batch() -> None:
-    rows = [
-        {"contestant": "fast", "batch": 1, "milliseconds_per_image": 50.0},
-        {"contestant": "effdet", "batch": 1, "milliseconds_per_image": 150.0},
-        {"contestant": "eager", "batch": 8, "milliseconds_per_image": 80.0},
-        {"contestant": "fast", "batch": 8, "milliseconds_per_image": 40.0},
-    ]
-    found = [(row["beside"], row["times_faster"]) for row in with_ratios(rows)]
-    assert found == [("effdet", 3.0), ("effdet", 1.0), ("eager", 1.0), ("eager", 2.0)]
+def test_ratios_are_beside_effdet_or_our_eager_model_or_the_first() -> None:
+    assert times_faster({"fast": 50.0, "eager": 75.0, "effdet": 150.0}) == (
+        "effdet",
+        {"fast": 3.0, "eager": 2.0, "effdet": 1.0},
+    )
+    assert times_faster({"fast": 40.0, "eager": 80.0}) == ("eager", {"fast": 2.0, "eager": 1.0})
+    assert times_faster({"onnxruntime": 40.0, "fast": 80.0}) == ("onnxruntime", {"onnxruntime": 1.0, "fast": 0.5})
 
 
 def test_symmetric_padding_has_the_same_shapes_and_other_values() -> None:
@@ -109,6 +109,7 @@ def test_bench_inference(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     result = run(*words, "--rounds", 2, "--batch", 2, "--peers", "effdet", "--record", record)
     assert result.exit_code == 0, result.output
     found = json.loads(record.read_text())
+    assert InferenceRecord.read(found).plain() == found
     assert [row["contestant"] for row in found["rows"]] == ["eager", "fast", "fast, symmetric padding"]
     assert found["rows"][0]["error_beside_the_model"] == 0
     assert found["rows"][1]["error_beside_the_model"] < 1e-4
@@ -126,6 +127,7 @@ def test_bench_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     result = run(*words, "--rounds", 2, "--peers", "effdet", "--record", record)
     assert result.exit_code == 0, result.output
     found = json.loads(record.read_text())
+    assert TrainingRecord.read(found).plain() == found
     (row,) = found["rows"]
     assert (row["contestant"], row["times_faster"]) == ("effconv", 1.0)
     assert row["loss"] > 0

@@ -11,6 +11,8 @@ from effconv.cli import main
 from effconv.effdet_torch.model import EfficientDet
 from effconv.parity.benchmarks import predict as predict_benchmark
 from effconv.parity.benchmarks import roofline
+from effconv.parity.benchmarks.contest_records import PredictRecord
+from effconv.parity.benchmarks.network_records import RooflineRecord
 from effconv.parity.benchmarks.roofline import count_work
 from small_images import write_pictures
 
@@ -26,15 +28,15 @@ def test_multiply_adds_are_those_of_the_paper(name: str, published: float) -> No
     """EfficientDet, table 2; the paper rounds, and counts fusion and resizing too, which are a percent."""
     with torch.device("meta"):
         model = EfficientDet(name)
-    assert count_work(model, model.config.image_size)["multiply_adds"] == pytest.approx(published, rel=0.03)
+    assert count_work(model, model.config.image_size).multiply_adds == pytest.approx(published, rel=0.03)
 
 
 def test_work_grows_with_the_image() -> None:
     with torch.device("meta"):
         model = EfficientDet("d0")
     small, large = (count_work(model, (side, side)) for side in (128, 256))
-    assert large["multiply_adds"] == pytest.approx(4 * small["multiply_adds"], rel=0.01)
-    assert 2.5 < large["bytes"] / small["bytes"] < 4  # weights are read once
+    assert large.multiply_adds == pytest.approx(4 * small.multiply_adds, rel=0.01)
+    assert 2.5 < large.bytes_moved / small.bytes_moved < 4  # weights are read once
 
 
 def test_bench_roofline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -45,6 +47,7 @@ def test_bench_roofline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     result = run("bench", "roofline", *words)
     assert result.exit_code == 0, result.output
     record = json.loads(path.read_text())
+    assert RooflineRecord.read(record).plain() == record
     seconds = record["seconds"]
     assert record["fraction"] == max(seconds["arithmetic"], seconds["memory"]) / seconds["taken"]
     assert 0 < sum(record["operators"].values()) <= 1
@@ -60,5 +63,6 @@ def test_bench_predict(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert result.exit_code == 0, result.output
     record = json.loads(path.read_text())
     assert [row["contestant"] for row in record["rows"]] == ["effconv, eager", "effconv, fast"]
+    assert PredictRecord.read(record).plain() == record
     assert record["images"] == 2
     assert "left out: effdet: cannot be imported" in result.stdout

@@ -1,0 +1,105 @@
+"""The networks that `effconv bench inference` runs, by name: our engines, TensorFlow, peers, and a wrong one."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ...effdet_torch.engines.engines import ENGINES, Called, make_engine
+from ...effdet_torch.engines.fast import fast
+from ...effdet_torch.engines.fast_ops import FastResample, ZeroTapConv2d
+from ...effdet_torch.model import EfficientDet
+from ...errors import EffconvError
+from ..provenance import version
+from ..traces.official import official_variables
+from ..traces.trace import nhwc
+from .contest import require_tensorflow
+from .peers import PEERS
+
+TENSORFLOW = "tensorflow"
+SYMMETRIC = "fast, symmetric padding"  # wrong on purpose: what SAME costs
+
+
+class Contestant(NamedTuple):
+    """A network, called with images, and what a reader of its figures has to know."""
+
+    network: nn.Module
+    version: str
+    note: str
+
+
+def contestant(name: str, model: EfficientDet, checkpoint: Path, size: tuple[int, int]) -> Contestant:
+    """The contestant of that name, `model` being of `checkpoint`. Raises EffconvError when it cannot be had."""
+    if name in ENGINES:
+        return Contestant(make_engine(name, model, size), f"PyTorch {torch.__version__}", "")
+    if name == SYMMETRIC:
+        return Contestant(symmetric(model), f"PyTorch {torch.__version__}", "another function: shows what SAME costs")
+    if name == TENSORFLOW:
+        return _tensorflow(model, checkpoint)
+    peer, _, layout = name.partition(", ")
+    if peer not in PEERS or layout not in ("", "channels_last"):
+        raise EffconvError(f"no contestant is called {name!r}; there are {', '.join([*ENGINES, TENSORFLOW, *PEERS])}")
+    found = PEERS[peer](model, size)
+    return Contestant(ChannelsLast(found.network) if layout else found.network, found.version, found.note)
+
+
+def _tensorflow(model: EfficientDet, checkpoint: Path) -> Contestant:
+    require_tensorflow()
+    from ..reference.graphs import compiled_network
+
+    variables, _ = official_variables(checkpoint, model.config)
+    run = compiled_network(model.config, variables)
+
+    def forward(images: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+        return by_level(run(nhwc(images.numpy())), model.config.levels)
+
+    return Contestant(Called(model, forward), str(version("tensorflow")), "one graph, constants folded, oneDNN on")
+
+
+def by_level(outputs: Mapping[str, Any], levels: Sequence[int]) -> tuple[list[Tensor], list[Tensor]]:
+    """TensorFlow's outputs, by name, as our model gives them."""
+    classes, boxes = (
+        [torch.from_numpy(np.array(outputs[f"{kind}_outputs/{level}"])).permute(0, 3, 1, 2) for level in levels]
+        for kind in ("class", "box")
+    )
+    return classes, boxes
+
+
+class ChannelsLast(nn.Module):
+    """A network with its weights and images in channels-last memory."""
+
+    def __init__(self, network: nn.Module):
+        super().__init__()
+        self.network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def forward(self, images: Tensor) -> Any:
+        return self.network(images.contiguous(memory_format=torch.channels_last))
+
+
+def symmetric(model: EfficientDet) -> nn.Module:
+    """The fast form with as much padding on either side everywhere: the shapes are the same, the values are not."""
+    network = fast(model)
+    parts = {name: part for name, part in network.named_modules() if isinstance(part, ZeroTapConv2d)}
+    for name, part in parts.items():
+        parent, _, child = name.rpartition(".")
+        setattr(network.get_submodule(parent), child, SymmetricConv2d(part))
+    for module in network.modules():
+        if isinstance(module, FastResample):
+            module.pool = lambda x, kernel, stride: F.max_pool2d(x, kernel, stride, 1)  # type: ignore[method-assign]
+    return network
+
+
+class SymmetricConv2d(nn.Module):
+    """A convolution of stride 2 with its own kernel and as much padding on either side."""
+
+    def __init__(self, given: ZeroTapConv2d):
+        super().__init__()
+        self.weight, self.bias, self.stride, self.groups = given.weights[0], given.bias, given.stride, given.groups
+        self.padding = (given.kernel[0] - 1) // 2
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.conv2d(x, self.weight, self.bias, self.stride, self.padding, 1, self.groups)

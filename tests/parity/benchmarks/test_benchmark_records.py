@@ -1,0 +1,38 @@
+"""Records of the benchmarks that are in the repository: read as values, and written again, nothing changes."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from effconv.parity.benchmarks.contest_records import EvaluationRecord, InputRecord, NmsRecord
+from effconv.parity.benchmarks.network_records import AblationCostRecord, InferenceRecord, TrainingRecord
+from effconv.parity.benchmarks.process_records import ComparisonCostRecord, ConversionRecord, MetricsEnginesRecord
+from effconv.parity.plain import Plain
+from effconv.strict_json import json_text
+
+KINDS: dict[str, type[Plain]] = {
+    "bench-ablation": AblationCostRecord,
+    "bench-coco": MetricsEnginesRecord,
+    "bench-eval": EvaluationRecord,
+    "bench-inference-d0": InferenceRecord,
+    "bench-input": InputRecord,
+    "bench-nms": NmsRecord,
+    "bench-training-d0": TrainingRecord,
+    "bench-training-d1": TrainingRecord,
+    "convert-d0": ConversionRecord,
+    "convert-d7x": ConversionRecord,
+    "parity-d7x": ComparisonCostRecord,
+}
+
+
+def test_every_record_of_a_benchmark_is_among_them(repository: Path) -> None:
+    measured = repository / "results" / "measured"
+    found = [path for pattern in ("bench-*", "convert-*", "parity-d7x*") for path in measured.glob(f"{pattern}.json")]
+    assert {path.stem for path in found} == set(KINDS)
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_a_committed_record_is_read_and_written_as_it_is(name: str, repository: Path) -> None:
+    text = (repository / "results" / "measured" / f"{name}.json").read_text()
+    assert json_text(KINDS[name].read(json.loads(text)).plain(), indent=1) + "\n" == text
