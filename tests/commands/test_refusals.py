@@ -192,7 +192,7 @@ def test_every_option_is_used_or_refused(use: str, name: str) -> None:
     if name in refused:
         assert status == 2
         assert re.search(r"not used by .*; leave (it|them) out$|: choose one; ", found)
-        assert option.opts[0] in found
+        assert given(option, **VALUES)[0] in found
         assert len(found.splitlines()) == 1
     elif name in afterwards or name == "force":  # what is in the way of an output, if anything is
         assert (status, found) == plain
