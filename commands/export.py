@@ -50,9 +50,9 @@ def onnx_command(
     """
     from ..convert.output import OutputError, replacing
     from ..convert.output_kinds import GRAPH
+    from ..convert.sources import open_checkpoint
     from ..effdet_torch.config import ConfigError
     from ..effdet_torch.engines.onnx_export import OPSET, export_onnx, output_names
-    from ..convert.sources import open_checkpoint
     from ..loading import CHECKPOINT_ENDINGS, load
     from .options import parse_size
 
