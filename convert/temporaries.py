@@ -8,6 +8,7 @@ process may be invisible here and live (in another container), and a lock may no
 import contextlib
 import functools
 import hashlib
+import importlib.util
 import os
 import platform
 import re
@@ -15,11 +16,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-try:
-    import fcntl
-except ImportError:  # not POSIX: nothing is locked, and nothing removed
-    fcntl = None  # type: ignore[assignment]
-
+HAS_LOCKS = importlib.util.find_spec("fcntl") is not None  # elsewhere nothing is locked, and nothing removed
 NAME = re.compile(r"\.(?P<output>.+)\.effconv-(?P<machine>[0-9a-f]{6})-(?P<process>\d+)-[a-z0-9_]{8}", re.DOTALL)
 
 
@@ -53,7 +50,7 @@ def _left_in(folder: Path) -> dict[str, list[Path]]:
     Looked at once: a folder may get thousands of files from one command.
     """
     found: dict[str, list[Path]] = {}
-    if fcntl is None:
+    if not HAS_LOCKS:
         return found
     with contextlib.suppress(OSError), os.scandir(folder) as entries:  # it may be for writing alone
         for entry in entries:
@@ -91,5 +88,7 @@ def _remove(path: Path) -> None:
 
 def _lock(handle: int) -> None:
     """Raises OSError where another has it."""
-    if fcntl is not None:
+    if HAS_LOCKS:
+        import fcntl
+
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -148,8 +148,8 @@ def write_trained_weights(training: Training, folder: Path, names: tuple[str, ..
     """The moving averages and the raw weights, as `.safetensors` that know their model and its classes' names."""
     from safetensors import SafetensorError
 
-    states = {AVERAGED: training.average.values, RAW: training.model.state_dict()}
-    for name, state in states.items():
+    states = ((AVERAGED, "ema", training.average.values), (RAW, "raw", training.model.state_dict()))
+    for name, weights, state in states:
         arrays = {key: value.detach().cpu().contiguous().numpy() for key, value in state.items()}
         with replacing(folder / name, errors=(SafetensorError,)) as (file,):
-            save_weights(arrays, dataclasses.replace(training.model.config, class_names=names), file)
+            save_weights(arrays, dataclasses.replace(training.model.config, class_names=names), file, weights)
