@@ -99,7 +99,7 @@ JOB = (
 @click.option("--device", default="cpu", show_default=True, help="cpu or cuda.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of all that is drawn.")
 @click.option("--resume", is_flag=True, help="Go on with the training in --out.")
-@click.option("--strict", is_flag=True, help="Refuse a dataset with faults.")
+@click.option("--strict", is_flag=True, help="Refuse a dataset with faults; stop at an unreadable image.")
 @record_option
 @json_option
 def train_command(as_json: bool, threads: int | None, record: Path | None, **chosen: Any) -> None:
