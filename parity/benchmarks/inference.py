@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ...effdet_torch.config import get_config
 from ...effdet_torch.engines.engines import ENGINES, Called, make_engine
 from ...effdet_torch.engines.fast import fast
 from ...effdet_torch.engines.fast_ops import FastResample, ZeroTapConv2d
@@ -24,6 +25,7 @@ from ..traces.official import official_variables
 from ..traces.trace import nhwc
 from .contest import probe, require_tensorflow, take_turns, use_threads
 from .equal_work import other_work, require_outputs, work_of
+from .memory import batch_in_memory
 from .peers import PEERS
 from .process import MEGABYTE, PROGRAMS, SEED, make_checkpoint, run_process
 
@@ -133,8 +135,9 @@ def measure_inference(contest: Contest, command: str) -> dict[str, Any]:
     """
     if TENSORFLOW in contest.names and "tensorflow" in sys.modules:
         raise EffconvError("TensorFlow is running already, with other settings: measure in a fresh process")
-    use_threads(contest.threads)
-    with tempfile.TemporaryDirectory() as folder:
+    largest = batch_in_memory(max(contest.batches), contest.size or get_config(contest.model).image_size)
+    with largest, tempfile.TemporaryDirectory() as folder:
+        use_threads(contest.threads)
         if contest.checkpoint is None:
             make_checkpoint(contest.model, f"{folder}/model")
         return _measure(contest, contest.checkpoint or Path(folder), command)

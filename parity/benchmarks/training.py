@@ -22,6 +22,7 @@ from ...loading import load
 from ..provenance import provenance
 from ..rendering.markdown import markdown_table
 from .contest import Turn, probe, take_turns, use_threads
+from .memory import batch_in_memory
 from .peers import effdet, import_effdet
 from .process import MEGABYTE, PROGRAMS, SEED, make_checkpoint, run_process
 
@@ -138,7 +139,7 @@ def measure_training(contest: TrainingContest, command: str) -> dict[str, Any]:
     installed is named in `left_out`.
     """
     left_out, trained = {}, {}
-    with tempfile.TemporaryDirectory() as folder:
+    with batch_in_memory(contest.batch, contest.size), tempfile.TemporaryDirectory() as folder:
         make_checkpoint(contest.model, f"{folder}/model")
         for name in contest.names:
             try:

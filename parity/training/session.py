@@ -119,8 +119,8 @@ class Session(NamedTuple):
         if first:
             if new := self.folder.log_unreadable(failures):
                 say(
-                    f"{len(new)} of {len(self.judged.images)} images to evaluate on cannot be read; they count as images "
-                    f"without detections: {first_names(new)}"
+                    f"{len(new)} of {len(self.judged.images)} images to evaluate on cannot be read; they count as "
+                    f"images without detections: {first_names(new)}"
                 )
             self.folder.log_evaluation(steps, metrics)
         say(f"epoch {epoch} of {job.epochs}: " + ", ".join(f"{name} {figure(metrics[name], 3)}" for name in SAID))
