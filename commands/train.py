@@ -110,6 +110,7 @@ def train_command(as_json: bool, threads: int | None, record: Path | None, **cho
     import torch
 
     from ..errors import EffconvError
+    from ..parity.distributed import Group
     from ..parity.evaluation.report import figure
     from ..parity.rendering.record import write_record
     from ..parity.training.train import train, training_outputs
@@ -119,6 +120,8 @@ def train_command(as_json: bool, threads: int | None, record: Path | None, **cho
         refuse_given(("eval_every",), "--eval-split none")
     if chosen["frozen_norms"]:
         refuse_given(("local_norms",), "--frozen-norms")
+    if Group().size == 1:
+        refuse_given(("local_norms",), "one process, whose norms are of its own images anyway")
     keep_others(training_outputs(chosen["out"]))
     if threads:
         torch.set_num_threads(threads)
