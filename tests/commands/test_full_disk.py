@@ -209,6 +209,7 @@ def test_a_verification(name: str, pictures: Path, tmp_path: Path, monkeypatch: 
         assert f"/{name.replace('.md', '.json')}: cannot be written (" in result.stderr
         after = files(tmp_path)
         assert not [path for path in after if Path(path).name.startswith(".")]
+        assert f"out/{name}" in before or f"out/{name}" not in after
         assert {path: content for path, content in after.items() if path in before} == before
         done = run(words)
         assert done.exit_code == 0, done.output
