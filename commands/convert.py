@@ -15,6 +15,7 @@ from .options import (
     print_json,
     verify_option,
 )
+from .refusals import UNCHECKED, refuse_checks
 
 if TYPE_CHECKING:
     from ..convert.layout import Array
@@ -119,6 +120,8 @@ def _read(
     if names is not None:
         raise CheckpointError(f"{file}: a TensorFlow checkpoint, whose names are its own; leave out --from")
     checkpoint = open_checkpoint(file, verify=verify)
+    if not checkpoint.has_checksums:
+        refuse_checks(UNCHECKED)
     if model is None:
         config = only_model(checkpoint)
     else:

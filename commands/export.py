@@ -16,7 +16,7 @@ from .options import (
     print_json,
     verify_option,
 )
-from .refusals import DOWNLOADED, choose_one
+from .refusals import DOWNLOADED, UNCHECKED, choose_one, refuse_checks
 
 
 @click.group("export")
@@ -50,9 +50,10 @@ def onnx_command(
     """
     from ..convert.output import OutputError, replacing
     from ..convert.output_kinds import GRAPH
-    from ..effdet_torch.config import ConfigError, get_config
+    from ..convert.sources import open_checkpoint
+    from ..effdet_torch.config import ConfigError
     from ..effdet_torch.engines.onnx_export import OPSET, export_onnx, output_names
-    from ..loading import load
+    from ..loading import CHECKPOINT_ENDINGS, load
     from .options import parse_size
 
     choose_one(DOWNLOADED)
@@ -60,7 +61,9 @@ def onnx_command(
         raise ConfigError("name the model to export", parameters={"model": "d0"})
     if output and output.suffix != ".onnx":
         raise OutputError(f"{output}: expected a file ending in .onnx")
-    path = ckpt or fetch_release(get_config(model or "").name, generation, verify)
+    path = ckpt or fetch_release(model or "", generation, verify)
+    if path.suffix not in CHECKPOINT_ENDINGS and not open_checkpoint(path, verify=verify).has_checksums:
+        refuse_checks(UNCHECKED)
     network = load(path, model=model, weights=weights, verify=verify)
     shape = parse_size(size) if size else network.config.image_size
     written = output or Path(f"{network.config.name}.onnx")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from .options import PATH, json_option, model_option, print_json
+from .refusals import UNCHECKED, refuse_checks, refuse_given
 
 if TYPE_CHECKING:
     from ..convert.fingerprints import Identification
@@ -44,7 +45,12 @@ def _identify(path: Path, model: str | None, verify: bool) -> "tuple[Identificat
 
     if path.suffix in CHECKPOINT_ENDINGS:
         return identify_state(*read_state(path, model, verify=verify, allow_nonfinite=True), str(path)), True
+    refuse_given({"model"}, "a TensorFlow checkpoint, whose tensors are recognised by their own names")
     checkpoint = open_checkpoint(path)
+    if not checkpoint.has_checksums:
+        refuse_checks(UNCHECKED)
+    if not checkpoint.has_data:
+        refuse_checks("an .index without its data")
     checked = verify and checkpoint.has_data
     if checked:
         checkpoint.verify()

@@ -6,6 +6,7 @@ from typing import Any
 import click
 
 from .options import PATH, json_option, print_json, verify_option
+from .refusals import UNCHECKED, refuse_checks
 
 
 @click.command("inspect")
@@ -19,7 +20,11 @@ def inspect(ckpt: Path, tensors: bool, verify: bool, as_json: bool) -> None:
     CKPT is a TensorFlow checkpoint, PyTorch weights (.safetensors, .pth, .pt) or an ONNX graph. The data is checked
     too, which may take seconds; of an .index file without data, the index alone.
     """
+    from ..convert.inspection import NO_CHECKSUMS
+
     found = _found(ckpt, verify)
+    if found["data"] == NO_CHECKSUMS:
+        refuse_checks(UNCHECKED)
     if as_json:
         print_json(found if tensors else {key: value for key, value in found.items() if key != "tensors"})
         return
@@ -45,6 +50,8 @@ def _found(path: Path, verify: bool) -> dict[str, Any]:
     checkpoint = open_checkpoint(path, verify=verify)
     # An index was named and nothing else is there; of anything else a missing part is damage.
     alone = path.suffix == ".index" and not checkpoint.has_data
+    if alone:
+        refuse_checks("an .index without its data")
     if verify and not alone:
         checkpoint.verify()
     return inspect_checkpoint(checkpoint, checked=verify and not alone)

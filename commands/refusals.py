@@ -10,11 +10,16 @@ from ..errors import EffconvError
 def given_options(context: click.Context) -> dict[str, str]:
     """The options on the command line: the name the command's function has for each -> the option as it is written."""
     return {
-        parameter.name or "": parameter.opts[0]
+        parameter.name or "": _as_given(parameter, context)
         for parameter in context.command.params
         if isinstance(parameter, click.Option)
         and context.get_parameter_source(parameter.name or "") is click.core.ParameterSource.COMMANDLINE
     }
+
+
+def _as_given(option: click.Option, context: click.Context) -> str:
+    switched_off = option.secondary_opts and context.params.get(option.name or "") is False
+    return (option.secondary_opts if switched_off else option.opts)[0]
 
 
 def refuse(unused: Collection[str], by: str, advice: str = "") -> None:
@@ -36,6 +41,11 @@ def refuse_all_but(used: Collection[str], by: str) -> None:
     refuse([shown for name, shown in given.items() if name not in used], by)
 
 
+def refuse_checks(by: str) -> None:
+    """Refuse --verify and --no-verify beside something that has nothing to check."""
+    refuse_given({"verify"}, by)
+
+
 def choose_one(reasons: Mapping[tuple[str, str], str]) -> None:
     """Refuse pairs of the running command's options of which one makes the other useless, for the reason beside it."""
     given = given_options(click.get_current_context())
@@ -44,6 +54,7 @@ def choose_one(reasons: Mapping[tuple[str, str], str]) -> None:
             raise EffconvError(f"{given[one]} and {given[other]}: choose one; {reason}")
 
 
+UNCHECKED = "a file without checksums"
 # Pairs that several commands have.
 DOWNLOADED = {("generation", "ckpt"): "the generation is of a checkpoint to download"}
 STOPPING = {("strict", "skip_unreadable"): "a strict run stops at the first image that cannot be read"}

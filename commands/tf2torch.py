@@ -16,7 +16,7 @@ from .options import (
     print_json,
     verify_option,
 )
-from .refusals import DOWNLOADED, choose_one
+from .refusals import DOWNLOADED, UNCHECKED, choose_one, refuse_checks
 
 
 @click.command("tf2torch")
@@ -55,6 +55,8 @@ def tf2torch(
     keep_others({output: WEIGHTS, manifest_path(output): MANIFEST})
     path = ckpt or fetch_release(model, generation, verify)
     checkpoint = open_checkpoint(path, verify=verify)
+    if not checkpoint.has_checksums:
+        refuse_checks(UNCHECKED)
     config = with_its_classes(checkpoint.variables, checkpoint.container, config)
     with progress(f"checking {path.name}", BYTES) as report:
         conversion = convert(

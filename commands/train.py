@@ -99,7 +99,7 @@ JOB = (
 @click.option("--device", default="cpu", show_default=True, help="cpu or cuda.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of all that is drawn.")
 @click.option("--resume", is_flag=True, help="Go on with the training in --out.")
-@click.option("--strict", is_flag=True, help="Refuse a dataset with faults.")
+@click.option("--strict", is_flag=True, help="Refuse a dataset with faults; stop at an unreadable image.")
 @record_option
 @json_option
 def train_command(as_json: bool, threads: int | None, record: Path | None, **chosen: Any) -> None:
@@ -110,6 +110,7 @@ def train_command(as_json: bool, threads: int | None, record: Path | None, **cho
     import torch
 
     from ..errors import EffconvError
+    from ..parity.distributed import Group
     from ..parity.evaluation.report import figure
     from ..parity.rendering.record import write_record
     from ..parity.training.train import train, training_outputs
@@ -119,6 +120,8 @@ def train_command(as_json: bool, threads: int | None, record: Path | None, **cho
         refuse_given(("eval_every",), "--eval-split none")
     if chosen["frozen_norms"]:
         refuse_given(("local_norms",), "--frozen-norms")
+    if Group().size == 1:
+        refuse_given(("local_norms",), "one process, whose norms are of its own images anyway")
     keep_others(training_outputs(chosen["out"]))
     if threads:
         torch.set_num_threads(threads)

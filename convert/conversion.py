@@ -106,7 +106,7 @@ def write_weights(conversion: Conversion, path: Path) -> Path:
         raise OutputError(f"{path}: converted weights are .safetensors; name the output so")
     manifest = manifest_path(path)
     with replacing(path, manifest, errors=(SafetensorError,)) as (weights_file, manifest_file):
-        save_weights(conversion.state, conversion.config, weights_file)
+        save_weights(conversion.state, conversion.config, weights_file, conversion.plan.weights)
         manifest_file.write_text(json_text(conversion.manifest, indent=1) + "\n", encoding="utf-8")
     return manifest
 

@@ -2,11 +2,11 @@
 
 import contextlib
 import os
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 from ..errors import EffconvError
+from .temporaries import temporary
 
 
 class OutputError(EffconvError):
@@ -34,29 +34,26 @@ def require_place(path: Path, *, folder: bool = False) -> None:
 def replacing(*paths: Path, errors: tuple[type[Exception], ...] = ()) -> Iterator[list[Path]]:
     """Temporary files beside `paths` to write into; they take the paths' places when all are complete.
 
-    `errors` are what a writer that is not Python's own raises, beside OSError, when it cannot write.
+    Those that killed processes left there are removed. `errors` are what a writer that is not Python's own raises,
+    beside OSError, when it cannot write.
     Raises OutputError when something cannot be written; then what was at `paths` is untouched.
     """
-    temporary: list[Path] = []
     refusals: tuple[type[Exception], ...] = (OSError, *errors)
     try:
-        for path in paths:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-            os.close(handle)
-            temporary.append(Path(name))
-        yield temporary
-        mask = os.umask(0)
-        os.umask(mask)
-        for source, path in zip(temporary, paths, strict=True):
-            if path.is_dir():
-                raise OutputError(f"{path}: cannot be written (it is a directory); choose another output")
-            source.chmod(0o666 & ~mask)  # mkstemp makes files private; these are ordinary output
-        for source, path in zip(temporary, paths, strict=True):
-            source.replace(path)
+        with contextlib.ExitStack() as made:
+            sources = []
+            for path in paths:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                sources.append(made.enter_context(temporary(path)))
+            yield sources
+            mask = os.umask(0)
+            os.umask(mask)
+            for source, path in zip(sources, paths, strict=True):
+                if path.is_dir():
+                    raise OutputError(f"{path}: cannot be written (it is a directory); choose another output")
+                source.chmod(0o666 & ~mask)  # temporary files are private; these are ordinary output
+            for source, path in zip(sources, paths, strict=True):
+                source.replace(path)
     except refusals as error:
         reason = getattr(error, "strerror", None) or str(error).split("\n", 1)[0]
         raise OutputError(f"{paths[0]}: cannot be written ({reason}); choose another output") from error
-    finally:
-        for source in temporary:
-            source.unlink(missing_ok=True)

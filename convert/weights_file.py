@@ -13,7 +13,7 @@ from .layout import Array
 from .sources import checksum
 
 # One entry of metadata: the library writes several in random order, and equal weights must give equal bytes.
-METADATA = "effconv"  # JSON: the configuration, every tensor's type, shape and checksum, and a checksum of all that
+METADATA = "effconv"  # JSON: configuration, every tensor's type, shape and checksum, which weights; a checksum of that
 FORMER_METADATA = "effconv.config"  # JSON: the configuration alone, in files written before there were checksums
 
 
@@ -23,15 +23,20 @@ class StoredWeights(NamedTuple):
     state: dict[str, Array]
     config: Config | None
     checksums: dict[str, str] | None  # masked crc32c by key, as hexadecimal digits
+    weights: str | None = None  # as `Plan.weights` of the conversion that made it; None where it does not say
 
 
-def save_weights(state: Mapping[str, Array], config: Config, path: Path) -> None:
-    """Write contiguous arrays to `path`. Equal weights give equal bytes. Raises OSError and SafetensorError."""
+def save_weights(state: Mapping[str, Array], config: Config, path: Path, weights: str | None = None) -> None:
+    """Write contiguous arrays to `path`. Equal weights give equal bytes. Raises OSError and SafetensorError.
+
+    `weights` says which of a checkpoint's they are: "ema", "raw" or "only", as `Plan.weights`; None where not known.
+    """
     from safetensors.numpy import save_file
 
     described = {
         "config": config_to_dict(config),
         "tensors": {key: _description(array) for key, array in state.items()},
+        **({"weights": weights} if weights else {}),
     }
     entry = json_text({**described, "crc32c": _checksum_of(described)}, sort_keys=True)
     save_file(dict(state), path, metadata={METADATA: entry})
@@ -57,7 +62,8 @@ def read_weights(path: Path, *, verify: bool = True) -> StoredWeights:
         raise CheckpointError(f"{path}: not a readable .safetensors file of float32 weights ({error})") from error
     if verify and entry is not None:
         _require_intact(path, entry, state)
-    return StoredWeights(state, None if config is None else config_from_dict(config, source=str(path)), checksums)
+    stored = StoredWeights(state, None if config is None else config_from_dict(config, source=str(path)), checksums)
+    return stored._replace(weights=entry and entry.get("weights"))
 
 
 def _require_intact(path: Path, entry: dict[str, Any], state: Mapping[str, Array]) -> None:

@@ -30,7 +30,10 @@ def read_pickle(path: Path, weights: str | None = None) -> dict[str, Any]:
         ) from error
     averages = [key for key in AVERAGE_KEYS if isinstance(content, dict) and isinstance(content.get(key), dict)]
     if weights == "ema" and not averages:
-        raise CheckpointError(f"{path}: holds no moving averages ({', '.join(AVERAGE_KEYS)}); use its raw weights")
+        raise CheckpointError(
+            f"{path}: holds no moving averages ({', '.join(AVERAGE_KEYS)}); use its raw weights",
+            parameters={"weights": "raw"},
+        )
     keys = STATE_KEYS if weights == "raw" else (*AVERAGE_KEYS, *STATE_KEYS)
     for key in keys:
         if isinstance(content, dict) and isinstance(content.get(key), dict):

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from ...effdet_torch.config import get_config
 from ...effdet_torch.model import EfficientDet
 from ...errors import EffconvError
 from ...loading import load
@@ -19,6 +20,7 @@ from .contest import probe, take_turns, use_threads
 from .contest_records import Probe, Turn
 from .contestants import SYMMETRIC, TENSORFLOW, Contestant, contestant
 from .equal_work import other_work, require_outputs, work_of
+from .memory import batch_in_memory
 from .network_records import Entrant, InferenceRecord, InferenceRow, ParameterCounts
 from .process import MEGABYTE, PROGRAMS, SEED, make_checkpoint, run_process
 
@@ -45,8 +47,9 @@ def measure_inference(contest: Contest, command: str) -> InferenceRecord:
     """
     if TENSORFLOW in contest.names and "tensorflow" in sys.modules:
         raise EffconvError("TensorFlow is running already, with other settings: measure in a fresh process")
-    use_threads(contest.threads)
-    with tempfile.TemporaryDirectory() as folder:
+    largest = batch_in_memory(max(contest.batches), contest.size or get_config(contest.model).image_size)
+    with largest, tempfile.TemporaryDirectory() as folder:
+        use_threads(contest.threads)
         if contest.checkpoint is None:
             make_checkpoint(contest.model, f"{folder}/model")
         return _measure(contest, contest.checkpoint or Path(folder), command)

@@ -22,6 +22,7 @@ from ...loading import load
 from ..provenance import provenance
 from .contest import probe, take_turns, use_threads
 from .contest_records import Probe, Turn
+from .memory import batch_in_memory
 from .network_records import TrainingRecord, TrainingRow
 from .peers import effdet, import_effdet
 from .process import MEGABYTE, PROGRAMS, SEED, make_checkpoint, run_process
@@ -139,7 +140,7 @@ def measure_training(contest: TrainingContest, command: str) -> TrainingRecord:
     installed is named in `left_out`.
     """
     left_out, trained = {}, {}
-    with tempfile.TemporaryDirectory() as folder:
+    with batch_in_memory(contest.batch, contest.size), tempfile.TemporaryDirectory() as folder:
         make_checkpoint(contest.model, f"{folder}/model")
         for name in contest.names:
             try:

@@ -23,6 +23,7 @@ from .finished import Finished, Parts, write_line
 from .pipeline import Settings, build
 from .score_record import ModelRun, ScoreRecord
 from .unfinished import Place, kept
+from .weights_used import weights_used
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,7 +112,7 @@ def evaluate_model(
             write_detections(found, asked.detections)
     skipped = {str(each.image_id): each.failure for each in results if each.failure}
     conditions = {
-        **pipeline.conditions(asked.weights or "ema", asked.precision),
+        **pipeline.conditions(weights_used(path, model.config, asked.weights), asked.precision),
         "split": dataset.split,
         "images": len(images) - len(skipped),
         "annotations": dataset.content,

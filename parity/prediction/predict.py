@@ -23,6 +23,7 @@ from ...loading import load
 from ...strict_json import json_text
 from ..evaluation.coco import Rows, write_detections
 from ..evaluation.pipeline import Pipeline, Settings, build
+from ..evaluation.weights_used import weights_used
 from ..pictures import write_picture
 from .drawing import draw
 from .image_files import JPEG_ENDINGS, find_images, is_named, name_outputs, require_no_input_among
@@ -112,7 +113,10 @@ def predict_images(
     return {
         "model": model.config.name,
         "checkpoint": path.name,
-        "conditions": {**pipeline.conditions(asked.weights or "ema", "float32"), "min_score": asked.min_score},
+        "conditions": {
+            **pipeline.conditions(weights_used(path, model.config, asked.weights), "float32"),
+            "min_score": asked.min_score,
+        },
         "output": str(asked.output),
         "detections": str(asked.output / DETECTIONS),
         "images": [_findings(predicted) for predicted in done],

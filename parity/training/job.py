@@ -34,7 +34,7 @@ class Job:
     workers: int = 2
     device: str = "cpu"
     resume: bool = False
-    strict: bool = False  # refuse a dataset with faults
+    strict: bool = False  # refuse a dataset with faults, and stop at an unreadable image
     augmentation: Augmentation | None = field(default_factory=Augmentation)
     settings: TrainingSettings = field(default_factory=TrainingSettings)
 

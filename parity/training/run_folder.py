@@ -16,6 +16,7 @@ from ...strict_json import as_read, json_text
 from ..same_run import changes, shown
 
 STATE, STEPS, EVALUATIONS, RUN = "state.pth", "steps.csv", "evaluations.csv", "run.json"
+UNREADABLE = "unreadable.json"  # images that an evaluation could not read, where there are any
 STEP_COLUMNS = ("step", *StepRecord._fields)
 MAY_CHANGE = ("workers", "keep_every")  # of the settings, when a training is gone on with: no result depends on them
 
@@ -82,6 +83,27 @@ class TrainingFolder:
         if not (self.path / EVALUATIONS).exists():
             self._write_rows(EVALUATIONS, [["steps", *metrics]])
         self._append(EVALUATIONS, [steps, *(repr(value) for value in metrics.values())])
+
+    def log_unreadable(self, failures: Mapping[str, str]) -> list[str]:
+        """Add images that an evaluation could not read, {id: reason}; the reasons of those that are new here."""
+        known = self.unreadable()
+        new = {image: reason for image, reason in failures.items() if image not in known}
+        if new:
+            with replacing(self.path / UNREADABLE) as (file,):
+                file.write_text(json_text({**known, **new}, indent=1) + "\n", encoding="utf-8")
+        return [*new.values()]
+
+    def unreadable(self) -> dict[str, str]:
+        """{image id: reason} of all that evaluations could not read so far. Raises TrainingError for a damaged list."""
+        path = self.path / UNREADABLE
+        try:
+            return {str(image): str(reason) for image, reason in json.loads(path.read_bytes()).items()}
+        except FileNotFoundError:
+            return {}
+        except (OSError, ValueError, AttributeError) as error:
+            raise TrainingError(
+                f"{path}: cannot be read ({error}); delete it, and the next evaluation says it again"
+            ) from error
 
     def steps(self) -> list[dict[str, float]]:
         """The log, a dictionary a step."""

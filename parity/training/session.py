@@ -9,7 +9,7 @@ from ...convert.output import OutputError
 from ...effdet_torch.training.not_finite import first_not_finite_weight
 from ...effdet_torch.training.targets import Targets
 from ...effdet_torch.training.trainer import NotFiniteError, StepRecord, Training, TrainingError
-from ...errors import EffconvError
+from ...errors import EffconvError, ImageError, first_names
 from ...progress import Report
 from ..datasets.dataset import Dataset
 from ..distributed import Group, again
@@ -115,8 +115,13 @@ class Session(NamedTuple):
         if self.group.share(steps in [row["steps"] for row in self.folder.evaluations()] if first else None):
             return
         with stops.at_once():
-            metrics = metrics_of(self.training, self.judged, job, self.group)
+            metrics, failures = judge(self.training, self.judged, job, self.group)
         if first:
+            if new := self.folder.log_unreadable(failures):
+                say(
+                    f"{len(new)} of {len(self.judged.images)} images to evaluate on cannot be read; they count as "
+                    f"images without detections: {first_names(new)}"
+                )
             self.folder.log_evaluation(steps, metrics)
         say(f"epoch {epoch} of {job.epochs}: " + ", ".join(f"{name} {figure(metrics[name], 3)}" for name in SAID))
 
@@ -151,12 +156,20 @@ class Session(NamedTuple):
         return names + (f" and {len(chosen) - SHOWN} more" if len(chosen) > SHOWN else "")
 
 
-def metrics_of(training: Training, dataset: Dataset, job: Job, group: Group) -> dict[str, float]:
-    """The twelve metrics of the moving averages on every image of a dataset."""
+def judge(training: Training, dataset: Dataset, job: Job, group: Group) -> tuple[dict[str, float], dict[str, str]]:
+    """The twelve metrics of the moving averages on every image of a dataset, and {id: reason} of what cannot be read.
+
+    Raises ImageError where no image can be, and of a strict job at the first.
+    """
     model = training.averaged()
     pipeline = build(model.config, Settings())
     batch = max(1, job.batch // group.size)
-    results = detect(
-        model, pipeline, dataset, dataset.images, Running(batch=batch, workers=0, device=job.device), group
-    )
-    return evaluate(dataset, rows_of(results, {}), dataset.images).metrics
+    running = Running(batch=batch, workers=0, device=job.device, strict=job.strict)
+    results = detect(model, pipeline, dataset, dataset.images, running, group)
+    failures = {str(each.image_id): each.failure for each in results if each.failure}
+    if len(failures) == len(results):
+        raise ImageError(
+            f"{dataset.path.name}: none of {len(results)} images could be read, so nothing is scored; "
+            f"the first: {next(iter(failures.values()))}"
+        )
+    return evaluate(dataset, rows_of(results, {}), dataset.images).metrics, failures

@@ -27,7 +27,7 @@ from .examples import TrainingSet, require_images
 from .interruption import Stops
 from .job import Job
 from .plot import plot_training
-from .run_folder import EVALUATIONS, LOG, STATE, STEPS, TrainingFolder
+from .run_folder import EVALUATIONS, LOG, STATE, STEPS, UNREADABLE, TrainingFolder
 from .session import Say, Session
 
 AVERAGED, RAW, CURVE = "model.safetensors", "raw.safetensors", "curve.png"
@@ -36,7 +36,10 @@ AVERAGED, RAW, CURVE = "model.safetensors", "raw.safetensors", "curve.png"
 def training_outputs(folder: Path) -> dict[Path, output_kinds.Kind]:
     """The files that a training will write there, besides the one that says which training it is."""
     kinds = {AVERAGED: output_kinds.WEIGHTS, RAW: output_kinds.WEIGHTS, CURVE: output_kinds.PICTURE}
-    return {folder / name: kind for name, kind in {**kinds, **dict.fromkeys((STATE, STEPS, EVALUATIONS), LOG)}.items()}
+    return {
+        folder / name: kind
+        for name, kind in {**kinds, **dict.fromkeys((STATE, STEPS, EVALUATIONS, UNREADABLE), LOG)}.items()
+    }
 
 
 def train(job: Job, command: str, say: Say, report: Report | None = None) -> dict[str, Any] | None:
@@ -101,6 +104,7 @@ def train(job: Job, command: str, say: Say, report: Report | None = None) -> dic
         "seconds_of_this_session": seconds,
         "steps_of_this_session": training.steps - began_at,
         "evaluations": folder.evaluations(),
+        "skipped": folder.unreadable(),  # by evaluations
         "last_losses": folder.steps()[-1],
         "run": folder.run,
         "provenance": {"command": command, **provenance(), "device": job.device},
@@ -148,8 +152,8 @@ def write_trained_weights(training: Training, folder: Path, names: tuple[str, ..
     """The moving averages and the raw weights, as `.safetensors` that know their model and its classes' names."""
     from safetensors import SafetensorError
 
-    states = {AVERAGED: training.average.values, RAW: training.model.state_dict()}
-    for name, state in states.items():
+    states = ((AVERAGED, "ema", training.average.values), (RAW, "raw", training.model.state_dict()))
+    for name, weights, state in states:
         arrays = {key: value.detach().cpu().contiguous().numpy() for key, value in state.items()}
         with replacing(folder / name, errors=(SafetensorError,)) as (file,):
-            save_weights(arrays, dataclasses.replace(training.model.config, class_names=names), file)
+            save_weights(arrays, dataclasses.replace(training.model.config, class_names=names), file, weights)

@@ -49,7 +49,7 @@ def compare_written(checkpoint: Path, config: Config, weights: Path, *, live: bo
     """
     variables, dropped, reading = _variables(checkpoint, config, live)
     try:
-        state, stored, _ = read_weights(weights)
+        state, stored, *_ = read_weights(weights)
     except CheckpointError as error:
         return Written(0, len(rules(config)), dropped, (str(error),), reading)
     equal = 0

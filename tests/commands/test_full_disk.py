@@ -10,6 +10,7 @@ import os
 import resource
 import subprocess
 import sys
+import types
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +22,7 @@ from click.testing import CliRunner, Result
 from effconv.cli import main
 from effconv.parity import embedded
 from effconv.parity.benchmarks.process_records import MetricsEnginesRecord
+from effconv.parity.verification import verify as verification
 from loopback import Server
 
 SWISH = Path(__file__).parent.parent / "golden" / "tiny-swish"
@@ -179,6 +181,50 @@ def test_records_and_reports(command: str, tmp_path: Path, repository: Path, mon
     monkeypatch.setattr(Path, "write_text", write_text)
     require_refused(run(REPORTS[command](tmp_path)))
     assert set(files(tmp_path)) <= {"r.json.rows"}
+
+
+@pytest.mark.parametrize("name", ["tiny-swish.safetensors", "layers.json", "verification.json", "verification.md"])
+def test_a_verification(name: str, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Full at each of its files in turn; the steps between, which take TensorFlow and minutes, are left out."""
+    published = {"holds": True, "verdict": "reproduced", "rows": []}
+    layers = {"ok": True, "verdict": "every layer agrees", "provenance": {"effconv": "0"}}
+    metrics = {"published": published, "conditions": {"nms": "soft"}}
+    for place, found in {
+        "import_tensorflow": None,
+        "compare_written": types.SimpleNamespace(holds=True, verdict="equal"),
+        "compare_layerwise": layers,
+        "without_pictures": layers,
+        "compare_with_published": metrics,
+    }.items():
+        monkeypatch.setattr(verification, place, lambda *_, found=found, **__: found)
+    words = ("verify", *OF_TINY, "--coco", pictures, "--workers", 0, "-o", tmp_path / "out")
+    whole, sized = Path.write_text, name.endswith(".safetensors")
+
+    def write_text(path: Path, text: str, **options: Any) -> int:
+        if path.name.startswith(f".{name}."):
+            whole(path, text[:-1], **options)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return whole(path, text, **options)
+
+    for code in ("one", "other"):  # where nothing is yet, and where a verification is
+        with monkeypatch.context() as full, largest_file(50_000 if sized else 10_000_000):
+            before = files(tmp_path)
+            full.setattr(Path, "write_text", write_text)
+            if name == "layers.json":
+                full.setattr(verification, "package_digest", lambda code=code: code)
+            result = run(words)
+        assert "every step holds" not in result.stdout
+        require_refused(result)
+        assert f"/{name.replace('.md', '.json')}: cannot be written (" in result.stderr
+        after = files(tmp_path)
+        assert not [path for path in after if Path(path).name.startswith(".")]
+        assert f"out/{name}" in before or f"out/{name}" not in after
+        assert {path: content for path, content in after.items() if path in before} == before
+        done = run(words)
+        assert done.exit_code == 0, done.output
+    weights = ("tiny-swish.safetensors", "tiny-swish.manifest.json")
+    names = (*weights, "layers.json", "verification.json", "verification.md")
+    assert set(files(tmp_path)) == {f"out/{each}" for each in names}
 
 
 @pytest.mark.parametrize("words", [["models"], ["models", "--json"], ["results"], ["--help"], ["--version"]])

@@ -74,10 +74,12 @@ USES = {
     "a strict prediction": Use(
         ("predict", "x.jpg", "-o", "out", "--strict"), names("skip_unreadable"), names("as_json strict")
     ),
-    "a training": Use(("train", "--data", "x", "--model", "d1", "--out", "o"), afterwards=names("as_json record")),
+    "a training": Use(
+        ("train", "--data", "x", "--model", "d1", "--out", "o"), names("local_norms"), names("as_json record")
+    ),
     "a training without evaluation": Use(
         ("train", "--data", "x", "--model", "d1", "--out", "o", "--eval-split", "none"),
-        names("eval_every"),
+        names("eval_every local_norms"),
         names("as_json record"),
     ),
     "a training with frozen norms": Use(
@@ -192,7 +194,7 @@ def test_every_option_is_used_or_refused(use: str, name: str) -> None:
     if name in refused:
         assert status == 2
         assert re.search(r"not used by .*; leave (it|them) out$|: choose one; ", found)
-        assert option.opts[0] in found
+        assert given(option, **VALUES)[0] in found
         assert len(found.splitlines()) == 1
     elif name in afterwards or name == "force":  # what is in the way of an output, if anything is
         assert (status, found) == plain
@@ -232,6 +234,15 @@ def test_scoring_detections_reads_what_its_options_say(monkeypatch: pytest.Monke
     monkeypatch.setattr(evaluate, "_record", lambda *_: {})
     evaluate.evaluate_detections(Asked(), Path("detections.json"), "")  # type: ignore[arg-type]
     assert read == SCORING - {"results", "as_json"}
+
+
+def test_norms_of_each_process_are_of_several(monkeypatch: pytest.MonkeyPatch) -> None:
+    words = USES["a training"].words
+    assert "--local-norms: not used by one process, " in run(*words, "--local-norms")[1]
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    found = run(*words, "--local-norms")[1]
+    assert "local_norms=True" in found
+    assert "not used by" not in found
 
 
 def test_a_generation_needs_a_model() -> None:

@@ -106,7 +106,8 @@ def test_weights_file_round_trip_is_deterministic_and_says_where_it_came_from(ti
     for name in ("a", "b"):
         write_weights(conversion, tmp_path / f"{name}.safetensors")
     assert (tmp_path / "a.safetensors").read_bytes() == (tmp_path / "b.safetensors").read_bytes()
-    state, stored, _ = read_weights(tmp_path / "a.safetensors")
+    state, stored, _, weights = read_weights(tmp_path / "a.safetensors")
+    assert weights == "ema"
     same_bits(dict(sorted(state.items())), dict(sorted(conversion.state.items())))
     assert stored == config
     manifest = json.loads((tmp_path / "a.manifest.json").read_text())

@@ -99,7 +99,7 @@ def test_a_tensor_of_another_name_type_or_shape_is_refused(tmp_path: Path) -> No
 
 
 def test_files_without_checksums_are_taken_with_a_notice(written: Path, tmp_path: Path) -> None:
-    state, _, _ = read_weights(written)
+    state = read_weights(written).state
     former = tmp_path / "former.safetensors"
     save_file(state, former, metadata={"effconv.config": json.dumps(config_to_dict(CONFIG))})
     pickled = tmp_path / "x.pth"

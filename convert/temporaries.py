@@ -1,0 +1,94 @@
+"""Temporary files beside outputs, and those that processes which were killed have left there.
+
+A temporary file's name says for which output it is, on which machine, and by which process; while that process lives it
+holds a lock on the file. One is removed when it is of this machine, its process is gone, and nobody holds its lock: a
+process may be invisible here and live (in another container), and a lock may not be seen from another machine.
+"""
+
+import contextlib
+import functools
+import hashlib
+import importlib.util
+import os
+import platform
+import re
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+HAS_LOCKS = importlib.util.find_spec("fcntl") is not None  # elsewhere nothing is locked, and nothing removed
+NAME = re.compile(r"\.(?P<output>.+)\.effconv-(?P<machine>[0-9a-f]{6})-(?P<process>\d+)-[a-z0-9_]{8}", re.DOTALL)
+
+
+@contextlib.contextmanager
+def temporary(path: Path) -> Iterator[Path]:
+    """An empty file beside `path`, gone after the block if it is still there. Raises OSError where none can be made.
+
+    What killed processes left of their own for `path` is removed first.
+    """
+    for left in _left_in(path.parent.absolute()).pop(path.name, ()):
+        _remove(left)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.effconv-{_machine()}-{os.getpid()}-")
+    try:
+        with contextlib.suppress(OSError):  # a file system without locks
+            _lock(handle)
+        yield Path(name)
+    finally:
+        Path(name).unlink(missing_ok=True)
+        os.close(handle)
+
+
+@functools.cache
+def _machine() -> str:
+    return hashlib.sha256(platform.node().encode()).hexdigest()[:6]
+
+
+@functools.cache
+def _left_in(folder: Path) -> dict[str, list[Path]]:
+    """{output: temporary files of processes that are gone}, as the folder is when this process first writes there.
+
+    Looked at once: a folder may get thousands of files from one command.
+    """
+    found: dict[str, list[Path]] = {}
+    if not HAS_LOCKS:
+        return found
+    with contextlib.suppress(OSError), os.scandir(folder) as entries:  # it may be for writing alone
+        for entry in entries:
+            match = NAME.fullmatch(entry.name)
+            if not match or match["machine"] != _machine() or _lives(int(match["process"])):
+                continue
+            if entry.is_file(follow_symlinks=False):
+                found.setdefault(match["output"], []).append(Path(entry.path))
+    return found
+
+
+def _lives(process: int) -> bool:
+    """Whether there is such a process; this one's number may have been another's before, of which its lock tells."""
+    try:
+        if process != os.getpid():
+            os.kill(process, 0)
+            return True
+    except (ProcessLookupError, OverflowError):
+        pass
+    except PermissionError:
+        return True
+    return False
+
+
+def _remove(path: Path) -> None:
+    """Remove a file unless somebody holds its lock, or it is not ours to remove."""
+    with contextlib.suppress(OSError):
+        handle = os.open(path, os.O_RDWR | os.O_NOFOLLOW)
+        try:
+            _lock(handle)
+            path.unlink()
+        finally:
+            os.close(handle)
+
+
+def _lock(handle: int) -> None:
+    """Raises OSError where another has it."""
+    if HAS_LOCKS:
+        import fcntl
+
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
