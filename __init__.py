@@ -6,13 +6,14 @@ torch nor TensorFlow.
 
 from typing import TYPE_CHECKING, Any
 
-__all__ = ["EffconvError", "__version__", "fast", "load", "preprocess", "save"]
+__all__ = ["EffconvError", "__version__", "compare", "fast", "load", "preprocess", "save"]
 
 if TYPE_CHECKING:
     from .effdet_torch.engines.fast import fast
     from .effdet_torch.preprocessing.preprocess import preprocess
     from .errors import EffconvError
     from .loading import load
+    from .parity.referee.referee import compare
     from .saving import save
     from .version import __version__
 
@@ -22,6 +23,10 @@ def __getattr__(name: str) -> Any:
         from .loading import load
 
         return load
+    if name == "compare":
+        from .parity.referee.referee import compare
+
+        return compare
     if name == "save":
         from .saving import save
 

@@ -1,4 +1,4 @@
-"""What `effconv parity` compares, and which of its options each of the four comparisons uses: no other is taken."""
+"""What `effconv parity` compares, and which of its options each of the comparisons uses: no other is taken."""
 
 from collections.abc import Collection, Mapping
 from enum import Enum
@@ -18,6 +18,7 @@ class Mode(Enum):
     END_TO_END = "--end-to-end"
     COCO = "--coco without --end-to-end"
     ENGINE = "--engine other than eager, without --coco"
+    MODULE = "--port or --module"
 
 
 COMPUTED = (None, "tf", "torch")  # references that are computed, of a checkpoint; any other is a file
@@ -30,11 +31,15 @@ USED: Mapping[Mode, frozenset[str]] = {
     Mode.END_TO_END: _SUBJECT | {"end_to_end", "candidate", "image", "coco", "limit"} | set(SETTINGS),
     Mode.COCO: _SUBJECT | {"coco", "force"} | set(EVALUATION_NAMES),
     Mode.ENGINE: _SUBJECT | _INPUT | {"engine"},
+    Mode.MODULE: _SUBJECT
+    | {"image", "noise_seed", "layerwise", "explain", "report", "force", "port", "module", "arguments", "names"},
 }
 
 
 def choose_mode(values: Mapping[str, Any]) -> Mode:
     """The comparison that the options' values ask for."""
+    if values["port"] or values["module"]:
+        return Mode.MODULE
     if values["end_to_end"]:
         return Mode.END_TO_END
     if values["coco"]:
@@ -64,6 +69,8 @@ def _belongs(shown: str, name: str, mode: Mode) -> str:
 
 def _require_consistent(mode: Mode, given: Collection[str], values: Mapping[str, Any]) -> None:
     """Refuse what another option makes useless."""
+    if mode is Mode.MODULE:
+        _require_module(given, values)
     if mode is Mode.END_TO_END and {"image", "coco"} <= set(given):
         raise EffconvError("--image and --coco: choose the pictures of one of them")
     if "backbone" in given:
@@ -76,3 +83,13 @@ def _require_consistent(mode: Mode, given: Collection[str], values: Mapping[str,
         return
     if values["model"] is None and values["reference"] in COMPUTED:
         raise EffconvError("--generation: name the model whose released checkpoint it is (--model d0)")
+
+
+def _require_module(given: Collection[str], values: Mapping[str, Any]) -> None:
+    """Refuse a comparison of another network that lacks its model, or says twice what is built."""
+    if {"port", "module"} <= set(given):
+        raise EffconvError("--port and --module: choose one; a port is built by effconv, a module by your own code")
+    if "arguments" in given and "module" not in given:
+        raise EffconvError("--args: not used by --port; they are arguments of what --module names")
+    if values["model"] is None:
+        raise EffconvError("--port and --module: name the model that the network is of (--model d0)")

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from port_classes import PORTS, Port, filled, find_sources, flat, shapes_of, size_of
+from port_classes import find_sources, pad_pools_as_tensorflow_does, shapes_of, size_of
 from subjects import MEASURED
 from torch import Tensor, nn
 
@@ -27,6 +27,7 @@ from effconv.effdet_torch.config import OFFICIAL_NAMES, VARIANTS, Config
 from effconv.effdet_torch.model import EfficientDet
 from effconv.effdet_torch.ops import BatchNorm
 from effconv.parity.provenance import provenance
+from effconv.parity.referee.ports import PORTS, Port, filled, flat
 from effconv.parity.rendering.record import write_record
 
 SEED = 0
@@ -112,7 +113,7 @@ def faults(naming: Naming, config: Config, theirs: Mapping[str, Array], ours: Ma
 def measure(port: Port, config: Config) -> dict[str, Any]:
     """The row of one model of a port."""
     naming, size = port.naming, size_of(config)
-    network = port.build(config)
+    network = port.build(config, (size, size))
     shapes = shapes_of(network)
     images = torch.from_numpy(np.random.default_rng(SEED).standard_normal((2, 3, size, size)))
     own = calibrated(config, images)
@@ -160,7 +161,8 @@ def main(folder: str) -> None:
     """Write the record, anew after each model."""
     find_sources(Path(folder))
     rows: list[dict[str, Any]] = []
-    for port in PORTS:
+    pad_pools_as_tensorflow_does()
+    for port in PORTS.values():
         for config in (VARIANTS[name] for name in OFFICIAL_NAMES):
             if port.models(config):
                 rows.append(measure(port, config))

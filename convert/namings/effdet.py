@@ -5,10 +5,10 @@ Source: effdet `effdet/efficientdet.py` and `factory.py`, timm `models/_efficien
 
 from functools import partial
 
-from ...effdet_torch.architecture import cell_nodes, stage_repeats
+from ...effdet_torch.architecture import blocks, cell_nodes, extra_levels, stage_repeats
 from ...effdet_torch.config import Config
 from .naming import Naming
-from .paths import HeadPaths, NodePaths, Paths, Projection, modules, vectors
+from .paths import HeadPaths, Modules, NodePaths, Paths, Projection, modules, vectors
 
 GATE = {"squeeze_excite.reduce": "se.conv_reduce", "squeeze_excite.expand": "se.conv_expand"}
 EXPANDING = {
@@ -51,6 +51,22 @@ def _head(name: str) -> HeadPaths:
     )
 
 
+def _functions(config: Config) -> Modules:
+    for index, (block, path) in enumerate(zip(blocks(config), by_stage(config), strict=True)):
+        yield f"backbone.blocks.{index}", f"backbone.blocks.{path}"
+        if block.squeezed:
+            yield f"backbone.blocks.{index}.squeeze_excite", f"backbone.blocks.{path}.se"
+    for level in extra_levels(config):
+        yield f"bifpn.extra_levels.{level}", f"fpn.resample.{level - config.min_level}"
+    for cell in range(config.fpn_cells):
+        for index, node in enumerate(cell_nodes(config, cell)):
+            ours, theirs = f"bifpn.cells.{cell}.nodes.{index}", f"fpn.cell.{cell}.fnode.{index}"
+            for position, source in enumerate(node.inputs):
+                yield f"{ours}.resamples.{position}", f"{theirs}.combine.resample.{source}"
+            yield f"{ours}.fuse", f"{theirs}.combine"
+            yield f"{ours}.activation", f"{theirs}.after_combine.act"
+
+
 PATHS = Paths(
     stem=Projection("backbone.conv_stem", "backbone.bn1"),
     block=EXPANDING | GATE,
@@ -69,4 +85,5 @@ EFFDET = Naming(
     partial(vectors, PATHS),
     signs=("backbone.conv_stem.weight", "class_net.predict.conv_pw.bias"),
     models=lambda config: True,
+    functions=_functions,
 )

@@ -38,6 +38,7 @@ class Naming(NamedTuple):
     unused: Callable[[Config], Mapping[str, tuple[int, ...]]] = lambda config: {}  # theirs, with no use: {key: shape}
     lacks_bias: Callable[[str], bool] = lambda key: False  # of our convolution, by its bias's key
     epsilon: float = OURS_EPSILON
+    functions: Callable[[Config], Modules] = lambda config: iter(())  # modules without tensors, paired as `modules`
     notice: str = ""  # in which the port's own network is another function
 
 

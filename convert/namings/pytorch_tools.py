@@ -5,11 +5,11 @@ Source: its `pytorch_tools/detection_models/efficientdet.py`, `modules/bifpn.py`
 
 from functools import partial
 
-from ...effdet_torch.architecture import cell_nodes
+from ...effdet_torch.architecture import cell_nodes, extra_levels
 from ...effdet_torch.config import Config
 from .effdet import by_stage
 from .naming import Naming
-from .paths import HeadPaths, NodePaths, Paths, Projection, modules, vectors
+from .paths import HeadPaths, Modules, NodePaths, Paths, Projection, modules, vectors
 
 HIGHEST_LEVEL = 7
 # The same numbers in a block without expansion, which lacks the first two.
@@ -62,6 +62,18 @@ def _lacks_bias(key: str) -> bool:
     return key.startswith("bifpn.cells.") and key.endswith((".conv.pointwise.bias", ".conv.bias"))
 
 
+def _functions(config: Config) -> Modules:
+    for index, path in enumerate(by_stage(config)):
+        yield f"backbone.blocks.{index}", f"encoder.blocks.{path}"
+    for level in extra_levels(config):
+        yield f"bifpn.extra_levels.{level}", f"pyramid{level}"
+    for cell in range(config.fpn_cells):
+        for index in range(len(cell_nodes(config, cell))):
+            # Its fusion ends with the activation.
+            fusion = _node(config, cell, index).edge_weights.removesuffix(".weights")
+            yield f"bifpn.cells.{cell}.nodes.{index}.activation", fusion
+
+
 PATHS = Paths(
     stem=Projection("encoder.conv_stem", "encoder.bn1"),
     block=BLOCK,
@@ -83,4 +95,5 @@ PYTORCH_TOOLS = Naming(
     unused=_unused,
     lacks_bias=_lacks_bias,
     epsilon=1e-5,
+    functions=_functions,
 )

@@ -5,10 +5,10 @@ Source: its `efficientdet/model.py: BiFPN, Regressor, Classifier` and `efficient
 
 from functools import partial
 
-from ...effdet_torch.architecture import blocks, cell_nodes
+from ...effdet_torch.architecture import blocks, cell_nodes, extra_levels
 from ...effdet_torch.config import Config
 from .naming import Naming
-from .paths import HeadPaths, NodePaths, Paths, Projection, modules, vectors
+from .paths import HeadPaths, Modules, NodePaths, Paths, Projection, modules, vectors
 
 BLOCK = {
     "expand": "_expand_conv.conv",
@@ -61,6 +61,20 @@ def _unused(config: Config) -> dict[str, tuple[int, ...]]:
     return {f"bifpn.{cell}.{name}": (count,) for cell in range(config.fpn_cells) for name, count in UNUSED.items()}
 
 
+def _functions(config: Config) -> Modules:
+    for index in range(len(blocks(config))):
+        yield f"backbone.blocks.{index}", f"backbone_net.model._blocks.{index}"
+    for level in extra_levels(config):
+        yield f"bifpn.extra_levels.{level}", f"bifpn.0.p{level - 1}_to_p{level}"
+    for cell in range(config.fpn_cells):
+        nodes = cell_nodes(config, cell)
+        for index, node in enumerate(nodes):
+            level, path = level_and_path(config, cell, index)
+            # The last input is the level above on the top-down path, and the level below on the other.
+            name = f"p{level}_{'up' if path == 'up' else 'down'}sample"
+            yield f"bifpn.cells.{cell}.nodes.{index}.resamples.{len(node.inputs) - 1}", f"bifpn.{cell}.{name}"
+
+
 PATHS = Paths(
     stem=Projection("backbone_net.model._conv_stem.conv", "backbone_net.model._bn0"),
     block=BLOCK,
@@ -80,5 +94,6 @@ ZYLO117 = Naming(
     signs=("backbone_net.model._conv_stem.conv.weight", "classifier.header.pointwise_conv.conv.bias"),
     models=lambda config: config.squeeze_excite,
     unused=_unused,
+    functions=_functions,
     notice="its own network pads max-pooling with zeros; effconv's, as TensorFlow's, with minus infinity",
 )

@@ -1,0 +1,1 @@
+"""Anybody's PyTorch EfficientDet beside the official network."""

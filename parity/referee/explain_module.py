@@ -1,0 +1,92 @@
+"""Which known porting mistakes another network makes: effconv's makes them too, until the two agree."""
+
+import itertools
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from torch import Tensor, nn
+
+from ...convert.layers import layers
+from ...effdet_torch.model import EfficientDet
+from ..comparison.explain import Explanation
+from ..mistakes.network import CHANGES, Change, changed
+from .compare_module import Fault, first_fault
+from .reference_run import in_float64, reference_run
+from .taps import Tap
+
+Report = Callable[[int, int], None]
+
+
+class _Trial(NamedTuple):
+    """What is left once these changes are made."""
+
+    changes: tuple[Change, ...]
+    fault: Fault | None
+
+
+def explain_module(
+    double: nn.Module, model: EfficientDet, images: Tensor, taps: Sequence[Tap], report: Report | None = None
+) -> list[Explanation]:
+    """The known mistakes of a network (`double`, in float64), in their order: one after another is made by a copy of
+    `model` too, as long as the first fault moves on or vanishes. Two are tried at once where one alone moves nothing.
+    """
+    order = {layer.key: place for place, layer in enumerate(layers(model.config))}
+    twin = in_float64(model)
+    fault = first_fault(double, reference_run(twin, images), taps)
+    found: list[Explanation] = []
+    while fault is not None:
+        first, made = fault.key, {each.change for each in found}
+        fitting = [change for change in CHANGES.values() if change.name not in made and change.fits(model.config)]
+        # What first shows further on leaves the first fault as it is.
+        fitting = [change for change in fitting if order[change.shows(model.config) or ""] <= order[first]]
+
+        def tried(*changes: Change, twin: EfficientDet = twin, first: str = first) -> _Trial:
+            other = twin
+            for change in changes:
+                other = changed(other, change)
+            return _Trial(changes, first_fault(double, reference_run(other, images), taps, first))
+
+        best = _best(fault, fitting, tried, order, report)
+        if best is None:
+            break
+        for change in best.changes:
+            change.apply(twin)
+            after = best.fault and best.fault.key
+            found.append(Explanation(change.name, change.summary, "candidate", first, after))
+        fault = best.fault
+    return found
+
+
+def _best(
+    fault: Fault,
+    changes: Sequence[Change],
+    tried: Callable[..., _Trial],
+    order: dict[str, int],
+    report: Report | None,
+) -> _Trial | None:
+    """The trial whose first fault is furthest on; None where none moves it."""
+    end = len(order)
+
+    def place(trial: _Trial) -> int:
+        return order[trial.fault.key] if trial.fault else end
+
+    trials = []
+    for number, change in enumerate(changes):
+        trials.append(tried(change))
+        if report:
+            report(number + 1, len(changes))
+        if trials[-1].fault is None:
+            return trials[-1]
+    furthest = max(trials, key=place, default=None)
+    if furthest and place(furthest) > order[fault.key]:
+        return furthest
+    # Several mistakes between two layers that can be looked at: of those that change what the first fault is.
+    involved = [trial.changes[0] for trial in trials if _involved(trial, fault)]
+    pairs = [tried(*pair) for pair in itertools.combinations(involved, 2)]
+    furthest = max(pairs, key=place, default=None)
+    return furthest if furthest and place(furthest) > order[fault.key] else None
+
+
+def _involved(trial: _Trial, fault: Fault) -> bool:
+    """Whether the first fault is where it was, and another."""
+    return trial.fault is not None and trial.fault.key == fault.key and trial.fault.apart != fault.apart
