@@ -70,11 +70,9 @@ def parity(
     mode = require_used(click.get_current_context())
     theirs = {name: chosen.pop(name) for name in ("port", "module", "arguments", "names")}
     if mode is Mode.MODULE:
-        from .parity_module import parity_of_module
-
         shared = {name: chosen[name] for name in ("model", "ckpt", "weights", "verify", "image", "noise_seed")}
-        shown = {"layerwise": layerwise, "explain": explain, "report": report, "as_json": as_json}
-        parity_of_module(theirs, {**shared, "size": size}, generation, shown)
+        shown = {"layerwise": layerwise, "report": report, "as_json": as_json}
+        _parity_of_module(theirs, {**shared, "size": size}, generation, explain, shown)
     del chosen["end_to_end"]  # which the mode says
     evaluating = {name: chosen.pop(name) for name in EVALUATION_NAMES}
     if mode is Mode.END_TO_END:
@@ -163,6 +161,35 @@ def _parity_of_engine(chosen: dict[str, Any], engine: str, generation: str | Non
     else:
         click.echo("\n".join(engine_lines(record)))
     sys.exit(0 if record["ok"] else 1)
+
+
+def _parity_of_module(
+    theirs: dict[str, Any], chosen: dict[str, Any], generation: str | None, explain: bool, shown: dict[str, Any]
+) -> NoReturn:
+    from ..parity.comparison.report import print_comparison
+    from ..parity.comparison.subject import Choice
+    from ..parity.comparison.verdict import without_pictures
+    from ..parity.referee.module_job import Theirs, compare_with_module
+    from .options import parse_size
+
+    size, checkpoint = chosen.pop("size"), chosen.pop("ckpt")
+    choice = Choice(checkpoint=checkpoint, size=parse_size(size) if size else None, **chosen)
+
+    def fetch(model: str) -> Path:
+        return fetch_release(model, generation, choice.verify)
+
+    command = shlex.join(["effconv", *sys.argv[1:]])
+    comparison = compare_with_module(choice, Theirs(**theirs), fetch, command, explain)
+    if shown["report"]:
+        comparison.report(shown["report"])
+    if shown["as_json"]:
+        print_json(without_pictures(comparison.record))
+    else:
+        print_comparison(comparison.record, shown["layerwise"])
+        click.echo("\n".join(comparison.pairing_lines()))
+        if explain and not comparison.ok and not comparison.explanations:
+            click.echo("not explained: no known porting mistake moves the first difference")
+    sys.exit(0 if comparison.ok else 1)
 
 
 def _parity_with_published(coco: Path, chosen: dict[str, Any], generation: str | None, as_json: bool) -> NoReturn:

@@ -1,4 +1,4 @@
-"""Every option of `effconv parity`, in each of its four comparisons: it reaches what is called, or it is refused."""
+"""Every option of `effconv parity`, in each of its comparisons: it reaches what is called, or it is refused."""
 
 import contextlib
 import dataclasses
@@ -18,6 +18,7 @@ from effconv.parity.comparison import end_to_end_job, layerwise
 from effconv.parity.comparison import engine as engine_parity
 from effconv.parity.comparison.backbone import Completed
 from effconv.parity.evaluation import published
+from effconv.parity.referee import module_job
 
 COMMAND = main.commands["parity"]
 OPTIONS = options_of(COMMAND)
@@ -26,8 +27,15 @@ ASKED = {
     Mode.END_TO_END: ["--model", "d1", "--end-to-end"],
     Mode.COCO: ["--model", "d1", "--coco", "pictures"],
     Mode.ENGINE: ["--model", "d1", "--engine", "fast"],
+    Mode.MODULE: ["--model", "d1", "--module", "mine:build"],
 }
-CHOOSING = {"end_to_end", "coco", "engine"}  # where they choose the comparison; otherwise they are tried like the rest
+CHOOSING = {
+    "end_to_end",
+    "coco",
+    "engine",
+    "port",
+    "module",
+}  # where they choose the comparison; otherwise they are tried like the rest
 PRINTED = {"force", "layerwise", "report", "as_json"}  # used once the comparison is made
 
 
@@ -51,6 +59,7 @@ def comparisons(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(end_to_end_job, "compare_end_to_end", stand_in(Mode.END_TO_END))
     monkeypatch.setattr(published, "compare_with_published", stand_in(Mode.COCO))
     monkeypatch.setattr(engine_parity, "compare_engine", stand_in(Mode.ENGINE))
+    monkeypatch.setattr(module_job, "compare_with_module", stand_in(Mode.MODULE))
     monkeypatch.setattr(proving, "fetch_release", lambda model, generation, verify: (model, generation, verify))
 
 
