@@ -22,7 +22,7 @@ def saved(folder: Path, content: Any) -> Path:
 def test_moving_averages_that_are_not_there_are_not_made_up(content: dict[str, Any], tmp_path: Path) -> None:
     path = saved(tmp_path, content)
     assert np.array_equal(read_pickle(path)["weight"], [0, 0])
-    with pytest.raises(CheckpointError, match="holds no moving averages .*use its raw weights") as caught:
+    with pytest.raises(CheckpointError, match=r"holds no moving averages .*use its raw weights") as caught:
         read_pickle(path, "ema")
     assert caught.value.parameters == {"weights": "raw"}
 
