@@ -58,6 +58,7 @@ BROKEN = {
     "unknown fields": {"colour": "red"},
     "fpn_channels must be int in 1..4096, found 0": {"fpn_channels": 0},
     "fpn_channels must be int in 1..4096, found 10000000000": {"fpn_channels": 10**10},
+    "num_classes must be int in 1..100000, found 100001": {"num_classes": 100_001},
     "fpn_cells must be int in 1..64, found True": {"fpn_cells": True},
     "activation must be one of": {"activation": "gelu"},
     "fusion must be one of": {"fusion": "attn"},

@@ -35,7 +35,7 @@ def test_the_first_layer_and_the_images_it_is_of_are_named() -> None:
 
 
 def test_an_input_that_is_not_finite_comes_before_every_layer() -> None:
-    """Of the places that several processes find the least is reported, so the input's must be below the first layer's."""
+    """Of the places that several processes find the least is reported: the input's is below the first layer's."""
     images = torch.ones(2, 3, 4, 4)
     overflowing = first_not_finite(network(), images * 3e38)
     images[1, 0, 2, 2] = torch.nan

@@ -277,6 +277,15 @@ def test_page_and_markdown_list_weights_that_differ_and_weights_not_reached(reco
     assert "not reached" not in comparison_markdown(full | {"unexercised": []})
 
 
+def test_the_page_says_which_weights_are_not_reached_or_that_none_are() -> None:
+    tensors = {"compared": 339, "differ": [], "read_by": "by TensorFlow"}
+    unreached = page_module.weights({"tensors": tensors, "unexercised": [{"module": "bifpn.conv"}]})
+    label = "not reached by the images"
+    assert "bifpn.conv" in unreached.partition(label)[2]
+    assert "none" not in unreached.partition(label)[2]
+    assert "none" in page_module.weights({"tensors": tensors, "unexercised": []}).partition(label)[2]
+
+
 def test_missing_plotly_says_how_to_install_it(
     record: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
