@@ -15,7 +15,7 @@ from effconv.effdet_torch.bifpn import ImageSizeError
 from effconv.effdet_torch.heads import Head
 from effconv.effdet_torch.model import EfficientDet
 from effconv.parity.comparison import compare as module
-from effconv.parity.comparison.compare import compare, compare_in_turn, compare_traces, precisions
+from effconv.parity.comparison.compare import compare, compare_in_turn, precisions
 from effconv.parity.comparison.rows import Check, Row, first_failure
 from effconv.parity.difference import difference, relative_error
 from effconv.parity.mistakes.modules import NoGate, override
@@ -290,25 +290,3 @@ def test_only_the_current_layer_is_in_memory(
     assert len(given) == len(rows)
     assert len(alive) > 3 * len(rows)
     assert not any(array is not None for array in alive)
-
-
-def test_a_layer_of_two_traces_that_cannot_be_compared_has_a_fault_and_no_figures(
-    runs: Runs, model: EfficientDet
-) -> None:
-    def cut(activation: Activation) -> Activation:
-        return activation._replace(float32=activation.float32[:, 1:], float64=activation.float64[:, 1:])
-
-    def infinite(activation: Activation) -> Activation:
-        return activation._replace(float32=np.full_like(activation.float32, np.inf))
-
-    reference = Kept(runs, model.config)
-    rows = {row.layer.key: row for row in compare_traces(reference, reference, model)}
-    assert all(row.ok and row.checks for row in rows.values())
-    for edit, reason in ((cut, "shape "), (infinite, "infinity in the candidate")):
-        other = Kept(runs, model.config, **{EXPAND: edit})
-        for row in compare_traces(reference, other, model):
-            if row.layer.key == EXPAND:
-                assert row.faults["accumulated"].startswith(reason)
-                assert row.checks == {}
-            else:
-                assert row.ok
