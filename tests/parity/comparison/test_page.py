@@ -14,7 +14,7 @@ from browsers import needs_plotly
 from effconv.convert.output import OutputError
 from effconv.errors import EffconvError
 from effconv.parity.comparison import page as page_module
-from effconv.parity.comparison.page import render_page, write_page
+from effconv.parity.comparison.page import write_page
 from page_record import BROKEN, LAYERS, check, make_record
 
 NOTHING = "\N{EN DASH}"  # what a cell without a figure shows
