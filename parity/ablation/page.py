@@ -71,9 +71,9 @@ def _chart(rows: Sequence[AblationRow]) -> str:
     figure = Figure(bars)
     figure.update_layout(
         height=120 + ROW_PIXELS * len(rows),
-        margin={"l": 190, "r": 20, "t": 20, "b": 50},
+        margin={"r": 20, "t": 20},  # on the sides with names there is as much room as they need
         xaxis={"title": {"text": "difference of AP"}},
-        yaxis={"autorange": "reversed", "dtick": 1},
+        yaxis={"autorange": "reversed", "dtick": 1, "automargin": True},
         template="plotly_white",
     )
     return str(figure.to_html(full_html=False, include_plotlyjs=False))

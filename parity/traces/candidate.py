@@ -75,19 +75,16 @@ def walk(model: EfficientDet, images: Tensor, layers: Sequence[Layer]) -> Walk:
         module.register_forward_hook(_hook(rows, list(model.config.levels), exchange, worker))
         for module, rows in hooked
     ]
-    finished = False
     worker.start()
     try:
         while isinstance(step := steps.get(), ComputedLayer):
             reply = yield step
             replies.put(reply)
             del step, reply  # or they would be kept while the next layer is computed
-        finished = True
         if step is not None:
             raise step
     finally:
-        if not finished:
-            replies.put(_Abandoned())
+        replies.put(_Abandoned())  # read only where the model still waits for a reply
         worker.join()
         for handle in handles:
             handle.remove()

@@ -10,6 +10,7 @@ import pytest
 from effconv.convert.apply import EMA_SUFFIX
 from effconv.convert.conversion import (
     Conversion,
+    checkpoint_prefix,
     convert,
     rule_table_digest,
     write_checkpoint,
@@ -191,3 +192,10 @@ def test_damaged_weights_file_is_named(content: bytes, tmp_path: Path) -> None:
     path.write_bytes(content)
     with pytest.raises(CheckpointError, match=r"x.safetensors: not a readable"):
         read_weights(path)
+
+
+def test_a_folder_stands_for_the_prefix_model_in_it(tmp_path: Path) -> None:
+    (tmp_path / "there").mkdir()
+    assert checkpoint_prefix(str(tmp_path / "there")) == tmp_path / "there" / "model"
+    assert checkpoint_prefix(f"{tmp_path / 'new'}{os.sep}") == tmp_path / "new" / "model"
+    assert checkpoint_prefix(str(tmp_path / "new")) == tmp_path / "new"

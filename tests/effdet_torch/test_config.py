@@ -58,6 +58,7 @@ BROKEN = {
     "unknown fields": {"colour": "red"},
     "fpn_channels must be int in 1..4096, found 0": {"fpn_channels": 0},
     "fpn_channels must be int in 1..4096, found 10000000000": {"fpn_channels": 10**10},
+    "num_classes must be int in 1..100000, found 100001": {"num_classes": 100_001},
     "fpn_cells must be int in 1..64, found True": {"fpn_cells": True},
     "activation must be one of": {"activation": "gelu"},
     "fusion must be one of": {"fusion": "attn"},
@@ -100,6 +101,53 @@ def test_stages_must_halve_the_image_five_times() -> None:
     config = dataclasses.replace(VARIANTS["efficientdet-d0"], stages=(Stage(1, 3, 2, 1, 8, 8),))
     with pytest.raises(ConfigError, match="1 reduction levels, expected 5"):
         reductions(config)
+
+
+# Table 1 of the EfficientDet paper, and for D7x and Lite `hparams_config.py` of google/automl:
+# input size, BiFPN channels, BiFPN cells, convolutions of each head before the last.
+PUBLISHED = {
+    "d0": (512, 64, 3, 3),
+    "d1": (640, 88, 4, 3),
+    "d2": (768, 112, 5, 3),
+    "d3": (896, 160, 6, 4),
+    "d4": (1024, 224, 7, 4),
+    "d5": (1280, 288, 7, 4),
+    "d6": (1280, 384, 8, 5),
+    "d7": (1536, 384, 8, 5),
+    "d7x": (1536, 384, 8, 5),
+    "lite0": (320, 64, 3, 3),
+    "lite1": (384, 88, 4, 3),
+    "lite2": (448, 112, 5, 3),
+    "lite3": (512, 160, 6, 4),
+    "lite3x": (640, 200, 6, 4),
+    "lite4": (640, 224, 7, 4),
+}
+
+
+def test_sizes_are_the_published_ones() -> None:
+    configs = {name: get_config(name) for name in PUBLISHED}
+    assert {each.name for each in configs.values()} == set(OFFICIAL_NAMES)
+    assert {
+        name: (each.image_size[0], each.fpn_channels, each.fpn_cells, each.head_repeats)
+        for name, each in configs.items()
+    } == PUBLISHED
+
+
+def test_pixels_are_normalised_as_published() -> None:
+    # ImageNet's mean and standard deviation of RGB on the 0..255 scale.
+    assert get_config("d0").mean == pytest.approx((123.675, 116.28, 103.53))
+    assert get_config("d0").std == pytest.approx((58.395, 57.12, 57.375))
+    assert (get_config("lite0").mean, get_config("lite0").std) == ((127.0,) * 3, (128.0,) * 3)
+
+
+def test_blocks_of_b0_are_the_papers() -> None:
+    # Table 1 of the EfficientNet paper: layers, kernel, channels of every stage; each begins with the last one's.
+    stages = get_config("d0").stages
+    rows = [(stage.repeats, stage.kernel, stage.output_filters) for stage in stages]
+    assert rows == [(1, 3, 16), (2, 3, 24), (2, 5, 40), (3, 3, 80), (3, 5, 112), (4, 5, 192), (1, 3, 320)]
+    assert [stage.input_filters for stage in stages] == [32, *(stage.output_filters for stage in stages[:-1])]
+    assert [stage.expand_ratio for stage in stages] == [1, 6, 6, 6, 6, 6, 6]
+    assert [stage.stride for stage in stages] == [1, 2, 2, 2, 1, 2, 1]
 
 
 def test_published_block_counts() -> None:

@@ -11,6 +11,7 @@ from effconv.parity.difference import (
     HISTOGRAM_WIDTH,
     ULP_RANGE,
     Array,
+    apart,
     difference,
     fault_of,
     largest,
@@ -235,3 +236,11 @@ def test_a_difference_too_small_to_divide_is_counted_without_a_warning() -> None
         found = difference(np.array([5e-324, 100.0]), b, 100.0)
     assert found.histogram[0] == 1
     assert found.zeros == 1
+
+
+def test_how_far_apart_a_run_is_that_may_lack_the_layer() -> None:
+    exact = np.array([1.0, -4.0])
+    assert apart(np.array([1.0, -3.0]), exact) == 0.25
+    assert apart(exact[:1], exact) == 0
+    assert apart(None, exact) == 0
+    assert apart(exact, None) == 0

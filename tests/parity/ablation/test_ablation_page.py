@@ -1,5 +1,7 @@
 """The page of ablations: what it says, and what a browser without a network makes of it."""
 
+import json
+import re
 import sys
 from html.parser import HTMLParser
 from pathlib import Path
@@ -95,6 +97,19 @@ def test_in_a_browser(record: AblationRecord, browser: Any, tmp_path: Path) -> N
     assert page.evaluate("window.hacked") is None
     assert problems == []
     context.close()
+
+
+@needs_plotly
+def test_the_chart_has_room_for_names_of_any_length(record: AblationRecord) -> None:
+    """Changes made together are called by all their names: the room beside the chart is plotly's to measure."""
+    page = render_ablation_page(record)
+    start = re.search(r'Plotly\.newPlot\(\s*"[-0-9a-f]+",\s*', page)
+    assert start
+    _, end = json.JSONDecoder().raw_decode(page, start.end())
+    layout, _ = json.JSONDecoder().raw_decode(page, page.index("{", end))
+    assert layout["yaxis"]["automargin"] is True
+    assert layout["template"]["layout"]["xaxis"]["automargin"] is True
+    assert layout["margin"] == {"r": 20, "t": 20}  # there is no title, and no name on the right
 
 
 def test_another_kind_of_file(record: AblationRecord, tmp_path: Path) -> None:

@@ -282,8 +282,9 @@ def test_what_is_selected_is_had_image_by_image(ablator: Ablator) -> None:
 
 
 def test_two_images_are_the_fewest(study: Study) -> None:
-    with pytest.raises(EffconvError, match="an interval needs at least two images"):
+    with pytest.raises(EffconvError, match="an interval needs at least two images") as caught:
         run_study(dataclasses.replace(study, limit=1), [], "command", lambda row: None)
+    assert caught.value.parameters == {"limit": None}  # what to give another value, of which none is proposed
     record = run_study(dataclasses.replace(study, limit=2, resamples=3), [], "command", lambda row: None)
     assert record is not None
     assert (record.subject.images, [row.name for row in record.rows]) == (2, ["baseline"])

@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 import torch
 
+from effconv.commands.ablate import ablate_command
 from effconv.parity.ablation.bootstrap import draw_images, metrics_of
 from effconv.parity.ablation.matches import match_detections
+from effconv.parity.ablation.run import Study
 from effconv.parity.benchmarks.synthetic_coco import synthetic, write_annotations
 from effconv.parity.datasets.dataset import Dataset, read_dataset
 from effconv.parity.evaluation.coco import METRICS, evaluate
@@ -122,3 +124,9 @@ def test_resampling_leaves_pytorchs_threads_alone(made_up: tuple[Dataset, np.nda
     threads = torch.get_num_threads()
     metrics_of(match_detections(*made_up), draw_images(IMAGES, 0, 4))
     assert torch.get_num_threads() == threads
+
+
+def test_the_intervals_of_the_library_are_as_fine_as_the_command_s() -> None:
+    (asked,) = (each.default for each in ablate_command.params if each.name == "resamples")
+    assert draw_images(4, 0).shape == (asked, 4)
+    assert Study(coco=Path(), model=None, checkpoint=Path()).resamples == asked

@@ -14,8 +14,7 @@ from browsers import needs_plotly
 from effconv.convert.output import OutputError
 from effconv.errors import EffconvError
 from effconv.parity.comparison import page as page_module
-from effconv.parity.comparison.page import render_page, write_page
-from effconv.parity.comparison.report import comparison_markdown
+from effconv.parity.comparison.page import write_page
 from page_record import BROKEN, LAYERS, check, make_record
 
 NOTHING = "\N{EN DASH}"  # what a cell without a figure shows
@@ -257,24 +256,6 @@ def test_file_holds_everything_it_shows(record: dict[str, Any], tmp_path: Path) 
     held = re.search(r'<script type="application/json" id="record">(.*?)</script>', text, re.DOTALL)
     assert held
     assert json.loads(held[1])["rows"][7]["checks"] == record["rows"][7]["checks"]
-
-
-@needs_plotly
-def test_page_and_markdown_list_weights_that_differ_and_weights_not_reached(record: dict[str, Any]) -> None:
-    fault = {
-        "tensor": "stem.weight",
-        "official": "stem/kernel",
-        "reason": "8 of 144 values",
-        "differ": 8,
-        "values": 144,
-    }
-    tensors = {"compared": 339, "differ": [fault], "read_by": "by TensorFlow"}
-    unreached = [{"module": "bifpn.conv", "weights": 8, "of": 9, "taps": [[0, 0]]}]
-    full = record | {"tensors": tensors, "unexercised": unreached}
-    for text in (render_page(full), comparison_markdown(full)):
-        for part in ("339", "by TensorFlow", "stem.weight", "stem/kernel", "8 of 144 values", "bifpn.conv"):
-            assert part in text
-    assert "not reached" not in comparison_markdown(full | {"unexercised": []})
 
 
 def test_missing_plotly_says_how_to_install_it(

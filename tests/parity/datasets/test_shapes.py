@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from click.testing import CliRunner
 from PIL import Image
 
 from effconv.cli import main
+from effconv.parity.datasets import shapes as shapes_module
 from effconv.parity.datasets.dataset import read_dataset
 from effconv.parity.datasets.shapes import CATEGORIES, LARGEST, LEAST_AREA, Drawn, Picture, draw_picture
 from effconv.parity.evaluation.coco import evaluate
@@ -105,3 +107,47 @@ def test_pictures_too_small_for_a_shape_are_refused(tmp_path: Path) -> None:
     assert result.exit_code == 2
     assert "expected sides of at least 32 pixels" in result.stderr
     assert not any(tmp_path.iterdir())
+
+
+def painted(count: int) -> np.ndarray:
+    """(count, 3, 3): a row of three pixels, left, middle and right, all covered by a shape; what lies below is grey."""
+    random = np.random.default_rng(0)
+    grey = np.full((1, 3, 3), 128.0)
+    return np.concatenate([shapes_module._paint(random, grey, np.ones((1, 3))) for _ in range(count)])
+
+
+def test_a_shape_s_colour_stands_out_in_one_channel_at_least() -> None:
+    """By 40 of 256 levels; that it does so in one is enough, so that all other colours are there."""
+    gaps = np.abs(painted(300)[:, 1] - 128)
+    assert gaps.max(1).min() >= 40
+    assert (gaps < 40).any(1).mean() > 0.4
+
+
+def test_a_shape_is_as_much_brighter_on_one_side_as_it_is_darker_on_the_other() -> None:
+    left, middle, right = painted(300).swapaxes(0, 1)
+    np.testing.assert_allclose(left + right, 2 * middle, rtol=1e-12)
+    slopes = left / middle - 1
+    np.testing.assert_allclose(slopes, slopes[:, :1].repeat(3, 1), atol=1e-12)  # the same of each channel
+    assert slopes.min() < -0.14
+    assert slopes.max() > 0.14
+    assert np.abs(slopes).max() <= 0.15 + 1e-12
+
+
+def test_a_crowd_is_a_dozen_to_two_dozen_shapes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shapes_module, "EMPTY_SHARE", 0.0)
+    monkeypatch.setattr(shapes_module, "CROWD_SHARE", 1.0)
+    monkeypatch.setattr(shapes_module, "_category", lambda random: categories.pop())
+    coverage, drawn = shapes_module._coverage, []
+
+    def counted(random: np.random.Generator, category: int, *more: Any) -> np.ndarray:
+        drawn.append(category)
+        return coverage(random, category, *more)
+
+    monkeypatch.setattr(shapes_module, "_coverage", counted)
+    counts = set()
+    for number in range(150):
+        drawn.clear()
+        categories = [2] * 7 + [1]  # of the crowd, then of what stands beside it
+        draw_picture(0, number, (32, 32))
+        counts.add(drawn.count(1))
+    assert counts == set(range(12, 25))

@@ -6,10 +6,11 @@ import json
 
 from click.testing import CliRunner
 from rich.console import Console
-from score_records import RECORD
+from score_records import RECORD, REPRODUCED
 
 from effconv.cli import main
-from effconv.parity.evaluation.report import figure, print_scores
+from effconv.parity.evaluation.published_rows import PublishedMetric
+from effconv.parity.evaluation.report import figure, print_published, print_scores
 from effconv.parity.evaluation.score_record import ScoreRecord
 
 
@@ -57,3 +58,17 @@ def test_results_are_filtered() -> None:
     assert [row["metrics"]["AP"] for row in peers] == [0.409]
     nothing = CliRunner().invoke(main, ["results", "--model", "d0", "--split", "train"])
     assert (nothing.exit_code, "no published result is like that" in nothing.stderr) == (2, True)
+
+
+def test_a_published_metric_is_followed_by_ours_less_theirs() -> None:
+    """A dash where nothing is published, and where there is nothing to measure ours on."""
+    rows = (*REPRODUCED.rows, PublishedMetric("APm", -1.0, 0.3))
+    record = dataclasses.replace(RECORD, published=dataclasses.replace(REPRODUCED, rows=rows))
+    text = io.StringIO()
+    print_published(record, Console(file=text, width=120))
+    cells = [line.rsplit(maxsplit=3) for line in text.getvalue().splitlines() if " boxes " in line or "IoU" in line]
+    assert [[name.strip(), *figures] for name, *figures in cells] == [
+        ["AP, IoU 0.50:0.95", "0.3431", "0.3430", "+0.0001"],
+        ["AP, small boxes", "0.1000", "-", "-"],
+        ["AP, medium boxes", "-", "0.3000", "-"],
+    ]

@@ -9,7 +9,7 @@ from click.testing import CliRunner, Result
 
 from effconv.cli import main
 from effconv.convert.weights_file import read_weights, save_weights
-from effconv.parity.evaluation.records import CONDITIONS, conditions_of, differences, find_records
+from effconv.parity.evaluation.published_rows import CONDITIONS, conditions_of, differences, find_published
 from effconv.parity.evaluation.weights_used import AS_IN_FILE
 from effconv.parity.training import train
 
@@ -64,7 +64,7 @@ def test_records_say_which_weights(file: str, pictures: Path, tmp_path: Path) ->
 
 
 def test_what_is_not_known_to_be_moving_averages_reproduces_nothing() -> None:
-    record = find_records("efficientdet-d0")[0]
+    record = find_published("efficientdet-d0")[0]
     run_of = {name: conditions_of(record)[name] for name in CONDITIONS}
     assert "weights" not in [each.condition for each in differences(record, run_of)]
     assert "weights" in [each.condition for each in differences(record, {**run_of, "weights": AS_IN_FILE})]

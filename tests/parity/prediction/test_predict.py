@@ -237,3 +237,12 @@ def test_bad_input_is_named(arguments: list[str], message: str, folder: Path, tm
 def test_a_model_must_be_named(folder: Path, tmp_path: Path) -> None:
     result = CliRunner().invoke(main, ["predict", str(folder), "-o", str(tmp_path / "out")])
     assert (result.exit_code, "name the model to predict with" in result.stderr) == (2, True)
+
+
+def test_drawings_as_jpeg_are_of_quality_92_with_every_pixels_colour(folder: Path, tmp_path: Path) -> None:
+    assert run(tmp_path / "drawn", folder / "001.jpg").exit_code == 0
+    with Image.open(tmp_path / "drawn" / "001.jpg") as drawing:
+        drawing.convert("RGB").save(tmp_path / "as-it-should-be.jpg", quality=92, subsampling=0)
+        with Image.open(tmp_path / "as-it-should-be.jpg") as expected:
+            assert drawing.quantization == expected.quantization
+            assert [each[1:3] for each in drawing.layer] == [(1, 1)] * 3
