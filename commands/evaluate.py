@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ..errors import EffconvError
 from .evaluation_options import describe_evaluation, evaluation_options
 from .options import (
     PATH,
@@ -18,18 +19,20 @@ from .options import (
     unreadable_status,
     verify_option,
 )
-from .refusals import DOWNLOADED, STOPPING, choose_one, refuse_all_but
+from .refusals import DOWNLOADED, STOPPING, choose_one, refuse_all_but, refuse_given
 
 if TYPE_CHECKING:
+    from ..parity.evaluation.evaluate import Evaluation
     from ..parity.evaluation.score_record import ScoreRecord
 
 # What detections that are already there are scored by; all other options are of a model's run.
-SCORING = frozenset({"coco", "results", "split", "limit", "strict", "metrics_engine", "as_json"})
+SCORING = frozenset({"coco", "results", "against", "split", "limit", "strict", "metrics_engine", "as_json"})
 
 
 @click.command("eval")
 @click.option("--coco", type=PATH, required=True, help="Folder as COCO 2017 unpacks: annotations/ and val2017/.")
 @click.option("--results", type=PATH, help="Evaluate these COCO results instead of running a model.")
+@click.option("--against", type=PATH, help="Compare --results with these: differences, intervals, where most is lost.")
 @model_option(required=False)
 @click.option("--ckpt", type=PATH, help="Checkpoint or converted weights; default: the released one.")
 @click.option("--generation", help="Which released checkpoint to download: coco2 (default), coco, ...")
@@ -40,12 +43,18 @@ SCORING = frozenset({"coco", "results", "split", "limit", "strict", "metrics_eng
 @verify_option
 @json_option
 def eval_command(
-    coco: Path, results: Path | None, generation: str | None, skip_unreadable: bool, as_json: bool, **chosen: Any
+    coco: Path,
+    results: Path | None,
+    against: Path | None,
+    generation: str | None,
+    skip_unreadable: bool,
+    as_json: bool,
+    **chosen: Any,
 ) -> None:
     """COCO's twelve metrics of a model, evaluated as the official code does.
 
     Exits with status 1 where images could not be read, unless --skip-unreadable is given, and refuses to evaluate none.
-    With --results, options that say how a model runs are refused.
+    With --results, options that say how a model runs are refused; with --against, two files of detections are compared.
     Under `torchrun --nproc-per-node N -m effconv.cli eval ...` N processes share the images.
     """
     from ..parity.evaluation.evaluate import evaluate_detections, evaluate_model
@@ -54,9 +63,15 @@ def eval_command(
 
     if results:
         refuse_all_but(SCORING, "--results")
+    elif against:
+        raise EffconvError("--against: name the --results to compare with them")
     choose_one(DOWNLOADED | STOPPING)
     asked, _ = describe_evaluation(coco, chosen)
     command = shlex.join(["effconv", *sys.argv[1:]])
+    if results and against:
+        refuse_given({"metrics_engine"}, "--against")
+        _compare(asked, results, against, command, as_json)
+        return
 
     def fetch(model: str) -> Path:
         return fetch_release(model, generation, asked.verify)
@@ -73,3 +88,16 @@ def eval_command(
     else:
         print_scores(record)
     sys.exit(unreadable_status(len(record.skipped), 0, skip_unreadable))
+
+
+def _compare(asked: "Evaluation", results: Path, against: Path, command: str, as_json: bool) -> None:
+    from ..parity.ablation.table import versus_lines
+    from ..parity.ablation.versus import compare_detections
+
+    record = compare_detections(
+        asked.coco, results, against, split=asked.split, limit=asked.limit, strict=asked.strict, command=command
+    )
+    if as_json:
+        print_json(record.plain())
+    else:
+        click.echo("\n".join(versus_lines(record)))

@@ -6,6 +6,7 @@ from typing import Any
 from ..evaluation.published_rows import find_published
 from ..rendering.markdown import markdown_table
 from .record import AblationRecord, AblationRow
+from .versus import VersusRecord
 
 SHOWN = ("AP", "AP50", "AP75", "APs", "APm", "ARs")
 SOURCE = "pytorch-tools"
@@ -57,6 +58,32 @@ def coverage_table(record: Mapping[str, Any]) -> str:
         ]
         rows.append([row["images"], row["trials"], *cells])
     return markdown_table(heading, rows)
+
+
+PARTS_SHOWN = 5  # categories and images on a terminal; --json has all
+
+
+def versus_lines(record: VersusRecord) -> list[str]:
+    """Two files of detections beside each other, as text."""
+    ap = record.metrics[0]
+    lines = [
+        f"{record.first} beside {record.second} on {record.images} images: AP {ap.first:.4f} and {ap.second:.4f}, "
+        f"{ap.difference:+.4f}: {ap.verdict}",
+        f"  {'metric':8} {'first':>8} {'second':>8} {'difference':>11}  {'95 % interval':20} verdict",
+    ]
+    for each in record.metrics:
+        figures = f"{_plain(each.first):>8} {_plain(each.second):>8} {each.difference:>+11.4f}"
+        lines.append(f"  {each.metric:8} {figures}  {each.low:+.4f} to {each.high:+.4f}   {each.verdict}")
+    for what, parts in (("categories", record.categories), ("images", record.by_image)):
+        losing = [part for part in parts[:PARTS_SHOWN] if part.difference < 0]
+        if losing:
+            lines.append(f"{what} where {record.first} loses most, by AP:")
+            lines += [f"  {part.difference:+.4f}  {part.name} ({part.first:.3f}, {part.second:.3f})" for part in losing]
+    return lines
+
+
+def _plain(value: float) -> str:
+    return "-" if value < 0 else f"{value:.4f}"
 
 
 def _figure(value: float) -> str:

@@ -233,7 +233,7 @@ def test_scoring_detections_reads_what_its_options_say(monkeypatch: pytest.Monke
     monkeypatch.setattr(evaluate, "read_detections", lambda *_: [])
     monkeypatch.setattr(evaluate, "_record", lambda *_: {})
     evaluate.evaluate_detections(Asked(), Path("detections.json"), "")  # type: ignore[arg-type]
-    assert read == SCORING - {"results", "as_json"}
+    assert read == SCORING - {"results", "against", "as_json"}
 
 
 def test_norms_of_each_process_are_of_several(monkeypatch: pytest.MonkeyPatch) -> None:
