@@ -40,6 +40,7 @@ from .parity_modes import Mode, require_used
 @click.option("--port", metavar="NAME", help="Compare another project's own network: effdet, zylo117 or pytorch-tools.")
 @click.option("--module", metavar="PACKAGE.MODULE:NAME", help="Compare your own network, which calling NAME returns.")
 @click.option("--args", "arguments", metavar="JSON", help="Call NAME with these keyword arguments.")
+@click.option("--candidate-trace", type=PATH, help="Compare activations you recorded (.npz); docs/trace.md says how.")
 @click.option("--names", type=PATH, help="JSON file {our layer's module: theirs}, where keys and values do not say.")
 @click.option("--end-to-end", is_flag=True, help="Compare every stage from an image's bytes to its detections.")
 @click.option("--coco", type=PATH, help="Dataset folder: compare COCO metrics with the published ones, on its images.")
@@ -64,12 +65,12 @@ def parity(
     instead, as its published number was made, and all twelve metrics are compared with it; the options from --nms on
     belong to that. With --end-to-end, images (of --coco, or --image, or drawn ones) go through both pipelines: input,
     raw outputs, boxes and detections are compared. With --engine, that engine's outputs are compared with the model's.
-    With --port or --module, another PyTorch network stands beside effconv's, and --explain names its porting mistakes.
-    An option that has no part in the comparison asked for is refused.
+    With --port, --module or --candidate-trace, another network stands beside effconv's; --explain names its porting
+    mistakes. An option that has no part in the comparison asked for is refused.
     """
     mode = require_used(click.get_current_context())
-    theirs = {name: chosen.pop(name) for name in ("port", "module", "arguments", "names")}
-    if mode is Mode.MODULE:
+    theirs = {name: chosen.pop(name) for name in ("port", "module", "arguments", "names", "candidate_trace")}
+    if mode in (Mode.MODULE, Mode.RECORDING):
         shared = {name: chosen[name] for name in ("model", "ckpt", "weights", "verify", "image", "noise_seed")}
         shown = {"layerwise": layerwise, "report": report, "as_json": as_json}
         _parity_of_module(theirs, {**shared, "size": size}, generation, explain, shown)

@@ -19,6 +19,7 @@ class Mode(Enum):
     COCO = "--coco without --end-to-end"
     ENGINE = "--engine other than eager, without --coco"
     MODULE = "--port or --module"
+    RECORDING = "--candidate-trace"
 
 
 COMPUTED = (None, "tf", "torch")  # references that are computed, of a checkpoint; any other is a file
@@ -33,11 +34,14 @@ USED: Mapping[Mode, frozenset[str]] = {
     Mode.ENGINE: _SUBJECT | _INPUT | {"engine"},
     Mode.MODULE: _SUBJECT
     | {"image", "noise_seed", "layerwise", "explain", "report", "force", "port", "module", "arguments", "names"},
+    Mode.RECORDING: (_SUBJECT - {"size"}) | {"candidate_trace", "names", "layerwise", "report", "force"},
 }
 
 
 def choose_mode(values: Mapping[str, Any]) -> Mode:
     """The comparison that the options' values ask for."""
+    if values["candidate_trace"]:
+        return Mode.RECORDING
     if values["port"] or values["module"]:
         return Mode.MODULE
     if values["end_to_end"]:
@@ -70,7 +74,9 @@ def _belongs(shown: str, name: str, mode: Mode) -> str:
 def _require_consistent(mode: Mode, given: Collection[str], values: Mapping[str, Any]) -> None:
     """Refuse what another option makes useless."""
     if mode is Mode.MODULE:
-        _require_module(given, values)
+        _require_module(given)
+    if mode in (Mode.MODULE, Mode.RECORDING) and values["model"] is None:
+        raise EffconvError(f"{mode.value}: name the model that the network is of (--model d0)")
     if mode is Mode.END_TO_END and {"image", "coco"} <= set(given):
         raise EffconvError("--image and --coco: choose the pictures of one of them")
     if "backbone" in given:
@@ -85,11 +91,9 @@ def _require_consistent(mode: Mode, given: Collection[str], values: Mapping[str,
         raise EffconvError("--generation: name the model whose released checkpoint it is (--model d0)")
 
 
-def _require_module(given: Collection[str], values: Mapping[str, Any]) -> None:
-    """Refuse a comparison of another network that lacks its model, or says twice what is built."""
+def _require_module(given: Collection[str]) -> None:
+    """Refuse a comparison of another network that says twice what is built."""
     if {"port", "module"} <= set(given):
         raise EffconvError("--port and --module: choose one; a port is built by effconv, a module by your own code")
     if "arguments" in given and "module" not in given:
         raise EffconvError("--args: not used by --port; they are arguments of what --module names")
-    if values["model"] is None:
-        raise EffconvError("--port and --module: name the model that the network is of (--model d0)")

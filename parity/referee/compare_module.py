@@ -43,14 +43,14 @@ def compare_module(
     Checks are "float64 local" (each layer given what effconv's layers before it give), "float64 accumulated" and, of
     networks in float32, "float32 accumulated" (from the images on). Raises ModuleError when the network cannot run.
     """
-    rows = {tap.layer.key: Row(tap.layer, _shape(run, tap.layer), {}, {}) for tap in taps}
+    rows = {tap.layer.key: Row(tap.layer, shape_of(run, tap.layer), {}, {}) for tap in taps}
     passes: list[tuple[str, nn.Module, Mapping[str, float] | None]] = [
         ("float64 local", double, None),
         ("float64 accumulated", double, None),
     ]
     dtype = next(module.parameters()).dtype
     if dtype == torch.float32:
-        passes.append(("float32 accumulated", module, _limits(model, run.images)))
+        passes.append(("float32 accumulated", module, float32_limits(model, run.images)))
     total, done = len(passes) * len(taps), 0
 
     def merge(tap: Tap, name: str, check: Check | None, fault: str) -> None:
@@ -136,7 +136,7 @@ def _checked(
             found.append((tap, None, shapes))
             return None
         value = reference_of(run, tap.layer.key, output)
-        own, reference = _last(output.reshape(value.shape)), _last(value)
+        own, reference = channels_last(output.reshape(value.shape)), channels_last(value)
         fault = fault_of(own, "module")
         check = None
         if not fault:
@@ -151,7 +151,7 @@ def _checked(
     yield from ((tap, None, "not computed by the module") for tap in missed)
 
 
-def _limits(model: EfficientDet, images: Tensor) -> dict[str, float]:
+def float32_limits(model: EfficientDet, images: Tensor) -> dict[str, float]:
     """What a float32 run from the images on may be off by at each layer: of effconv's network, never the judged one."""
     limits, expected = {}, 0.0
     for key, cost in rounding_costs(*precisions(model), images.float().numpy()):
@@ -160,11 +160,12 @@ def _limits(model: EfficientDet, images: Tensor) -> dict[str, float]:
     return limits
 
 
-def _last(value: Tensor) -> Array:
-    """(B, C, H, W) as (B, H, W, C), which is how differences are pictured."""
+def channels_last(value: Tensor) -> Array:
+    """(B, C, H, W) as (B, H, W, C), as differences are pictured."""
     return np.ascontiguousarray(value.detach().permute(0, 2, 3, 1).numpy())
 
 
-def _shape(run: ReferenceRun, layer: Layer) -> tuple[int, ...]:
+def shape_of(run: ReferenceRun, layer: Layer) -> tuple[int, ...]:
+    """(B, H, W, C)."""
     batch, channels, height, width = run.values[layer.key].shape
     return batch, height, width, channels

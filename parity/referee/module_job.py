@@ -17,17 +17,19 @@ from ...effdet_torch.model import EfficientDet
 from ...errors import EffconvError
 from ...loading import load
 from ..comparison.subject import Choice, Fetch, choose_images
+from .module_trace import compare_recording
 from .ports import build_port, filled
 from .referee import ModuleComparison, compare
 
 
 class Theirs(NamedTuple):
-    """The other network: a port that effconv builds and fills, or what somebody's code returns, weights and all."""
+    """The other network: a port that effconv builds and fills, what somebody's code returns, or a recording."""
 
     port: str | None = None
     module: str | None = None  # PACKAGE.MODULE:NAME
     arguments: str | None = None  # of NAME, a JSON object
     names: Path | None = None  # a JSON file {our layer's module: theirs}
+    candidate_trace: Path | None = None  # what somebody recorded of their network, with its images
 
 
 def compare_with_module(choice: Choice, theirs: Theirs, fetch: Fetch, command: str, explain: bool) -> ModuleComparison:
@@ -39,6 +41,8 @@ def compare_with_module(choice: Choice, theirs: Theirs, fetch: Fetch, command: s
     config = get_config(choice.model or "")
     checkpoint = choice.checkpoint or fetch(config.name)
     reference = load(checkpoint, model=choice.model, weights=choice.weights, verify=choice.verify)
+    if theirs.candidate_trace:
+        return compare_recording(theirs.candidate_trace, reference, names, command)
     size = choice.size or reference.config.image_size
     images, label = choose_images(choice._replace(size=size), reference.config)
     module = filled_port(theirs.port, reference, size) if theirs.port else built(theirs.module or "", theirs.arguments)

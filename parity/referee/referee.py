@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -111,7 +111,7 @@ def compare(
     if not isinstance(reference, EfficientDet):
         reference = load(reference, model=model)
     config = reference.config
-    pictures, label = _images(images, config, size)
+    pictures, pictures_label = _images(images, config, size)
     naming = NAMINGS[port] if port else _recognised(module)
     run = reference_run(in_float64(reference), pictures)
     double = _double(module, reference, naming)
@@ -128,14 +128,36 @@ def compare(
     if explain and first_failure(rows):
         with progress("explaining", CHANGES) as report:
             explanations = explain_module(double, reference, run.images, taps, report)
+    label = f"{type(module).__module__}.{type(module).__name__}, PyTorch {torch.__version__}"
+    shown = Shown(label, images_label or pictures_label, command)
+    return comparison_of(run, rows, taps, explanations, config, shown)
+
+
+class Shown(NamedTuple):
+    """How a record names what was compared."""
+
+    candidate: str
+    images: str
+    command: str
+
+
+def comparison_of(
+    run: ReferenceRun,
+    rows: Sequence[Row],
+    taps: Sequence[Tap],
+    explanations: Sequence[Explanation],
+    config: Config,
+    shown: Shown,
+) -> ModuleComparison:
+    """Rows of another network, with how its layers were paired, as one comparison."""
     tapped = {tap.layer.key for tap in taps}
     unpaired = [layer.key for layer in distinct(run) if layer.key not in tapped]
     sides: dict[str, dict[str, Any]] = {
         "reference": {"kind": "effconv", "label": f"effconv {__version__}'s network in float64"},
-        "candidate": {"label": f"{type(module).__module__}.{type(module).__name__}, PyTorch {torch.__version__}"},
-        "images": {"label": images_label or label, "shape": list(pictures.shape)},
+        "candidate": {"label": shown.candidate},
+        "images": {"label": shown.images, "shape": list(run.images.shape)},
     }
-    record = comparison_record(config.name, rows, (), explanations, sides, command) | {
+    record = comparison_record(config.name, rows, (), explanations, sides, shown.command) | {
         "pairing": [
             {"layer": tap.layer.key, "module": tap.module, "call": tap.call, "evidence": tap.evidence} for tap in taps
         ],

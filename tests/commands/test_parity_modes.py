@@ -28,14 +28,10 @@ ASKED = {
     Mode.COCO: ["--model", "d1", "--coco", "pictures"],
     Mode.ENGINE: ["--model", "d1", "--engine", "fast"],
     Mode.MODULE: ["--model", "d1", "--module", "mine:build"],
+    Mode.RECORDING: ["--model", "d1", "--candidate-trace", "mine.npz"],
 }
-CHOOSING = {
-    "end_to_end",
-    "coco",
-    "engine",
-    "port",
-    "module",
-}  # where they choose the comparison; otherwise they are tried like the rest
+# Where they choose the comparison; otherwise they are tried like the rest.
+CHOOSING = {"end_to_end", "coco", "engine", "port", "module", "candidate_trace"}
 PRINTED = {"force", "layerwise", "report", "as_json"}  # used once the comparison is made
 
 
@@ -59,7 +55,11 @@ def comparisons(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(end_to_end_job, "compare_end_to_end", stand_in(Mode.END_TO_END))
     monkeypatch.setattr(published, "compare_with_published", stand_in(Mode.COCO))
     monkeypatch.setattr(engine_parity, "compare_engine", stand_in(Mode.ENGINE))
-    monkeypatch.setattr(module_job, "compare_with_module", stand_in(Mode.MODULE))
+
+    def module(choice: Any, theirs: Any, *arguments: Any) -> None:
+        stand_in(Mode.RECORDING if theirs.candidate_trace else Mode.MODULE)(choice, theirs, *arguments)
+
+    monkeypatch.setattr(module_job, "compare_with_module", module)
     monkeypatch.setattr(proving, "fetch_release", lambda model, generation, verify: (model, generation, verify))
 
 
