@@ -40,7 +40,7 @@ def bench_ablation(
 @click.option("--size", metavar="HxW", help="Input height and width in pixels; default: the model's.")
 @click.option("--batch", type=click.IntRange(min=1), multiple=True, help="Images at once; default: 1 and 8.")
 @click.option("--engines", default="eager,fast", show_default=True, help="Ours, by commas; all: every one.")
-@click.option("--peers", default="", help="Theirs, by commas: effdet, tensorflow.")
+@click.option("--peers", default="", help="Theirs, by commas: effdet, zylo117, pytorch-tools, tensorflow.")
 @click.option("--threads", type=click.IntRange(min=1), help="Default: all processors.")
 @rounds_option(11, "Turns of each contestant.")
 @record_option

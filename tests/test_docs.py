@@ -21,7 +21,9 @@ def test_command_reference_is_what_help_says(renderer: ModuleType, repository: P
     assert (repository / "docs" / "cli.md").read_text() == renderer.cli_reference(), "`make docs` renders it"
 
 
-@pytest.mark.parametrize("name", ["README.md", "docs/precision.md", "docs/performance.md", "docs/verdicts.md"])
+@pytest.mark.parametrize(
+    "name", ["README.md", "docs/precision.md", "docs/performance.md", "docs/verdicts.md", "docs/ports.md"]
+)
 def test_tables_are_what_the_records_say(name: str, renderer: ModuleType, repository: Path) -> None:
     text = (repository / name).read_text()
     assert name in renderer.RENDERED
@@ -42,7 +44,7 @@ def test_every_table_is_shown_somewhere(renderer: ModuleType, repository: Path) 
 
 CONTESTS = ("bench-input", "bench-nms", "bench-eval")
 RECORDED = ("parity", "faults", "sensitivity", "end-to-end", "float32", "verdicts", "mutants")
-COMPARISONS = ("ports", "backbone-lite0", "hostile", "kills", *RECORDED)
+COMPARISONS = ("ports", "referee", "backbone-lite0", "hostile", "kills", *RECORDED)
 DETECTOR = ("shapes-training", "shapes-official", "ablations", "bootstrap-coverage", "bench-ablation")
 NETWORKS = ("bench-inference-d0", "bench-training-d0", "bench-training-d1")
 RECORDS = (*COMPARISONS, "parity-d7x", "convert-d0", "convert-d7x", "bench-coco", *CONTESTS, *DETECTOR, *NETWORKS)
@@ -223,3 +225,14 @@ def test_recorded_changes_of_the_code_were_noticed(repository: Path) -> None:
     assert record["noticed"] >= 0.95 * (record["mutants"] - len(record["equivalent"]))
     assert all(record["equivalent"].values())
     assert [name for name in record["modules"] if not (repository / name).is_file()] == []
+
+
+def test_the_referee_finds_every_planted_fault_and_nothing_else(repository: Path) -> None:
+    record = json.loads((repository / "results" / "measured" / "referee.json").read_text())
+    assert len(record["planted"]) >= 20
+    assert len({row["fault"] for row in record["planted"]}) == len(record["planted"])
+    assert all(row["detected"] and row["named"] and row["explained"] for row in record["planted"])
+    assert len(record["clean"]) == 10
+    assert all(row["ok"] for row in record["clean"])
+    assert record["without_names"]["paired"] >= 0.9 * record["without_names"]["layers"]
+    assert record["without_names"]["wrong"] == []

@@ -46,6 +46,7 @@ from effconv.parity.comparison.tables import (
     parity_table,
     sensitivity_table,
 )
+from effconv.parity.referee.tables import planted_table, referee_summary, referee_table, versions_text
 from effconv.parity.verification.reliability_tables import hostile_table, kills_table
 from effconv.parity.verification.tables import detector_table
 
@@ -55,7 +56,14 @@ WIDTH = 110
 INFERENCE = ("bench-inference-d0",)
 TRAINING = ("bench-training-d0", "bench-training-d1")
 CHART = REPOSITORY / "docs" / "ablations.svg"
-RENDERED = ("README.md", "docs/precision.md", "docs/performance.md", "docs/verdicts.md", "docs/reliability.md")
+RENDERED = (
+    "README.md",
+    "docs/precision.md",
+    "docs/performance.md",
+    "docs/verdicts.md",
+    "docs/reliability.md",
+    "docs/ports.md",
+)
 
 
 def cli_reference() -> str:
@@ -98,6 +106,10 @@ def tables() -> dict[str, str]:
         "float32-sensitivity": smallest_table(records["float32"]),
         "sensitivity": sensitivity_table(records["sensitivity"]),
         "ports": ports_table(records["ports"]),
+        "referee": referee_table(records["referee"]),
+        "referee-planted": planted_table(records["referee"]),
+        "referee-summary": referee_summary(records["referee"]),
+        "referee-versions": versions_text(records["referee"]),
         "backbone": backbone_text(records["backbone-lite0"]),
         "parity-d7x": comparison_cost(ComparisonCostRecord.read(records["parity-d7x"])),
         "convert-d0": conversion_table(ConversionRecord.read(records["convert-d0"])),

@@ -18,7 +18,7 @@ from ..provenance import version
 from ..traces.official import official_variables
 from ..traces.trace import nhwc
 from .contest import require_tensorflow
-from .peers import PEERS
+from .peers import PEERS, peer
 
 TENSORFLOW = "tensorflow"
 SYMMETRIC = "fast, symmetric padding"  # wrong on purpose: what SAME costs
@@ -30,6 +30,7 @@ class Contestant(NamedTuple):
     network: nn.Module
     version: str
     note: str
+    same_function: bool = True  # as ours, so that its outputs have to be ours
 
 
 def contestant(name: str, model: EfficientDet, checkpoint: Path, size: tuple[int, int]) -> Contestant:
@@ -37,14 +38,17 @@ def contestant(name: str, model: EfficientDet, checkpoint: Path, size: tuple[int
     if name in ENGINES:
         return Contestant(make_engine(name, model, size), f"PyTorch {torch.__version__}", "")
     if name == SYMMETRIC:
-        return Contestant(symmetric(model), f"PyTorch {torch.__version__}", "another function: shows what SAME costs")
+        return Contestant(
+            symmetric(model), f"PyTorch {torch.__version__}", "another function: shows what SAME costs", False
+        )
     if name == TENSORFLOW:
         return _tensorflow(model, checkpoint)
-    peer, _, layout = name.partition(", ")
-    if peer not in PEERS or layout not in ("", "channels_last"):
+    theirs, _, layout = name.partition(", ")
+    if theirs not in PEERS or layout not in ("", "channels_last"):
         raise EffconvError(f"no contestant is called {name!r}; there are {', '.join([*ENGINES, TENSORFLOW, *PEERS])}")
-    found = PEERS[peer](model, size)
-    return Contestant(ChannelsLast(found.network) if layout else found.network, found.version, found.note)
+    found = peer(theirs, model, size)
+    network = ChannelsLast(found.network) if layout else found.network
+    return Contestant(network, found.version, found.note, found.same_function)
 
 
 def _tensorflow(model: EfficientDet, checkpoint: Path) -> Contestant:

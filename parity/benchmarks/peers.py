@@ -1,49 +1,78 @@
 """Other implementations of EfficientDet in PyTorch, with this model's weights, to be run beside ours.
 
-Each is used where it can be imported; `absent` says what to do where it cannot.
+Each is built as `effconv parity --port` builds it and filled by its naming table. Each is used where it can be
+imported; the error says what to do where it cannot.
 """
 
+import dataclasses
 import importlib
-from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from ...effdet_torch.config import Config
 from ...effdet_torch.model import EfficientDet
+from ...effdet_torch.postprocessing.anchors import feature_sizes
 from ...errors import EffconvError
 from ..provenance import version
+from ..referee.module_job import filled_port
+from ..referee.ports import PORTS, Port
 
-EDGES = ".fuse.edge_weights."
-COUNTER = "num_batches_tracked"
+PEERS = tuple(PORTS)
+ANOTHER_FUNCTION = {"zylo117": "another function: max-pooling is padded with zeros, and its outputs are probabilities"}
 
 
 class Peer(NamedTuple):
-    """A network of others that computes the model's function: called with images (B, 3, H, W), as ours is."""
+    """A network of others: called with images (B, 3, H, W), it gives (class outputs, box codes) by level, as ours."""
 
-    network: torch.nn.Module
+    network: nn.Module
     version: str
     note: str  # what a reader of its figures has to know; empty where there is nothing
+    same_function: bool = True
 
 
-def effdet(model: EfficientDet, size: tuple[int, int]) -> Peer:
-    """rwightman's efficientdet-pytorch (`effdet`, on timm) with `model`'s weights, for inputs of `size`.
+def peer(name: str, model: EfficientDet, size: tuple[int, int]) -> Peer:
+    """The network of one of PEERS with `model`'s weights, for inputs of `size`.
 
-    Raises EffconvError when it is not installed, has no such model, or is not built from the same tensors.
+    Raises EffconvError when it cannot be imported, has no such model, or is not built from the same tensors.
     """
-    package, _ = import_effdet()
+    port = PORTS[name]
+    network = filled_port(name, model, size)
     torchvision = importlib.import_module("torchvision")
-    name = model.config.name.replace("efficientdet-", "tf_efficientdet_")
-    try:
-        config = package.get_efficientdet_config(name)
-    except KeyError as error:
-        raise EffconvError(f"effdet: has no {name}") from error
-    config.image_size = size
-    network = package.EfficientDet(config, pretrained_backbone=False).eval()
-    load_in_order(network, in_order(model), "effdet")
-    stand_in = getattr(torchvision, "STAND_IN", False)
-    note = "its torchvision is a stand-in for imports the network does not use" if stand_in else ""
-    return Peer(network, version("effdet") or "of a source tree", note)
+    notes = ["its torchvision is a stand-in for imports the network does not use"] if _stand_in(torchvision) else []
+    if other := ANOTHER_FUNCTION.get(name):
+        notes.insert(0, other)
+    # effdet gives levels itself.
+    by_level = network if name == "effdet" else ByLevel(network, port, model.config, size)
+    installed = version(name) or "of a source tree"
+    return Peer(by_level, installed, "; ".join(notes), name not in ANOTHER_FUNCTION)
+
+
+def _stand_in(torchvision: Any) -> bool:
+    return bool(getattr(torchvision, "STAND_IN", False))
+
+
+class ByLevel(nn.Module):
+    """A port whose outputs are of all anchors at once, cut into levels; views, which cost nothing that counts."""
+
+    def __init__(self, network: nn.Module, port: Port, config: Config, size: tuple[int, int]):
+        super().__init__()
+        self.network, self.port = network, port
+        self.anchors = config.num_anchors
+        self.sizes = feature_sizes(dataclasses.replace(config, image_size=size))
+
+    def forward(self, images: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+        classes, boxes = self.port.outputs(self.network, images)
+        return self._levels(classes), self._levels(boxes)
+
+    def _levels(self, outputs: Tensor) -> list[Tensor]:
+        counts = [height * width * self.anchors for height, width in self.sizes]
+        parts = torch.split(outputs, counts, 1)
+        return [
+            part.reshape(len(part), height, width, -1).permute(0, 3, 1, 2)
+            for part, (height, width) in zip(parts, self.sizes, strict=True)
+        ]
 
 
 def import_effdet() -> tuple[Any, Any]:
@@ -52,46 +81,3 @@ def import_effdet() -> tuple[Any, Any]:
         return importlib.import_module("effdet"), importlib.import_module("effdet.anchors")
     except Exception as error:  # a broken torchvision raises what it likes
         raise EffconvError(f"effdet: cannot be imported ({error}); pip install effdet==0.4.1") from error
-
-
-PEERS: Mapping[str, Callable[[EfficientDet, tuple[int, int]], Peer]] = {"effdet": effdet}
-
-
-def in_order(model: EfficientDet) -> list[Tensor]:
-    """The model's tensors in the order in which effdet defines the same ones.
-
-    Both define their modules in the order of the paper's figures; the edge weights of a node are one vector there, and
-    come before its resampling convolutions.
-    """
-    ordered: list[Tensor] = []
-    nodes: dict[str, int] = {}  # a node's prefix -> where its first tensor is in `ordered`
-    edges: dict[str, list[Tensor]] = {}
-    for key, tensor in model.state_dict().items():
-        parts = key.split(".")
-        if "nodes" in parts:
-            prefix = ".".join(parts[: parts.index("nodes") + 2])
-            nodes.setdefault(prefix, len(ordered))
-            if EDGES in key:
-                edges.setdefault(prefix, []).append(tensor)
-                continue
-        ordered.append(tensor)
-    for prefix in reversed(nodes):
-        if prefix in edges:
-            ordered.insert(nodes[prefix], torch.stack(edges[prefix]))
-    return ordered
-
-
-def load_in_order(network: torch.nn.Module, tensors: list[Tensor], name: str) -> None:
-    """Fill every tensor of `network` with those given, one by one. Raises EffconvError when a shape differs."""
-    keys = [key for key in network.state_dict() if not key.endswith(COUNTER)]
-    shapes = [tuple(network.state_dict()[key].shape) for key in keys]
-    given = [tuple(tensor.shape) for tensor in tensors]
-    differing = [place for place, pair in enumerate(zip(shapes, given, strict=False)) if pair[0] != pair[1]]
-    if differing or len(shapes) != len(given):
-        place = differing[0] if differing else min(len(shapes), len(given)) - 1
-        raise EffconvError(
-            f"{name}: is built from other tensors than the model; {keys[place]} is {shapes[place]}, ours {given[place]}"
-        )
-    state: dict[str, Any] = dict(zip(keys, (tensor.clone() for tensor in tensors), strict=True))
-    missing = network.load_state_dict(state, strict=False).missing_keys
-    assert all(key.endswith(COUNTER) for key in missing)

@@ -30,7 +30,7 @@ from .equal_work import (
     require_outputs,
     work_of,
 )
-from .peers import effdet, import_effdet
+from .peers import import_effdet, peer
 from .process import SEED, make_checkpoint
 
 EFFDET, EFFDET_SOFT = "effdet, hard NMS", "effdet, its soft-NMS"
@@ -65,13 +65,13 @@ def measure_predict(
     require_ours(steps, network, images)
     left_out: dict[str, str] = {}
     notes: dict[str, str] = {}
-    for peer in peers:
+    for name in peers:
         try:
-            if peer != "effdet":
-                raise EffconvError(f"{peer}: no such peer; there is effdet")
-            found = effdet(network, size)
+            if name != "effdet":
+                raise EffconvError(f"{name}: no such peer; there is effdet")
+            found = peer(name, network, size)
         except EffconvError as error:
-            left_out[peer] = str(error)
+            left_out[name] = str(error)
             continue
         notes[EFFDET] = found.note
         theirs = {name: _effdet(found.network, soft) for name, soft in ((EFFDET, False), (EFFDET_SOFT, True))}
@@ -154,6 +154,7 @@ def _effdet(network: Any, soft: bool) -> Callable[[bytes], object]:
 
     package, _ = import_effdet()
     transforms = importlib.import_module("effdet.data.transforms")
+    importlib.import_module("omegaconf").OmegaConf.set_readonly(network.config, False)
     network.config.soft_nms = soft
     bench = package.DetBenchPredict(network).eval()
     mean, std = (torch.tensor(values).view(3, 1, 1) * 255 for values in (network.config.mean, network.config.std))

@@ -24,7 +24,7 @@ from .contest import probe, take_turns, use_threads
 from .contest_records import Probe, Turn
 from .memory import batch_in_memory
 from .network_records import TrainingRecord, TrainingRow
-from .peers import effdet, import_effdet
+from .peers import import_effdet, peer
 from .process import MEGABYTE, PROGRAMS, SEED, make_checkpoint, run_process
 
 OURS = "effconv"
@@ -80,7 +80,7 @@ class Effdet:
     """effdet's training bench as its `train.py` uses it: labels made beforehand, SGD, clipped norm, moving averages."""
 
     def __init__(self, model: EfficientDet, contest: TrainingContest, images: Tensor, boxes: Tensor, classes: Tensor):
-        network: Any = effdet(model, contest.size).network
+        network: Any = peer("effdet", model, contest.size).network
         package, anchors = import_effdet()
         averages = importlib.import_module("timm.utils")
         self.device, self.precision = contest.device, contest.precision

@@ -64,7 +64,7 @@ def _imported(name: str, port: str) -> ModuleType:
         return import_module(name)
     except Exception as error:  # whatever its code, or what that imports, does
         line = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
-        raise EffconvError(f"{port} cannot be imported ({line}): {PORTS[port].how}") from error
+        raise EffconvError(f"{port}: cannot be imported ({line}): {PORTS[port].how}") from error
 
 
 def _effdet(config: Config, size: tuple[int, int]) -> nn.Module:

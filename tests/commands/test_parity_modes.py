@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -128,7 +129,7 @@ def test_calls_of_the_documentation_are_taken(repository: Path) -> None:
     lines = [line for page in pages for line in page.read_text().splitlines() if line.startswith("effconv parity")]
     assert len(lines) >= 8
     for line in lines:
-        words = line.partition("  #")[0].split()[2:]
+        words = shlex.split(line.partition("  #")[0])[2:]
         assert "Mode." in run(*words), line
 
 

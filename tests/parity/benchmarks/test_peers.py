@@ -13,13 +13,13 @@ from effconv.effdet_torch.engines.fast import fast
 from effconv.effdet_torch.model import EfficientDet
 from effconv.errors import EffconvError
 from effconv.parity.benchmarks import inference as inference_benchmark
-from effconv.parity.benchmarks import peers
 from effconv.parity.benchmarks import training as training_benchmark
 from effconv.parity.benchmarks.contestants import symmetric
 from effconv.parity.benchmarks.inference import parameters, times_faster
 from effconv.parity.benchmarks.network_records import InferenceRecord, TrainingRecord
-from effconv.parity.benchmarks.peers import effdet, in_order, load_in_order
+from effconv.parity.benchmarks.peers import PEERS, ByLevel, peer
 from effconv.parity.comparison.engine import output_error
+from effconv.parity.referee.ports import PORTS, flat
 from tiny_models import load_tiny
 
 SWISH = Path(__file__).parents[2] / "golden" / "tiny-swish"
@@ -29,52 +29,39 @@ def run(*words: object) -> Result:
     return CliRunner().invoke(main, [str(word) for word in words])
 
 
-class Rearranged(torch.nn.Module):
-    """Tensors of given shapes, with the counters that batch norms of others have."""
-
-    def __init__(self, tensors: list[torch.Tensor]):
-        super().__init__()
-        for number, tensor in enumerate(tensors):
-            self.register_buffer(f"tensor_{number}", torch.zeros_like(tensor))
-            self.register_buffer(f"norm_{number}_num_batches_tracked", torch.zeros(()))
-
-
-def test_every_tensor_is_given_once_and_edges_are_vectors() -> None:
-    model = load_tiny(SWISH)
-    tensors = in_order(model)
-    assert sum(each.numel() for each in tensors) == sum(each.numel() for each in model.state_dict().values())
-    node = model.bifpn.cells[0].nodes[1]  # type: ignore[index, union-attr]
-    edges = torch.stack(list(node.fuse.edge_weights))  # type: ignore[union-attr, arg-type]
-    place = next(place for place, each in enumerate(tensors) if each.shape == edges.shape and torch.equal(each, edges))
-    following = node.resamples[0].conv.weight  # type: ignore[index, union-attr]
-    assert torch.equal(tensors[place + 1], following)
-    filled = Rearranged(tensors)
-    load_in_order(filled, tensors, "a peer")
-    for number, tensor in enumerate(tensors):
-        assert torch.equal(getattr(filled, f"tensor_{number}"), tensor)
-
-
-def test_a_peer_of_other_tensors_is_refused() -> None:
-    tensors = in_order(load_tiny(SWISH))
-    with pytest.raises(EffconvError, match="tensor_3 is"):
-        load_in_order(Rearranged([*tensors[:3], torch.zeros(7, 7), *tensors[4:]]), tensors, "a peer")
-    with pytest.raises(EffconvError, match="other tensors"):
-        load_in_order(Rearranged(tensors[:-1]), tensors, "a peer")
-
-
-def test_effdet_computes_the_same_with_our_weights() -> None:
-    try:
-        peers.import_effdet()
-    except EffconvError as error:
-        pytest.skip(str(error))
+@pytest.mark.parametrize("name", PEERS)
+def test_a_peer_computes_the_same_with_our_weights(name: str) -> None:
     torch.manual_seed(0)
     model = EfficientDet("d0").eval()
-    peer = effdet(model, (128, 128))
+    try:
+        theirs = peer(name, model, (128, 128))
+    except EffconvError as error:
+        pytest.skip(str(error))
     images = torch.randn(1, 3, 128, 128, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
-        ours, theirs = model(images), peer.network(images)
-    for one, other in zip([*ours[0], *ours[1]], [*theirs[0], *theirs[1]], strict=True):
-        assert output_error(other, one) < 1e-4  # float32 noise of d0, which is 5e-5 (docs/precision.md)
+        ours, found = model(images), theirs.network(images)
+    assert [each.shape for kind in found for each in kind] == [each.shape for kind in ours for each in kind]
+    if theirs.same_function:
+        for one, other in zip([*ours[0], *ours[1]], [*found[0], *found[1]], strict=True):
+            assert output_error(other, one) < 1e-4  # float32 noise of d0, which is 5e-5 (docs/precision.md)
+
+
+def test_outputs_of_all_anchors_are_cut_into_levels() -> None:
+    """A stand-in for a port: our own outputs, put into one row as ports do."""
+    model = load_tiny(SWISH)
+    config = model.config
+
+    def outputs(network: torch.nn.Module, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        classes, boxes = network(images)
+        return flat(classes, config.num_classes), flat(boxes, 4)
+
+    port = PORTS["zylo117"]._replace(outputs=outputs)
+    images = torch.randn(2, 3, 128, 256)
+    with torch.inference_mode():
+        found, ours = ByLevel(model, port, config, (128, 256))(images), model(images)
+    for kind, own in zip(found, ours, strict=True):
+        for one, other in zip(kind, own, strict=True):
+            assert torch.equal(one, other)
 
 
 def test_parameters_are_split() -> None:
