@@ -157,8 +157,11 @@ def _effdet(network: Any, soft: bool) -> Callable[[bytes], object]:
     importlib.import_module("omegaconf").OmegaConf.set_readonly(network.config, False)
     network.config.soft_nms = soft
     bench = package.DetBenchPredict(network).eval()
-    mean, std = (torch.tensor(values).view(3, 1, 1) * 255 for values in (network.config.mean, network.config.std))
-    fill = tuple(round(255 * value) for value in network.config.mean)
+    # Only those of its configurations have their own that differ from ImageNet's.
+    defaults = {"mean": transforms.IMAGENET_DEFAULT_MEAN, "std": transforms.IMAGENET_DEFAULT_STD}
+    normalisation = [tuple(network.config.get(name) or value) for name, value in defaults.items()]
+    mean, std = (torch.tensor(values).view(3, 1, 1) * 255 for values in normalisation)
+    fill = tuple(round(255 * value) for value in normalisation[0])
     steps = [transforms.ResizePad(network.config.image_size, fill_color=fill), transforms.ImageToNumpy()]
 
     def detect(encoded: bytes) -> Tensor:
