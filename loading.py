@@ -9,17 +9,19 @@ from typing import TYPE_CHECKING
 
 from .convert.apply import require_finite, require_state, with_its_classes
 from .convert.conversion import convert
+from .convert.fingerprints import identify_state
 from .convert.layout import Array
 from .convert.namings.backbones import BackboneWeights, backbone_of, official_backbone
 from .convert.namings.containers import unwrapped
 from .convert.namings.naming import Naming
-from .convert.namings.recognition import EFFCONV, recognise
+from .convert.namings.recognition import EFFCONV, Fit, recognise
 from .convert.namings.tensors import from_port
 from .convert.sources import open_checkpoint
 from .convert.weights_file import StoredWeights, read_weights
 from .effdet_torch.config import VARIANTS, Config, ConfigError, get_config
 from .errors import CheckpointError
 
+FUNCTIONS = ("port", "official")
 CHECKPOINT_ENDINGS = (".safetensors", ".pth", ".pt")  # PyTorch weights, which have no official fingerprint
 
 if TYPE_CHECKING:
@@ -41,6 +43,7 @@ def load(
     model: str | Config | None = None,
     *,
     weights: str | None = None,
+    function: str | None = None,
     verify: bool = True,
     allow_nonfinite: bool = False,
 ) -> "EfficientDet":
@@ -52,6 +55,10 @@ def load(
     there are any). `verify` checks every checksum, and warns (UncheckedWarning) of PyTorch weights that have none. NaN
     and infinite weights are refused unless `allow_nonfinite`.
 
+    Some ports' own networks compute another function under familiar names (`Config.zero_padded_pool`). Their files are
+    taken as of `function` "port" (trained there) or "official" (Google's, converted); None: as official when the values
+    are those of a known release, else as the port's, which is warned of (PortWarning).
+
     Raises EffconvError, naming what is wrong, when the file is damaged or does not fit the model in every tensor.
     """
     import torch
@@ -61,8 +68,12 @@ def load(
     path = Path(path)
     if weights not in (None, "ema", "raw"):
         raise ValueError(f"weights must be 'ema', 'raw' or None, found {weights!r}")
+    if function not in (None, *FUNCTIONS):
+        raise ValueError(f"function must be 'port', 'official' or None, found {function!r}")
     if path.suffix == ".safetensors" or path.suffix in PICKLE_ENDINGS:
-        state, config = read_state(path, model, weights=weights, verify=verify, allow_nonfinite=allow_nonfinite)
+        state, config = read_state(
+            path, model, weights=weights, function=function, verify=verify, allow_nonfinite=allow_nonfinite
+        )
     else:
         checkpoint = open_checkpoint(path, verify=verify)
         config = with_its_classes(checkpoint.variables, checkpoint.container, _require_model(path, model))
@@ -79,14 +90,16 @@ def read_state(
     *,
     weights: str | None = None,
     naming: Naming | None = None,
+    function: str | None = None,
     verify: bool = True,
     allow_nonfinite: bool = False,
 ) -> tuple[dict[str, Array], Config]:
     """(whole state dict under our names, its model's Config) of a `.safetensors`, `.pth` or `.pt` file.
 
     The file may be another port's (`convert/namings`): which one, and of which model, its names and shapes say, where
-    `naming` and `model` do not; what then was decided is warned of (PortWarning). An official model may have any number
-    of classes. Of a training's checkpoint the moving averages are taken unless `weights` is "raw". Unless `verify` is
+    `naming` and `model` do not, and which function, as `load` has it; what was decided is warned of (PortWarning). An
+    official model may have any number of classes. Of a training's checkpoint the moving averages are taken unless
+    `weights` is "raw". Unless `verify` is
     False checksums are compared, and a file without any is warned of (UncheckedWarning). Raises CheckpointError for a
     file that is damaged, holds anything but tensors, lacks, adds or misshapes a single one, or holds NaN or infinity
     where not allowed.
@@ -103,11 +116,16 @@ def read_state(
             config = stored.config
         elif config in VARIANTS.values():
             own = stored.config
-            config = replace(config, num_classes=own.num_classes, class_names=own.class_names)
+            config = replace(
+                config,
+                num_classes=own.num_classes,
+                class_names=own.class_names,
+                zero_padded_pool=own.zero_padded_pool,
+            )
         state = stored.state
         require_state(state, config, str(path))
     else:
-        state, config = _from_port(path, stored.state, config, naming)
+        state, config = _from_port(path, stored.state, config, naming, function)
     if not allow_nonfinite:
         require_finite(state, str(path))
     if verify and stored.checksums is None:
@@ -117,22 +135,34 @@ def read_state(
 
 
 def _from_port(
-    path: Path, stored: Mapping[str, Array], config: Config | None, naming: Naming | None
+    path: Path, stored: Mapping[str, Array], config: Config | None, naming: Naming | None, function: str | None
 ) -> tuple[dict[str, Array], Config]:
     """Our state dict of a file that does not say what it is."""
     content = unwrapped(stored)
     shapes = {key: value.shape for key, value in content.tensors.items()}
     fit = recognise(shapes, str(path), config, naming)
-    notices = [*content.notices, *([fit.naming.notice] if fit.naming.notice else [])]
+    state = from_port(content.tensors, fit.naming, fit.config)
+    require_state(state, fit.config, str(path))  # numbers of another type than float
+    taken, how = _function_of(state, fit, function, str(path))
+    notices = [*content.notices, *([how] if how else []), *([fit.naming.notice] if fit.naming.notice else [])]
     if fit.naming is not EFFCONV:
         notices.insert(0, f"converted from {fit.naming.port}'s names")
     if config is None or config.num_classes != fit.config.num_classes:
         notices.insert(0, f"taken as {fit.config.label}")
     if notices:
         warnings.warn(f"{path}: {'; '.join(notices)}", PortWarning, stacklevel=4)
-    state = from_port(content.tensors, fit.naming, fit.config)
-    require_state(state, fit.config, str(path))  # numbers of another type than float
-    return state, fit.config
+    return state, taken
+
+
+def _function_of(state: Mapping[str, Array], fit: Fit, function: str | None, source: str) -> tuple[Config, str]:
+    """(the model that a port's weights are of, what is to be said of its function)."""
+    if not fit.naming.zero_padded_pool or function == "official" or fit.config.zero_padded_pool:
+        return fit.config, ""
+    if function is None and identify_state(state, fit.config, source).released:
+        return fit.config, "the values are of a release of Google's, so it is the official function"
+    said = "its own network pads max-pooling with zeros, TensorFlow's with minus infinity; taken as its own"
+    notice = f"{said}; if they are Google's weights, say that the function is official"
+    return replace(fit.config, zero_padded_pool=True), notice
 
 
 def read_backbone(path: Path, config: Config, *, verify: bool = True) -> BackboneWeights:

@@ -1,6 +1,7 @@
 """From a model, or its state dict, to a file of weights under any port's names."""
 
 import os
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -8,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from .convert.conversion import checkpoint_paths, manifest_path, write_checkpoint
 from .convert.keras_containers import write_h5, write_object_checkpoint
 from .convert.layout import Array
-from .convert.namings.manifest import port_manifest
+from .convert.namings.manifest import function_note, port_manifest
 from .convert.namings.naming import Naming
 from .convert.namings.recognition import EFFCONV, NAMINGS
 from .convert.namings.tensors import to_port
@@ -20,6 +21,11 @@ from .strict_json import json_text
 
 if TYPE_CHECKING:
     from .effdet_torch.model import EfficientDet
+
+
+class FunctionWarning(UserWarning):
+    """Weights in a file whose readers compute another function with them."""
+
 
 TENSORFLOW = "tf"
 TARGETS = (TENSORFLOW, *NAMINGS)
@@ -98,15 +104,20 @@ def write_state(
     """Write a whole state dict under our names as `to` and `container` ask, with a manifest beside a single file; the
     paths written.
 
-    `source` says in the manifest where it is from. Raises as `save` does.
+    `source` says in the manifest where it is from. Warns (FunctionWarning) where what reads the file computes another
+    function than the model. Raises as `save` does.
     """
+    naming = NAMINGS.get(to)
+    own_file = naming is EFFCONV and path.suffix == ".safetensors"  # which has the configuration
+    if not own_file and (note := function_note(config, naming is not None and naming.zero_padded_pool)):
+        warnings.warn(f"{path}: what reads it computes {note}", FunctionWarning, stacklevel=2)
     if to == TENSORFLOW and container == H5:
         return write_h5(state, config, path, source)
     if to == TENSORFLOW and container == KERAS_OBJECTS:
         return write_object_checkpoint(state, config, path, str(path))
     if to == TENSORFLOW:
         return write_checkpoint(state, state, config, path, str(path))
-    naming = NAMINGS[to]
+    assert naming is not None
     if not naming.models(config):
         raise ConfigError(f"{naming.port} has no {config.label}, so its names have no place for it")
     if path.suffix not in ENDINGS:

@@ -15,7 +15,7 @@ from .options import (
     print_json,
     verify_option,
 )
-from .refusals import UNCHECKED, refuse_checks
+from .refusals import UNCHECKED, refuse_checks, refuse_given
 
 if TYPE_CHECKING:
     from ..convert.layout import Array
@@ -42,6 +42,11 @@ PORTS = ("effconv", "effdet", "zylo117", "pytorch-tools", "mmdetection")
 )
 @click.option("--from", "names", type=click.Choice(PORTS), help="Whose names FILE has; default: told by its names.")
 @model_option(required=False)
+@click.option(
+    "--function",
+    type=click.Choice(["port", "official"]),
+    help="Where FILE's port computes another function: which its weights were trained in; default: by their values.",
+)
 @click.option("--num-classes", type=click.IntRange(min=1), help="Refuse a file of another number of classes.")
 @click.option("--weights", type=click.Choice(["ema", "raw"]), help="Default: the moving averages where there are any.")
 @force_option
@@ -55,6 +60,7 @@ def convert_command(
     container: str | None,
     names: str | None,
     model: str | None,
+    function: str | None,
     num_classes: int | None,
     weights: str | None,
     allow_nonfinite: bool,
@@ -78,7 +84,7 @@ def convert_command(
     for path in outputs:
         require_place(path)
     keep_others(outputs)
-    state, config, source = _read(file, names, model, weights, verify, allow_nonfinite)
+    state, config, source = _read(file, names, model, function, weights, verify, allow_nonfinite)
     if num_classes not in (None, config.num_classes):
         raise CheckpointError(f"{file}: expected {num_classes} classes, found {config.num_classes}")
     written = write_state(state, config, place, to, source, container)
@@ -100,7 +106,13 @@ def convert_command(
 
 
 def _read(
-    file: Path, names: str | None, model: str | None, weights: str | None, verify: bool, allow_nonfinite: bool
+    file: Path,
+    names: str | None,
+    model: str | None,
+    function: str | None,
+    weights: str | None,
+    verify: bool,
+    allow_nonfinite: bool,
 ) -> "tuple[dict[str, Array], Config, dict[str, Any]]":
     """(state dict, its model, where it is from)."""
     from ..convert.apply import only_model, with_its_classes
@@ -114,9 +126,16 @@ def _read(
     if file.suffix in CHECKPOINT_ENDINGS:
         naming = NAMINGS[names] if names else None
         state, config = read_state(
-            file, model, weights=weights, naming=naming, verify=verify, allow_nonfinite=allow_nonfinite
+            file,
+            model,
+            weights=weights,
+            naming=naming,
+            function=function,
+            verify=verify,
+            allow_nonfinite=allow_nonfinite,
         )
         return state, config, {"file": file.name}
+    refuse_given({"function"}, "a TensorFlow checkpoint, whose function is the official one")
     if names is not None:
         raise CheckpointError(f"{file}: a TensorFlow checkpoint, whose names are its own; leave out --from")
     checkpoint = open_checkpoint(file, verify=verify)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from .architecture import Node, backbone_channels, cell_nodes, extra_levels
 from .config import Config, ConfigError
-from .ops import BatchNorm, SameConv2d, make_activation, resize_nearest, same_max_pool
+from .ops import BatchNorm, SameConv2d, make_activation, resize_nearest, same_max_pool, same_padding
 
 FUSION_EPSILON = 1e-4
 
@@ -57,6 +57,20 @@ class Resample(nn.Module):
     def upsample(self, x: Tensor, size: tuple[int, int]) -> Tensor:
         """(B, C, H, W) -> (B, C, *size)."""
         return resize_nearest(x, size)
+
+
+class ZeroPaddedResample(Resample):
+    """Pads max-pooling as SAME does, but with zeros, which win over negative values: another function than the official
+    one, and what the networks of zylo117/Yet-Another-EfficientDet-Pytorch and mmdetection compute."""
+
+    def pool(self, x: Tensor, kernel: tuple[int, int], stride: tuple[int, int]) -> Tensor:
+        rows, columns = (same_padding(x.shape[2 + axis], kernel[axis], stride[axis]) for axis in (0, 1))
+        return F.max_pool2d(F.pad(x, (*columns, *rows)), kernel, stride)
+
+
+def resample_class(config: Config) -> type[Resample]:
+    """How the network of a config resamples."""
+    return ZeroPaddedResample if config.zero_padded_pool else Resample
 
 
 class WeightedFusion(nn.Module):
@@ -112,7 +126,8 @@ class FusionNode(nn.Module):
         channels = config.fpn_channels
         self.inputs = node.inputs
         self.level_index = node.level - config.min_level
-        self.resamples = nn.ModuleList(Resample(inputs, channels) for inputs in node.input_channels)
+        resample = resample_class(config)
+        self.resamples = nn.ModuleList(resample(inputs, channels) for inputs in node.input_channels)
         self.fuse = WeightedFusion(len(node.inputs)) if config.fusion == "fastattn" else SumFusion()
         self.activation = make_activation(config.activation)
         self.conv = SeparableConv(channels, channels)  # its bias is redundant before the norm, and kept
@@ -152,7 +167,7 @@ class BiFPN(nn.Module):
         channels = backbone_channels(config)[-1]
         self.extra_levels = nn.ModuleDict()
         for level in extra_levels(config):
-            self.extra_levels[str(level)] = Resample(channels, config.fpn_channels)
+            self.extra_levels[str(level)] = resample_class(config)(channels, config.fpn_channels)
             channels = config.fpn_channels
         self.cells = nn.ModuleList(Cell(cell_nodes(config, cell), config) for cell in range(config.fpn_cells))
 

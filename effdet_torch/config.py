@@ -78,6 +78,7 @@ class Config:
     std: tuple[float, float, float] = IMAGENET_STD
     unit_range: bool = False
     class_names: tuple[str, ...] = ()  # of category ids 1, 2, ..., "" for an unused one; empty: COCO's, or numbers
+    zero_padded_pool: bool = False  # as some ports' networks do it; the official one pads with minus infinity
     residual_heads: bool = False  # heads add each repeat's input but the first's: trained with `survival_prob`
 
     @property
@@ -87,10 +88,11 @@ class Config:
 
     @property
     def label(self) -> str:
-        """The name, and the number of classes where it is not the official model's."""
+        """The name, and what is not the official model's: the number of classes, max-pooling."""
         official = VARIANTS.get(self.name)
         other = official is not None and official.num_classes != self.num_classes
-        return f"{self.name} with {self.num_classes} classes" if other else self.name
+        named = f"{self.name} with {self.num_classes} classes" if other else self.name
+        return f"{named}, its max-pooling padded with zeros" if self.zero_padded_pool else named
 
     @property
     def levels(self) -> range:
@@ -242,7 +244,7 @@ def _check(config: Config) -> None:
             raise ValueError(f"{field} must be a short name without '/', found {value!r}")
     choose("activation", config.activation, ACTIVATIONS)
     choose("fusion", config.fusion, FUSIONS)
-    for field in ("squeeze_excite", "scale_ends", "unit_range", "residual_heads"):
+    for field in ("squeeze_excite", "scale_ends", "unit_range", "zero_padded_pool", "residual_heads"):
         choose(field, getattr(config, field), (True, False))
     for field, length in (("image_size", 2), ("mean", 3), ("std", 3)):
         if not isinstance(getattr(config, field), tuple) or len(getattr(config, field)) != length:

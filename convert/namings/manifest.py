@@ -15,6 +15,14 @@ FOLDED = "a convolution has no bias there: it is taken off the running mean of t
 EPSILON = "the norm has another epsilon there, which its running variance makes up for"
 
 
+def function_note(config: Config, zero_padded_pool: bool) -> str:
+    """What the network that reads the weights computes otherwise than the model; "" where it is the same function."""
+    if config.zero_padded_pool == zero_padded_pool:
+        return ""
+    theirs, ours = ("zeros", "minus infinity") if zero_padded_pool else ("minus infinity", "zeros")
+    return f"another: max-pooling is padded with {theirs} there, and with {ours} in this model, so results differ"
+
+
 def port_manifest(
     state: Mapping[str, Array],
     theirs: Mapping[str, Array],
@@ -45,6 +53,7 @@ def port_manifest(
         "exact": len(table) - len(changed),
         "changed": changed,
         "added": dict.fromkeys(naming.unused(config), "not used by this model; written as ones"),
+        "function": function_note(config, naming.zero_padded_pool) or "the same",
         "note": naming.notice,
         "config": config_to_dict(config),
     }

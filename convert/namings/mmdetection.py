@@ -77,8 +77,6 @@ MMDETECTION = Naming(
     partial(vectors, PATHS),
     signs=("backbone.layers.0.conv.weight", "bbox_head.cls_header.pointwise_conv.bias"),
     models=lambda config: config.squeeze_excite and config.fusion == "fastattn",
-    notice=(
-        "its own network pads max-pooling with zeros; effconv's, as TensorFlow's, with minus infinity. Its boxes must "
-        "be coded as TensorFlow's (yxyx): the file does not say"
-    ),
+    zero_padded_pool=True,
+    notice="its boxes must be coded as TensorFlow's (yxyx): the file does not say",
 )

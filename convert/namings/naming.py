@@ -39,7 +39,8 @@ class Naming(NamedTuple):
     lacks_bias: Callable[[str], bool] = lambda key: False  # of our convolution, by its bias's key
     epsilon: float = OURS_EPSILON
     functions: Callable[[Config], Modules] = lambda config: iter(())  # modules without tensors, paired as `modules`
-    notice: str = ""  # in which the port's own network is another function
+    zero_padded_pool: bool = False  # its own network pads max-pooling with zeros: another function
+    notice: str = ""  # what else of the port's own network is to be known
 
 
 def places(naming: Naming, config: Config) -> tuple[Place, ...]:

@@ -95,5 +95,5 @@ ZYLO117 = Naming(
     models=lambda config: config.squeeze_excite,
     unused=_unused,
     functions=_functions,
-    notice="its own network pads max-pooling with zeros; effconv's, as TensorFlow's, with minus infinity",
+    zero_padded_pool=True,
 )

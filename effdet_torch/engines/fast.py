@@ -13,12 +13,13 @@ from torch import Tensor, nn
 
 from ...errors import EffconvError
 from ..backbone import MBConv, SqueezeExcite, Stem
-from ..bifpn import FusionNode, Resample, SeparableConv, SumFusion, WeightedFusion
+from ..bifpn import FusionNode, Resample, SeparableConv, SumFusion, WeightedFusion, ZeroPaddedResample
 from ..heads import Head
 from ..model import EfficientDet
 from ..training.synchronised_norm import SYNCHRONISED
 from .fast_ops import (
     FastResample,
+    FastZeroPaddedResample,
     FixedConv2d,
     InPlaceSqueezeExcite,
     InPlaceSumFusion,
@@ -58,7 +59,8 @@ class FastEfficientDet(EfficientDet):
                     for name, part in parts(given, partial(in_place_activation, model.config.activation)).items():
                         mine.add_module(name, part)
             if isinstance(mine, Resample):
-                mine.__class__ = FastResample
+                zeros = isinstance(mine, ZeroPaddedResample)
+                mine.__class__ = FastZeroPaddedResample if zeros else FastResample
         nn.Module.to(self, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.eval()
 

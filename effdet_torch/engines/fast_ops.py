@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..bifpn import Resample
+from ..bifpn import Resample, ZeroPaddedResample
 from ..ops import resize_nearest, same_max_pool, same_padding
 
 HAS_ONEDNN: bool = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
@@ -109,6 +109,13 @@ class FastResample(Resample):
 
     def upsample(self, x: Tensor, size: tuple[int, int]) -> Tensor:
         return upsample_nearest(x, size)
+
+
+class FastZeroPaddedResample(FastResample):
+    """The same of a Resample that pads with zeros."""
+
+    def pool(self, x: Tensor, kernel: tuple[int, int], stride: tuple[int, int]) -> Tensor:
+        return ZeroPaddedResample.pool(self, x, kernel, stride)  # type: ignore[arg-type]
 
 
 class ScaledFusion(nn.Module):

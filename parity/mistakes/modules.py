@@ -18,7 +18,7 @@ from ...effdet_torch.bifpn import FusionNode, Resample, WeightedFusion
 from ...effdet_torch.config import Config
 from ...effdet_torch.heads import Head
 from ...effdet_torch.model import EfficientDet
-from ...effdet_torch.ops import BatchNorm, BatchNormActivation, SameConv2d, make_activation, same_padding
+from ...effdet_torch.ops import BatchNorm, BatchNormActivation, SameConv2d, make_activation
 
 PYTORCH_EPSILON = 1e-5  # of nn.BatchNorm2d, where nothing else is asked for
 
@@ -40,14 +40,6 @@ class SymmetricMaxPool(Resample):
 
     def pool(self, x: Tensor, kernel: tuple[int, int], stride: tuple[int, int]) -> Tensor:
         return F.max_pool2d(x, kernel, stride, padding=1)
-
-
-class ZeroPaddedMaxPool(Resample):
-    """Pads as SAME does, but with `F.pad`'s zeros, which win over negative values."""
-
-    def pool(self, x: Tensor, kernel: tuple[int, int], stride: tuple[int, int]) -> Tensor:
-        rows, columns = (same_padding(x.shape[2 + axis], kernel[axis], stride[axis]) for axis in (0, 1))
-        return F.max_pool2d(F.pad(x, (*columns, *rows)), kernel, stride)
 
 
 class BilinearUpsampling(Resample):

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ...convert.layers import layers
 from ...effdet_torch.architecture import blocks
+from ...effdet_torch.bifpn import ZeroPaddedResample
 from ...effdet_torch.config import Config
 from ...effdet_torch.model import EfficientDet
 from ..copying import copied
@@ -84,6 +85,10 @@ def _swish(config: Config) -> bool:
 
 def _relu6(config: Config) -> bool:
     return config.activation == "relu6"
+
+
+def _official_pool(config: Config) -> bool:
+    return not config.zero_padded_pool
 
 
 def _weighted_fusion(config: Config) -> bool:
@@ -173,8 +178,9 @@ _ROWS = (
     Change(
         "zero-padded-maxpool",
         "max-pool padded with zeros, F.pad's default, instead of minus infinity: hand-written SAME pools",
-        overriding(mistakes.ZeroPaddedMaxPool),
+        overriding(ZeroPaddedResample),
         _first_computed_by("MaxPool"),
+        _official_pool,
     ),
     Change(
         "pool-before-projection",

@@ -1,0 +1,115 @@
+"""Weights of ports whose own networks pad max-pooling with zeros: taken as the function they were trained in."""
+
+import dataclasses
+import json
+import warnings
+from pathlib import Path
+
+import pytest
+import torch
+from click.testing import CliRunner, Result
+from torch import Tensor
+
+import effconv
+from effconv import loading
+from effconv.cli import main
+from effconv.convert.fingerprints import Identification, known_checkpoints
+from effconv.effdet_torch.engines.fast import fast
+from effconv.effdet_torch.model import EfficientDet
+from effconv.loading import PortWarning
+from effconv.parity.mistakes.network import CHANGES, changed
+from effconv.saving import FunctionWarning
+from tiny_models import load_tiny
+
+SWISH = Path(__file__).parent / "golden" / "tiny-swish"
+CONFIG = str(SWISH / "config.json")
+
+
+@pytest.fixture(scope="module")
+def model() -> EfficientDet:
+    return load_tiny(SWISH)
+
+
+@pytest.fixture
+def file(model: EfficientDet, tmp_path: Path) -> Path:
+    """A file of zylo117's."""
+    with pytest.warns(FunctionWarning, match="what reads it computes another"):
+        effconv.save(model, tmp_path / "theirs.pth", to="zylo117")
+    return tmp_path / "theirs.pth"
+
+
+def run(*words: object) -> Result:
+    return CliRunner().invoke(main, [str(word) for word in words])
+
+
+def outputs(network: torch.nn.Module) -> list[Tensor]:
+    images = torch.randn(1, 3, 128, 160, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        return [level for kind in network(images) for level in kind]
+
+
+def equal(one: list[Tensor], other: list[Tensor]) -> bool:
+    return all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
+
+
+def test_it_is_the_ports_own_function(model: EfficientDet, file: Path) -> None:
+    with pytest.warns(PortWarning, match="pads max-pooling with zeros, TensorFlow's with minus infinity"):
+        theirs = effconv.load(file, model=CONFIG)
+    assert theirs.config == dataclasses.replace(model.config, zero_padded_pool=True)
+    assert equal(outputs(theirs), outputs(changed(model, CHANGES["zero-padded-maxpool"])))
+    assert not equal(outputs(theirs), outputs(model))
+    assert not CHANGES["zero-padded-maxpool"].fits(theirs.config)
+    for one, other in zip(outputs(fast(theirs)), outputs(theirs), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
+
+
+def test_it_is_the_official_function_where_that_is_said(model: EfficientDet, file: Path) -> None:
+    official = effconv.load(file, model=CONFIG, function="official")
+    assert official.config == model.config
+    assert equal(outputs(official), outputs(model))
+    with pytest.raises(ValueError, match="function must be 'port', 'official' or None, found 'both'"):
+        effconv.load(file, model=CONFIG, function="both")
+
+
+def test_values_of_a_release_are_official(model: EfficientDet, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = Identification(known_checkpoints()[0], [])
+    monkeypatch.setattr(loading, "identify_state", lambda *arguments: found)
+    with pytest.warns(PortWarning, match="the values are of a release of Google's"):
+        assert effconv.load(file, model=CONFIG).config == model.config
+    with pytest.warns(PortWarning, match="taken as its own"):
+        assert effconv.load(file, model=CONFIG, function="port").config.zero_padded_pool
+
+
+def test_it_stays_with_the_weights(file: Path, tmp_path: Path) -> None:
+    ours, back = tmp_path / "ours.safetensors", tmp_path / "back.pth"
+    result = run("convert", file, "-o", ours, "--model", CONFIG)
+    assert result.exit_code == 0, result.output
+    assert effconv.load(ours).config.zero_padded_pool
+    assert "its max-pooling padded with zeros" in result.stdout
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", FunctionWarning)
+        effconv.save(effconv.load(ours), back, to="zylo117")  # the same function: nothing to say
+    assert json.loads((tmp_path / "back.manifest.json").read_text())["function"] == "the same"
+    for to, ending in (("effdet", "x.pth"), ("effconv", "y.pth"), ("tf", "z")):
+        result = run("convert", ours, "-o", tmp_path / ending, "--to", to)
+        assert result.exit_code == 0, result.output
+        assert "what reads it computes another: max-pooling is padded with minus infinity there" in result.stderr
+
+
+def test_the_command_takes_either(model: EfficientDet, file: Path, tmp_path: Path) -> None:
+    words = ("convert", file, "--model", CONFIG, "-o")
+    assert run(*words, tmp_path / "a.safetensors", "--function", "official").exit_code == 0
+    assert effconv.load(tmp_path / "a.safetensors").config == model.config
+    assert run(*words, tmp_path / "b.safetensors", "--function", "port").exit_code == 0
+    assert effconv.load(tmp_path / "b.safetensors").config.zero_padded_pool
+    refused = run("convert", SWISH, "--model", CONFIG, "-o", tmp_path / "c.safetensors", "--function", "port")
+    assert (refused.exit_code, "--function: not used by a TensorFlow checkpoint" in refused.stderr) == (2, True)
+
+
+@pytest.mark.tf
+def test_parity_names_it(file: Path) -> None:
+    result = run("parity", "--model", CONFIG, "--ckpt", SWISH, "--candidate", file, "--explain", "--json")
+    assert result.exit_code == 1, result.output
+    record = json.loads(result.stdout)
+    assert record["first_failure"] == "bifpn.extra_levels.6"
+    assert [each["change"] for each in record["explanations"] if each["explains"]] == ["zero-padded-maxpool"]
