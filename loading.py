@@ -34,6 +34,10 @@ class PortWarning(UserWarning):
     """What was made of a file that another port wrote, or that does not say which model it is of."""
 
 
+class FunctionError(CheckpointError):
+    """A choice of function for a file that leaves none."""
+
+
 class UncheckedWarning(UserWarning):
     """PyTorch weights from a file without checksums: damage to it cannot be seen."""
 
@@ -75,6 +79,7 @@ def load(
             path, model, weights=weights, function=function, verify=verify, allow_nonfinite=allow_nonfinite
         )
     else:
+        _require_choice(False, function, path)
         checkpoint = open_checkpoint(path, verify=verify)
         config = with_its_classes(checkpoint.variables, checkpoint.container, _require_model(path, model))
         state = convert(checkpoint, config, weights, verify=verify, allow_nonfinite=allow_nonfinite).state
@@ -99,14 +104,14 @@ def read_state(
     The file may be another port's (`convert/namings`): which one, and of which model, its names and shapes say, where
     `naming` and `model` do not, and which function, as `load` has it; what was decided is warned of (PortWarning). An
     official model may have any number of classes. Of a training's checkpoint the moving averages are taken unless
-    `weights` is "raw". Unless `verify` is
-    False checksums are compared, and a file without any is warned of (UncheckedWarning). Raises CheckpointError for a
-    file that is damaged, holds anything but tensors, lacks, adds or misshapes a single one, or holds NaN or infinity
-    where not allowed.
+    `weights` is "raw". Unless `verify` is False checksums are compared, and a file without any is warned of
+    (UncheckedWarning). Raises CheckpointError for a file that is damaged, holds anything but tensors, lacks, adds or
+    misshapes a single one, or holds NaN or infinity where not allowed; FunctionError for a function that is no choice.
     """
     stored = read_stored(path, weights=weights, verify=verify)
     config = None if model is None else get_config(model)
     if stored.config is not None:
+        _require_choice(False, function, path)
         if naming not in (None, EFFCONV):
             raise CheckpointError(
                 f"{path}: effconv wrote it, under its own names and not {naming.port}'s",
@@ -143,6 +148,7 @@ def _from_port(
     fit = recognise(shapes, str(path), config, naming)
     state = from_port(content.tensors, fit.naming, fit.config)
     require_state(state, fit.config, str(path))  # numbers of another type than float
+    _require_choice(fit.naming.zero_padded_pool, function, path)
     taken, how = _function_of(state, fit, function, str(path))
     notices = [*content.notices, *([how] if how else []), *([fit.naming.notice] if fit.naming.notice else [])]
     if fit.naming is not EFFCONV:
@@ -152,6 +158,14 @@ def _from_port(
     if notices:
         warnings.warn(f"{path}: {'; '.join(notices)}", PortWarning, stacklevel=4)
     return state, taken
+
+
+def _require_choice(there_is: bool, function: str | None, path: Path) -> None:
+    if function is not None and not there_is:
+        raise FunctionError(
+            f"{path}: its function is known; only files of a port with another one leave a choice",
+            parameters={"function": None},
+        )
 
 
 def _function_of(state: Mapping[str, Array], fit: Fit, function: str | None, source: str) -> tuple[Config, str]:

@@ -121,19 +121,23 @@ def _read(
     from ..convert.sources import open_checkpoint
     from ..effdet_torch.config import get_config
     from ..errors import CheckpointError
-    from ..loading import CHECKPOINT_ENDINGS, read_state
+    from ..loading import CHECKPOINT_ENDINGS, FunctionError, read_state
 
     if file.suffix in CHECKPOINT_ENDINGS:
         naming = NAMINGS[names] if names else None
-        state, config = read_state(
-            file,
-            model,
-            weights=weights,
-            naming=naming,
-            function=function,
-            verify=verify,
-            allow_nonfinite=allow_nonfinite,
-        )
+        try:
+            state, config = read_state(
+                file,
+                model,
+                weights=weights,
+                naming=naming,
+                function=function,
+                verify=verify,
+                allow_nonfinite=allow_nonfinite,
+            )
+        except FunctionError:
+            refuse_given({"function"}, f"{file}, whose function is known")
+            raise
         return state, config, {"file": file.name}
     refuse_given({"function"}, "a TensorFlow checkpoint, whose function is the official one")
     if names is not None:

@@ -49,9 +49,7 @@ def by_names(names: Mapping[str, str], config: Config, table: tuple[Layer, ...],
     known = {layer.module for layer in table}
     unknown = [ours for ours in names if ours not in known]
     if unknown:
-        raise ModuleError(
-            f"names: no layer of {config.name} is called {first_names(unknown)}; `effconv parity --json` lists all"
-        )
+        raise ModuleError(f"names: no layer of {config.name} is called {first_names(unknown)}")
     require_modules(module, names, "names")
     return [_tap(layer, path, config, "you say so") for layer, path in _paired(table, names)]
 

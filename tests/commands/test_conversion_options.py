@@ -69,11 +69,11 @@ USES = {
     "export of a checkpoint": Use(f"export onnx {CONFIG} --ckpt {{tf}}", "generation"),
     "export of an .h5": Use(f"export onnx {CONFIG} --ckpt {{h5}}", "generation verify"),
     "export of our weights": Use("export onnx --ckpt {ours}", "generation"),
-    "convert a checkpoint": Use(f"convert {{tf}} -o x.safetensors {CONFIG}"),
-    "convert an .h5": Use(f"convert {{h5}} -o x.safetensors {CONFIG}", "verify"),
-    "convert our weights": Use("convert {ours} -o x.pth"),
-    "convert a .pth": Use(f"convert {{pth}} -o x.safetensors {CONFIG}"),
-    "convert to TensorFlow": Use("convert {ours} -o out/model"),
+    "convert a checkpoint": Use(f"convert {{tf}} -o x.safetensors {CONFIG}", "function"),
+    "convert an .h5": Use(f"convert {{h5}} -o x.safetensors {CONFIG}", "verify function"),
+    "convert our weights": Use("convert {ours} -o x.pth", "function"),
+    "convert a .pth": Use(f"convert {{pth}} -o x.safetensors {CONFIG}", "function"),
+    "convert to TensorFlow": Use("convert {ours} -o out/model", "function"),
 }
 VALUES = {
     "model": str(OTHER / "config.json"),

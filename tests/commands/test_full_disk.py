@@ -4,6 +4,7 @@ A limit on the size of any file stands for the disk; the system refuses writes b
 from. A disk with room for some bytes and not for all is simulated so too.
 """
 
+import dataclasses
 import errno
 import json
 import os
@@ -18,6 +19,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
+from score_records import RECORD, REPRODUCED
 
 from effconv.cli import main
 from effconv.parity import embedded
@@ -186,9 +188,8 @@ def test_records_and_reports(command: str, tmp_path: Path, repository: Path, mon
 @pytest.mark.parametrize("name", ["tiny-swish.safetensors", "layers.json", "verification.json", "verification.md"])
 def test_a_verification(name: str, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Full at each of its files in turn; the steps between, which take TensorFlow and minutes, are left out."""
-    published = {"holds": True, "verdict": "reproduced", "rows": []}
     layers = {"ok": True, "verdict": "every layer agrees", "provenance": {"effconv": "0"}}
-    metrics = {"published": published, "conditions": {"nms": "soft"}}
+    metrics = dataclasses.replace(RECORD, published=REPRODUCED)
     for place, found in {
         "import_tensorflow": None,
         "compare_written": types.SimpleNamespace(holds=True, verdict="equal"),
