@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .options import PATH, Number, Output, force_option, json_option, model_option, print_json
+from .options import PATH, Number, Output, engine_option, force_option, json_option, model_option, print_json
 from .refusals import given_options, refuse, refuse_given
 
 if TYPE_CHECKING:
     from ..parity.ablation.record import AblationRecord, AblationRow, GapRecord
     from ..parity.ablation.registry import Ablation
-    from ..parity.ablation.run import Study
+    from ..parity.ablation.study import Study
 
 
 class AblateCommand(click.Command):
@@ -46,6 +46,7 @@ class AblateCommand(click.Command):
 @click.option("--resamples", type=click.IntRange(min=1), default=1000, show_default=True, help="Of the intervals.")
 @click.option("--cache", type=Output(folder=True), help="Keep inputs and raw outputs in this folder for the next run.")
 @click.option("--device", default="cpu", show_default=True, help="cpu, cuda, ...: where the network runs.")
+@engine_option
 @click.option("--report", type=Output(".html", ".htm", kind="REPORT"), help="Write a page (.html) with a chart here.")
 @click.option(
     "--record", type=Output(kind="RECORD"), help="Write the record (JSON) here too; finished rows are kept beside it."
@@ -142,7 +143,7 @@ def _named(names: Sequence[str], chosen: dict[str, Any], everything: bool) -> "l
 
 def _study(chosen: dict[str, Any], folder: Path) -> "Study":
     from ..errors import EffconvError
-    from ..parity.ablation.run import Study
+    from ..parity.ablation.study import Study
     from ..parity.embedded import CONFIG, FOLDER, embedded_config, write_held_out
     from ..progress import IMAGES, progress
 
@@ -156,7 +157,7 @@ def _study(chosen: dict[str, Any], folder: Path) -> "Study":
         checkpoint, model, coco = FOLDER, str(CONFIG), folder / "pictures"
         with progress("drawing", IMAGES) as report:
             write_held_out(coco, report)
-    names = ("split", "limit", "batch", "seed", "resamples", "cache", "device", "resume", "strict")
+    names = ("split", "limit", "batch", "seed", "resamples", "cache", "device", "engine", "resume", "strict")
     given = {name: chosen[name] for name in names}
     return Study(checkpoint=checkpoint, model=model, coco=coco, rows=chosen["record"], **given)
 
@@ -172,7 +173,8 @@ def _run(
 ) -> "AblationRecord | None":
     from ..errors import EffconvError
     from ..parity.ablation.registry import ABLATIONS, fitting
-    from ..parity.ablation.run import official_setup, run_study
+    from ..parity.ablation.run import run_study
+    from ..parity.ablation.study import official_setup
     from ..parity.ablation.table import ablation_line
     from ..progress import ROWS, progress
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from .options import PATH, command_line, deliver, json_option, model_option, record_option, rounds_option
+from .options import PATH, command_line, deliver, engine_option, json_option, model_option, record_option, rounds_option
 
 
 @click.group("bench")
@@ -94,15 +94,23 @@ def bench_nms(candidates: int, classes: int, rounds: int, record: Path | None, a
 @model_option(required=False)
 @click.option("--ckpt", type=PATH, help="TensorFlow checkpoint; default: random values.")
 @click.option("--limit", type=click.IntRange(min=1), default=5, show_default=True, help="Only the first N images.")
+@engine_option
 @rounds_option(7, "Passes over the images per contestant.")
 @record_option
 @json_option
 def bench_eval(
-    coco: Path, model: str | None, ckpt: Path | None, limit: int, rounds: int, record: Path | None, as_json: bool
+    coco: Path,
+    model: str | None,
+    ckpt: Path | None,
+    limit: int,
+    engine: str,
+    rounds: int,
+    record: Path | None,
+    as_json: bool,
 ) -> None:
     """Time from encoded image to detections beside TensorFlow's whole pipeline, on one thread, one image at a time."""
     from ..parity.benchmarks.evaluation import measure_evaluation
     from ..parity.benchmarks.tables import contest_text
 
-    result = measure_evaluation(coco, model or "d0", ckpt, rounds, limit, command_line())
+    result = measure_evaluation(coco, model or "d0", ckpt, engine, rounds, limit, command_line())
     deliver(result.plain(), record, as_json, lambda: contest_text(result, "image"))

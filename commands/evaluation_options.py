@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .options import PATH, Number, Output, engine_option, force_option, precision_option
+from .options import PATH, Number, Output, force_option, precision_option, stated_engine_option
 
 if TYPE_CHECKING:
     from ..parity.evaluation.evaluate import Evaluation
@@ -42,7 +42,7 @@ RUN = (
     click.option("--resume", is_flag=True, help="Go on with a run that was cut off; needs --detections."),
     click.option("--strict", is_flag=True, help="Refuse a dataset with faults; stop at an unreadable image."),
     click.option("--category-map", type=PATH, help="JSON: model's category id -> dataset's."),
-    engine_option,
+    stated_engine_option,
     precision_option,
     click.option(
         "--metrics-engine", type=click.Choice(["ultrafast", "pycocotools"]), help="Both give the same metrics."

@@ -189,13 +189,10 @@ def model_option(required: bool) -> Callable[..., Any]:
     return click.option("--model", required=required, help=text)
 
 
-engine_option = click.option(
-    "--engine",
-    type=click.Choice(ENGINES),
-    default="eager",
-    show_default=True,
-    help="Runs the network: as it is written, its fast form, that compiled, or another runtime.",
-)
+RUNS_BY = "Runs the network: as it is written, its fast form, that compiled, or another runtime."
+engine_option = click.option("--engine", type=click.Choice(ENGINES), default="fast", show_default=True, help=RUNS_BY)
+# The same where a default has to be told from what was asked for.
+stated_engine_option = click.option("--engine", type=click.Choice(ENGINES), show_default="fast", help=RUNS_BY)
 precision_option = click.option(
     "--precision",
     type=click.Choice(["float32", "bfloat16", "float16"]),

@@ -48,7 +48,7 @@ def choose_mode(values: Mapping[str, Any]) -> Mode:
         return Mode.END_TO_END
     if values["coco"]:
         return Mode.COCO
-    return Mode.LAYERS if values["engine"] == "eager" else Mode.ENGINE
+    return Mode.LAYERS if values["engine"] in (None, "eager") else Mode.ENGINE
 
 
 def require_used(context: click.Context) -> Mode:

@@ -51,7 +51,15 @@ class SameConv2d(nn.Conv2d):
 
 
 def same_max_pool(x: Tensor, kernel: tuple[int, int], stride: tuple[int, int]) -> Tensor:
-    """`tf.nn.max_pool2d` with padding SAME: of minus infinity, so that it never wins over negative values."""
+    """`tf.nn.max_pool2d` with padding SAME: of minus infinity, so that it never wins over negative values.
+
+    For kernels larger than their stride nothing is copied: rounding the output's size up makes the last window reach
+    one pixel over the edge, which is the pixel that SAME has more after than before. Both paddings hold minus infinity.
+    """
+    (top, _), (left, _) = (same_padding(*axis) for axis in zip(x.shape[2:], kernel, stride, strict=True))
+    larger = kernel[0] > stride[0] and kernel[1] > stride[1]
+    if larger and x.shape[2] >= kernel[0] and x.shape[3] >= kernel[1]:  # other runtimes refuse a window beyond the map
+        return F.max_pool2d(x, kernel, stride, (top, left), ceil_mode=True)
     x, padding = pad_same(x, kernel, stride, value=-torch.inf)
     return F.max_pool2d(x, kernel, stride, padding)
 
@@ -82,12 +90,26 @@ class BatchNorm(nn.BatchNorm2d):
         nn.Module._load_from_state_dict(self, *arguments, **options)
 
 
+class OwnedSiLU(nn.SiLU):
+    """Swish of a map that nothing else reads: it is overwritten, unless gradients are recorded."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.silu(x, inplace=not torch.is_grad_enabled())
+
+
+class OwnedReLU6(nn.ReLU6):
+    """ReLU6 of a map that nothing else reads: it is overwritten, unless gradients are recorded."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.relu6(x, inplace=not torch.is_grad_enabled())
+
+
 class BatchNormActivation(BatchNorm):
     """Batch norm, then the model's activation: one module, because the official code names the two as one layer."""
 
     def __init__(self, channels: int, activation: str):
         super().__init__(channels)
-        self.activation = make_activation(activation)
+        self.activation = {"swish": OwnedSiLU, "relu6": OwnedReLU6}[activation]()
 
     def forward(self, x: Tensor) -> Tensor:
         return self.activation(super().forward(x))  # type: ignore[no-any-return]

@@ -20,6 +20,7 @@ from .onnx_export import INPUT, export_onnx
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 ENGINES = ("eager", "fast", "compile", "onnxruntime", "openvino")
+DEFAULT_NETWORK_ENGINE = "fast"  # of what evaluates and predicts
 
 
 def make_engine(

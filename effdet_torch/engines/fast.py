@@ -1,31 +1,31 @@
 """An EfficientDet in a form that runs faster and computes the same: for inference only.
 
-Every batch norm becomes part of the convolution before it (with it go the official model's redundant biases), feature
-maps lie with their channels last, and SAME padding copies nothing (`fast_ops.py`). The wiring is the model's own.
+Every batch norm and most activations become part of the convolution before them (with them go the official model's
+redundant biases), feature maps lie with their channels last, and SAME padding copies nothing (`convolution.py`,
+`fast_ops.py`). The wiring is the model's own.
 """
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from ...errors import EffconvError
-from ..backbone import MBConv, SqueezeExcite, Stem
+from ..backbone import EfficientNet, MBConv, SqueezeExcite, Stem
 from ..bifpn import FusionNode, Resample, SeparableConv, SumFusion, WeightedFusion, ZeroPaddedResample
 from ..heads import Head
 from ..model import EfficientDet
 from ..training.synchronised_norm import SYNCHRONISED
+from .convolution import FixedConv2d, FoldedConv2d, GatedProjection, PointwiseConv2d, ZeroTapConv2d
 from .fast_ops import (
+    FastEfficientNet,
+    FastMBConv,
     FastResample,
     FastZeroPaddedResample,
-    FixedConv2d,
-    InPlaceSqueezeExcite,
+    Gate,
     InPlaceSumFusion,
-    PointwiseConv2d,
     ScaledFusion,
-    ZeroTapConv2d,
     in_place_activation,
 )
 
@@ -56,11 +56,9 @@ class FastEfficientDet(EfficientDet):
         for mine, given in zip(list(self.modules()), list(model.modules()), strict=True):
             for kind, parts in FAST_PARTS.items():
                 if isinstance(given, kind):
-                    for name, part in parts(given, partial(in_place_activation, model.config.activation)).items():
+                    for name, part in parts(given, model.config.activation).items():
                         mine.add_module(name, part)
-            if isinstance(mine, Resample):
-                zeros = isinstance(mine, ZeroPaddedResample)
-                mine.__class__ = FastZeroPaddedResample if zeros else FastResample
+            mine.__class__ = FAST_CLASSES.get(type(mine), type(mine))
         nn.Module.to(self, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.eval()
 
@@ -93,55 +91,59 @@ def _require_plain(model: EfficientDet, plain: nn.Module) -> None:
             )
 
 
-def _folded(conv: nn.Conv2d, norm: Any = None) -> nn.Module:
-    """`norm(conv(x))`, without the norm's activation, as one SAME convolution, rounded once."""
+def _folded(conv: nn.Conv2d, norm: Any = None, activation: str | None = None) -> FoldedConv2d:
+    """`activation(norm(conv(x)))` as one SAME convolution."""
+    weight, bias = _kernel(conv, norm)
+    if conv.kernel_size == conv.stride == (1, 1) and conv.groups == 1:
+        return PointwiseConv2d(weight, bias, activation=activation)
+    if conv.stride == (1, 1) and all(side % 2 for side in conv.kernel_size):
+        return FixedConv2d(weight, bias, conv.groups, activation)
+    return ZeroTapConv2d(weight, bias, (conv.stride[0], conv.stride[1]), conv.groups, activation)
+
+
+def _kernel(conv: nn.Conv2d, norm: Any = None) -> tuple[Tensor, Tensor | None]:
+    """(weight, bias) of `norm(conv(x))`, computed in float64 and rounded once."""
     weight, bias = conv.weight.detach().double(), None if conv.bias is None else conv.bias.detach().double()
     if norm is not None:
         scale = norm.weight.detach().double() / (norm.running_var.double() + norm.eps).sqrt()
         weight = weight * scale[:, None, None, None]
         bias = norm.bias.detach().double() + ((0 if bias is None else bias) - norm.running_mean.double()) * scale
-    weight = weight.to(conv.weight.dtype, copy=True)
-    bias = None if bias is None else bias.to(conv.weight.dtype, copy=True)
-    if conv.kernel_size == conv.stride == (1, 1) and conv.groups == 1:
-        return PointwiseConv2d(weight, bias)
-    if conv.stride == (1, 1) and all(side % 2 for side in conv.kernel_size):
-        return FixedConv2d(weight, bias, conv.groups)
-    return ZeroTapConv2d(weight, bias, (conv.stride[0], conv.stride[1]), conv.groups)
+    rounded = None if bias is None else bias.to(conv.weight.dtype, copy=True)
+    return weight.to(conv.weight.dtype, copy=True), rounded
 
 
-Activation = Callable[[], nn.Module]
 Parts = dict[str, nn.Module]
 
 
-def _stem(given: Stem, activation: Activation) -> Parts:
-    return {"conv": _folded(given.conv, given.norm), "norm": activation()}
+def _stem(given: Stem, activation: str) -> Parts:
+    return {"conv": _folded(given.conv, given.norm, activation), "norm": nn.Identity()}
 
 
-def _block(given: MBConv, activation: Activation) -> Parts:
-    parts = {
-        "depthwise": _folded(given.depthwise, given.depthwise_norm),
-        "depthwise_norm": activation(),
-        "project": _folded(given.project, given.project_norm),
+def _block(given: MBConv, activation: str) -> Parts:
+    parts: Parts = {
+        "depthwise": _folded(given.depthwise, given.depthwise_norm, activation),
+        "depthwise_norm": nn.Identity(),
+        "project": GatedProjection(*_kernel(given.project, given.project_norm)),
         "project_norm": nn.Identity(),
     }
     if isinstance(given.expand, nn.Conv2d):
-        parts |= {"expand": _folded(given.expand, given.expand_norm), "expand_norm": activation()}
+        parts |= {"expand": _folded(given.expand, given.expand_norm, activation), "expand_norm": nn.Identity()}
     gate = given.squeeze_excite
     if isinstance(gate, SqueezeExcite):
-        parts["squeeze_excite"] = InPlaceSqueezeExcite(gate.reduce, activation(), gate.expand)
+        parts["squeeze_excite"] = Gate(gate.reduce, in_place_activation(activation), gate.expand)
     return parts
 
 
-def _resample(given: Resample, activation: Activation) -> Parts:
+def _resample(given: Resample, activation: str) -> Parts:
     if not isinstance(given.conv, nn.Conv2d):
         return {}
     return {"conv": _folded(given.conv, given.norm), "norm": nn.Identity()}
 
 
-def _node(given: FusionNode, activation: Activation) -> Parts:
+def _node(given: FusionNode, activation: str) -> Parts:
     return {
         "fuse": _fusion(given.fuse),
-        "activation": activation(),
+        "activation": in_place_activation(activation),
         "conv": nn.Sequential(_folded(given.conv.depthwise), _folded(given.conv.pointwise, given.norm)),
         "norm": nn.Identity(),
     }
@@ -155,16 +157,14 @@ def _fusion(given: WeightedFusion | SumFusion) -> nn.Module:
     return ScaledFusion([float(weight / total) for weight in weights])
 
 
-def _head(given: Head, activation: Activation) -> Parts:
+def _head(given: Head, activation: str) -> Parts:
     """Depthwise kernels stay shared by all levels; each level has a pointwise one with its own norm in it."""
     convs = cast("list[SeparableConv]", list(given.convs))
     norms = cast("list[nn.ModuleDict]", list(given.norms))
     return {
         "convs": nn.ModuleList(_folded(conv.depthwise) for conv in convs),
         "norms": nn.ModuleList(
-            nn.ModuleDict(
-                {level: nn.Sequential(_folded(conv.pointwise, norm), activation()) for level, norm in per_level.items()}
-            )
+            nn.ModuleDict({level: _folded(conv.pointwise, norm, activation) for level, norm in per_level.items()})
             for conv, per_level in zip(convs, norms, strict=True)
         ),
         "predict": nn.Sequential(_folded(given.predict.depthwise), _folded(given.predict.pointwise)),
@@ -172,10 +172,17 @@ def _head(given: Head, activation: Activation) -> Parts:
 
 
 # What takes the places of a module's parts; everything else computes as it did.
-FAST_PARTS: dict[type[nn.Module], Callable[[Any, Activation], Parts]] = {
+FAST_PARTS: dict[type[nn.Module], Callable[[Any, str], Parts]] = {
     Stem: _stem,
     MBConv: _block,
     Resample: _resample,
     FusionNode: _node,
     Head: _head,
+}
+# What computes with those parts.
+FAST_CLASSES: dict[type[nn.Module], type[nn.Module]] = {
+    EfficientNet: FastEfficientNet,
+    MBConv: FastMBConv,
+    Resample: FastResample,
+    ZeroPaddedResample: FastZeroPaddedResample,
 }

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ...effdet_torch.model import EfficientDet
+from ...effdet_torch.network import Network
 from ...effdet_torch.postprocessing.candidates import Selection, chosen_codes, flatten_levels
 from ...effdet_torch.preprocessing.preprocess import Preprocessor
 from ...errors import EffconvError
@@ -92,13 +92,13 @@ class OutputCache:
         return Inputs(np.load(place / "images.npy", mmap_mode="r"), np.load(place / "scales.npy"))
 
     def outputs(
-        self, key: Mapping[str, Any], model: EfficientDet, inputs: Inputs, report: Report | None = None
+        self, key: Mapping[str, Any], make: Callable[[], Network], inputs: Inputs, report: Report | None = None
     ) -> Outputs:
-        """Raw outputs of `model` for `inputs`; `key` stands for both."""
+        """Raw outputs of the network that `make` makes, for `inputs`; `key` stands for both."""
         count = len(self.images)
         with self._entry({"outputs": key}) as folder:
             if folder:
-                network = model.to(self.device)
+                network = make()
                 arrays: list[np.memmap[Any, np.dtype[np.float32]]] = []
                 seconds = []
                 for start in range(0, count, self.batch):
@@ -112,7 +112,7 @@ class OutputCache:
                         made = network(batch.to(self.device))
                         logits, codes = ([level[: len(given)].float().cpu() for level in kind] for kind in made)
                     seconds.append((time.perf_counter() - began) / self.batch)
-                    flat = flatten_levels(logits, model.config.num_classes), flatten_levels(codes, 4)
+                    flat = flatten_levels(logits, network.config.num_classes), flatten_levels(codes, 4)
                     if not arrays:
                         arrays = [
                             _memmap(folder / f"{name}.npy", (count, *each.shape[1:]))

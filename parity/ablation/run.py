@@ -3,7 +3,6 @@
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,10 +10,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ...convert.apply import plan
-from ...convert.sources import open_checkpoint
+from ...effdet_torch.engines.engines import make_engine
+from ...effdet_torch.network import Network
 from ...errors import EffconvError
-from ...loading import CHECKPOINT_ENDINGS, load
 from ...strict_json import json_text
 from ..datasets.dataset import Dataset, read_dataset
 from ..datasets.examination import examine
@@ -23,42 +21,20 @@ from ..evaluation.category_map import choose_categories
 from ..evaluation.coco import METRICS, Rows
 from ..evaluation.contents import digest
 from ..evaluation.detect import Running, found_rows, run_key
-from ..evaluation.pipeline import Settings, build
 from ..evaluation.unfinished import Place, kept
 from ..mistakes.pipeline import Setup
 from ..provenance import provenance
-from .bootstrap import RESAMPLES, draw_images, metrics_of
+from .bootstrap import draw_images, metrics_of
 from .finished_rows import ROWS_ENDING, FinishedRows
 from .matches import Matches, match_detections
 from .output_cache import OutputCache, Outputs, Selected
 from .record import AblationRecord, AblationRow, GapRecord, Subject
 from .registry import STAGES, Ablation
 from .significance import Interval, Sampled, draw_swaps, exchanged, interleaved, intervals
+from .study import Study, official_setup
 from .waterfall import waterfall
 
 Report = Callable[[int, int], None]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Study:
-    """What is ablated, and how."""
-
-    coco: Path
-    model: str | None
-    checkpoint: Path
-    split: str | None = None
-    settings: Settings = field(default_factory=Settings)
-    limit: int | None = None
-    category_map: Path | None = None
-    batch: int = 16
-    workers: int = 0
-    seed: int = 0
-    resamples: int = RESAMPLES
-    device: str = "cpu"
-    cache: Path | None = None  # a folder for inputs and raw outputs; None: one that is removed afterwards
-    rows: Path | None = None  # the record whose finished rows are kept beside it; None: nowhere
-    resume: bool = False
-    strict: bool = False  # refuse a dataset with faults
 
 
 class Ablator:
@@ -84,7 +60,7 @@ class Ablator:
         self.mine = self.images[group.rank :: group.size]
         batch = min(study.batch, len(self.images))  # it has its rows whether there are images for them or not
         self.cache = OutputCache(folder, self.mine, batch, study.workers, study.device)
-        running = Running(batch=batch, device=study.device)
+        running = Running(batch=batch, device=study.device, engine=study.engine)
         self.key = run_key(model, self.baseline.pipeline, self.dataset, running)
         self._baseline: tuple[Matches, Sampled] | None = None
 
@@ -118,6 +94,14 @@ class Ablator:
         for ablation in sorted(ablations, key=lambda each: STAGES.index(each.stage)):
             setup = ablation.apply(setup)
         return setup
+
+    def engine(self, ablations: Sequence[Ablation]) -> str:
+        """What runs the network: exchanged parts have no other form than the one they are written in."""
+        return "eager" if any(each.stage == "network" for each in ablations) else self.study.engine
+
+    def network(self, setup: Setup, engine: str) -> Network:
+        """The setup's network in the form that runs."""
+        return make_engine(engine, setup.model.to(self.study.device), setup.pipeline.config.image_size)
 
     def metric(self, ablations: Sequence[Ablation], name: str = "AP") -> float:
         """One metric with the changes made together."""
@@ -180,9 +164,10 @@ class Ablator:
             return [each.name for each in ablations if each.stage in stages]
 
         input_key = {**self.key, "changes": names("input")}
-        key = {**self.key, "changes": names("input", "weights", "network")}
+        engine = self.engine(ablations)
+        key = {**self.key, "engine": engine, "changes": names("input", "weights", "network")}
         inputs = self.cache.inputs(input_key, setup.pipeline.preprocess, report)
-        outputs = self.cache.outputs(key, setup.model, inputs, report)
+        outputs = self.cache.outputs(key, lambda: self.network(setup, engine), inputs, report)
         select = setup.pipeline.postprocess.candidates
         official = select == self.baseline.pipeline.postprocess.candidates
         selected = self.cache.selected(key, select, outputs) if official else None
@@ -198,15 +183,6 @@ class Cached(NamedTuple):
     selected: Selected | None  # None: selected otherwise, from the outputs
     scales: NDArray[np.float32]  # (I,)
     own: list[dict[str, Any]]  # entries of the cache that are not the baseline's
-
-
-def official_setup(study: Study) -> Setup:
-    """What is ablated: the published weights and the official pipeline, and the raw weights where there are any."""
-    model, path = load(study.checkpoint, model=study.model), study.checkpoint
-    raw = None
-    if path.suffix not in CHECKPOINT_ENDINGS and plan(open_checkpoint(path), model.config, "raw").weights == "raw":
-        raw = load(path, model=model.config, weights="raw")
-    return Setup(model=model, pipeline=build(model.config, study.settings), raw=raw)
 
 
 def row_name(ablations: Sequence[Ablation]) -> str:

@@ -11,7 +11,8 @@ import torch
 
 from ..ablation.output_cache import SELECTED, Selected
 from ..ablation.registry import ABLATIONS
-from ..ablation.run import Ablator, Cached, Study
+from ..ablation.run import Ablator, Cached
+from ..ablation.study import Study
 from ..distributed import Group
 from ..provenance import provenance
 from .contest import probe, take_turns, use_one_thread
@@ -46,7 +47,7 @@ def measure_ablation(
         cached = Cached(kept.outputs, _repeated(kept.selected, images, Path(temporary)), kept.scales, [])
         cached = cached._replace(scales=np.resize(kept.scales, images))
         setup = ablator.changed([ABLATIONS[ABLATION]])
-        network, size = ablator.baseline.model, ablator.baseline.pipeline.config.image_size
+        network, size = ablator.network(ablator.baseline, study.engine), ablator.baseline.pipeline.config.image_size
         batch = torch.zeros(NETWORK_IMAGES, 3, *size)
 
         def forward() -> None:

@@ -90,6 +90,7 @@ class EvaluationRecord(Plain):
     detections_agreeing: float  # share of our detections that TensorFlow's has too, 0 to 1
     precision: str
     onednn: str  # TF_ENABLE_ONEDNN_OPTS
+    engine: str | None = None  # runs our network; the model as it is written where a record does not say
     contest: Annotated[MeasuredContest, INLINED]
 
 

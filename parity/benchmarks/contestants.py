@@ -9,9 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ...effdet_torch.engines.convolution import FoldedConv2d, ZeroTapConv2d
 from ...effdet_torch.engines.engines import ENGINES, Called, make_engine
 from ...effdet_torch.engines.fast import fast
-from ...effdet_torch.engines.fast_ops import FastResample, ZeroTapConv2d
+from ...effdet_torch.engines.fast_ops import FastResample
 from ...effdet_torch.model import EfficientDet
 from ...errors import EffconvError
 from ..provenance import version
@@ -97,13 +98,12 @@ def symmetric(model: EfficientDet) -> nn.Module:
     return network
 
 
-class SymmetricConv2d(nn.Module):
+class SymmetricConv2d(FoldedConv2d):
     """A convolution of stride 2 with its own kernel and as much padding on either side."""
 
     def __init__(self, given: ZeroTapConv2d):
-        super().__init__()
-        self.weight, self.bias, self.stride, self.groups = given.weights[0], given.bias, given.stride, given.groups
-        self.padding = (given.kernel[0] - 1) // 2
+        super().__init__([given.weight], given.bias, given.stride, given.groups, given.activation)
+        self.padding = ((given.kernel[0] - 1) // 2, (given.kernel[1] - 1) // 2)
 
-    def forward(self, x: Tensor) -> Tensor:
-        return F.conv2d(x, self.weight, self.bias, self.stride, self.padding, 1, self.groups)
+    def placed(self, x: Tensor) -> tuple[int, tuple[int, int]]:
+        return 0, self.padding

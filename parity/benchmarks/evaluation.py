@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from ...effdet_torch.config import get_config
+from ...effdet_torch.engines.engines import make_engine
 from ...effdet_torch.preprocessing.decode import read_encoded
 from ...errors import EffconvError
 from ...loading import load
@@ -29,11 +30,12 @@ OURS, OUR_NETWORK = "effconv", "effconv, network alone"
 
 
 def measure_evaluation(
-    folder: Path, model: str, checkpoint: Path | None, rounds: int, limit: int, command: str
+    folder: Path, model: str, checkpoint: Path | None, engine: str, rounds: int, limit: int, command: str
 ) -> EvaluationRecord:
     """A record of detecting on the first `limit` images of a dataset, batch 1, the encoded bytes being in memory.
 
-    A turn is one pass over the images. Without `checkpoint` the weights are random, of which the time does not depend.
+    A turn is one pass over the images; `engine` (`engines.ENGINES`) runs our network. Without `checkpoint` the weights
+    are random, of which the time does not depend.
     TensorFlow runs as it is installed, graph optimiser and oneDNN on and weights constant. `detections_agreeing` is the
     share of our detections that TensorFlow's has too. Raises EffconvError for bad input, and where a contestant's
     outputs or detections are others than rounding explains.
@@ -52,7 +54,7 @@ def measure_evaluation(
             make_checkpoint(model, f"{temporary}/model")
         network = load(checkpoint or temporary, model=config)
         variables, _ = official_variables(checkpoint or Path(temporary), config)
-    pipeline = build(config, Settings())
+    pipeline, runner = build(config, Settings()), make_engine(engine, network, config.image_size)
 
     def listed(outputs: Lists, scale: float) -> Detections:
         with torch.inference_mode():
@@ -65,7 +67,7 @@ def measure_evaluation(
 
     def forward(given: Tensor) -> Lists:
         with torch.inference_mode():
-            return network(given)  # type: ignore[no-any-return]
+            return runner(given)  # type: ignore[no-any-return]
 
     theirs, their_network = compiled_pipeline(config, variables), compiled_network(config, variables)
     agreement = []
@@ -96,6 +98,7 @@ def measure_evaluation(
         checkpoint=checkpoint.name if checkpoint else f"official variables, random values, seed {SEED}",
         images=len(images),
         detections_agreeing=float(np.mean(agreement)),
+        engine=engine,
         precision="float32",
         onednn=os.environ["TF_ENABLE_ONEDNN_OPTS"],
         contest=measure(contestants, beside, rounds, len(images)),

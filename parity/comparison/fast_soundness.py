@@ -12,23 +12,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ...effdet_torch.backbone import MBConv
+from ...effdet_torch.engines.convolution import FoldedConv2d, GatedProjection
 from ...effdet_torch.engines.fast import FastEfficientDet
-from ...effdet_torch.engines.fast_ops import (
-    FastResample,
-    FixedConv2d,
-    InPlaceSqueezeExcite,
-    InPlaceSumFusion,
-    ScaledFusion,
-    ZeroTapConv2d,
-)
+from ...effdet_torch.engines.fast_ops import FastResample, Gate, InPlaceSumFusion, ScaledFusion
 from ..copying import copied
 from ..limits import FUNCTION_OPERATIONS, SMALLEST_NORMAL, SUBNORMAL, SWISH_SLOPE, UNITS, mean_factor, products_factor
 from .soundness import Soundness
 
 UNIT = UNITS["float32"]
-Convolution = FixedConv2d | ZeroTapConv2d
-PARTS = (FixedConv2d, ZeroTapConv2d, nn.SiLU, nn.ReLU6, ScaledFusion, InPlaceSumFusion, InPlaceSqueezeExcite)
+PARTS = (FoldedConv2d, Gate, nn.SiLU, nn.ReLU6, ScaledFusion, InPlaceSumFusion)
 
 
 def sound_parts(network: FastEfficientDet, images: Tensor) -> list[tuple[str, Soundness]]:
@@ -36,7 +28,7 @@ def sound_parts(network: FastEfficientDet, images: Tensor) -> list[tuple[str, So
     W)."""
     twins = dict(copied(network).double().named_modules())
     found: dict[str, Soundness] = {}
-    given: dict[str, Any] = {}  # inputs of the parts at work; of a resample and a block, what they made on the way
+    given: dict[str, Any] = {}  # inputs of the parts at work; of a resample, what it made on the way
     handles = []
 
     def before(name: str, inputs: tuple[Any, ...]) -> None:
@@ -51,12 +43,11 @@ def sound_parts(network: FastEfficientDet, images: Tensor) -> list[tuple[str, So
 
     for name, module in network.named_modules():
         inside = ".squeeze_excite." in name
-        if inside or not isinstance(module, (*PARTS, FastResample, MBConv)):
+        if inside or not isinstance(module, (*PARTS, FastResample)):
             continue
         handles.append(module.register_forward_pre_hook(lambda _, inputs, name=name: before(name, inputs)))
-        if isinstance(module, (FastResample, MBConv)):
-            last = module.norm if isinstance(module, FastResample) else module.project_norm
-            handles.append(last.register_forward_hook(lambda *call, name=name: _note(given, name, call[2])))
+        if isinstance(module, FastResample):
+            handles.append(module.norm.register_forward_hook(lambda *call, name=name: _note(given, name, call[2])))
         handles.append(module.register_forward_hook(lambda _, __, output, name=name: after(name, output)))
     try:
         with torch.inference_mode():
@@ -92,28 +83,39 @@ def _exact_and_bound(part: Any, inputs: tuple[Any, ...], made: Tensor | None) ->
         assert made is not None
         exact = part.resize(made.double(), inputs[1])
         return exact, torch.zeros_like(exact)
-    if isinstance(part, MBConv):
-        assert made is not None
-        exact = made.double() + inputs[0].double() if part.has_skip else made.double()
-        return exact, UNIT * float(part.has_skip) * (1 + UNIT) * exact.abs()
     if isinstance(part, (ScaledFusion, InPlaceSumFusion)):
         maps = [each.double() for each in inputs[0]]
         magnitudes = torch.stack([each.abs() for each in _scaled(part, maps)]).sum(0)
         return part(maps), UNIT * (len(maps) + 2) * magnitudes + 2 * SUBNORMAL
-    x = inputs[0].double()
-    if isinstance(part, InPlaceSqueezeExcite):
-        return part.forward(x.clone()), _gate_bound(part, x)
-    if isinstance(part, (FixedConv2d, ZeroTapConv2d)):
-        twin = copied(part)
-        for weight in twin.parameters():
-            weight.abs_()
-        weight = part.weight if isinstance(part, FixedConv2d) else part.weights[0]
-        count = weight[0].numel()
-        return part.forward(x), UNIT * products_factor(count) * twin.forward(x.abs()) + (count + 2) * SUBNORMAL
-    exact = F.silu(x) if isinstance(part, nn.SiLU) else F.relu6(x)
-    operations = FUNCTION_OPERATIONS if isinstance(part, nn.SiLU) else 0.0
-    flushed = SMALLEST_NORMAL * (1 + x.abs()) if operations else torch.zeros_like(x)
-    return exact, UNIT * operations * exact.abs() + flushed
+    given: list[Any] = [None if each is None else each.double() for each in inputs]
+    if isinstance(part, Gate):
+        return part.forward(given[0]), _gate_bound(part, given[0])
+    if isinstance(part, FoldedConv2d):
+        return _of_convolution(part, given)
+    return _activation(given[0], "swish" if isinstance(part, nn.SiLU) else "relu6", torch.zeros_like(given[0]))
+
+
+def _of_convolution(part: FoldedConv2d, given: list[Any]) -> tuple[Tensor, Tensor]:
+    """Of a convolution with its activation, or of a block's projection with its gate and its skip."""
+    plain, magnitudes = copied(part), copied(part)
+    plain.activation = magnitudes.activation = None
+    for weight in magnitudes.parameters():
+        weight.abs_()
+    terms = part.weight[0].numel()
+    if isinstance(part, GatedProjection):
+        terms += 3  # the gate's product, the skip, and the bias beside them
+    sums = magnitudes(*(None if each is None else each.abs() for each in given))
+    exact = plain(*(None if each is None else each.clone() for each in given))
+    off = UNIT * products_factor(terms) * sums + (terms + 2) * SUBNORMAL
+    return (exact, off) if part.activation is None else _activation(exact, part.activation, off)
+
+
+def _activation(x: Tensor, name: str, off: Tensor) -> tuple[Tensor, Tensor]:
+    """The activation of `x`, which is off by `off`."""
+    if name == "relu6":
+        return F.relu6(x), off
+    exact = F.silu(x)
+    return exact, SWISH_SLOPE * off + UNIT * FUNCTION_OPERATIONS * exact.abs() + SMALLEST_NORMAL * (1 + x.abs())
 
 
 def _scaled(part: ScaledFusion | InPlaceSumFusion, maps: list[Tensor]) -> Iterator[Tensor]:
@@ -121,7 +123,7 @@ def _scaled(part: ScaledFusion | InPlaceSumFusion, maps: list[Tensor]) -> Iterat
     return (each * scale for each, scale in zip(maps, scales, strict=True))
 
 
-def _gate_bound(part: InPlaceSqueezeExcite, x: Tensor) -> Tensor:
+def _gate_bound(part: Gate, x: Tensor) -> Tensor:
     """The mean's rounding carried through both products and the sigmoid, whose slope is at most a quarter."""
     means = x.mean((2, 3))
     off = UNIT * mean_factor(x.shape[2] * x.shape[3]) * x.abs().mean((2, 3))
@@ -129,9 +131,8 @@ def _gate_bound(part: InPlaceSqueezeExcite, x: Tensor) -> Tensor:
     off = SWISH_SLOPE * _product_bound(part.reduce, means.abs(), off)
     active = F.silu(squeezed) if isinstance(part.activation, nn.SiLU) else F.relu6(squeezed)
     off = _product_bound(part.expand, active.abs(), off + UNIT * FUNCTION_OPERATIONS * active.abs())
-    gate = part.expand(active).sigmoid()
-    gate_off: Tensor = (off / 4 + UNIT * FUNCTION_OPERATIONS * gate)[:, :, None, None]
-    return gate_off * x.abs() + SMALLEST_NORMAL * (1 + x.abs())
+    gate: Tensor = part.expand(active).sigmoid()
+    return off / 4 + UNIT * FUNCTION_OPERATIONS * gate + SMALLEST_NORMAL
 
 
 def _product_bound(linear: nn.Linear, magnitudes: Tensor, off: Tensor) -> Tensor:

@@ -19,6 +19,7 @@ COMPUTING = (
     "ablation/registry",
     "ablation/run",
     "ablation/significance",
+    "ablation/study",
     "copying",
     "distributed",
     "datasets/dataset",

@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from ...effdet_torch.config import config_to_dict
-from ...effdet_torch.engines.engines import make_engine
+from ...effdet_torch.engines.engines import DEFAULT_NETWORK_ENGINE, make_engine
 from ...effdet_torch.model import EfficientDet
 from ...effdet_torch.network import Network
 from ...effdet_torch.postprocessing.detections import Detections, coco_rows, finite, found
@@ -39,7 +39,7 @@ class Running:
     batch: int = 1
     workers: int = 1
     device: str = "cpu"
-    engine: str = "eager"  # of `engines.ENGINES`
+    engine: str = DEFAULT_NETWORK_ENGINE  # of `engines.ENGINES`
     precision: str = "float32"  # of `engines.PRECISIONS`
     strict: bool = False  # stop at the first image that cannot be read
     parts: Path | None = None  # where finished images are kept; None: nowhere

@@ -10,6 +10,7 @@ from pathlib import Path
 from ...convert.fingerprints import identify
 from ...convert.sources import open_checkpoint
 from ...effdet_torch.config import get_config
+from ...effdet_torch.engines.engines import DEFAULT_NETWORK_ENGINE
 from ...errors import EffconvError, ImageError
 from ...loading import CHECKPOINT_ENDINGS, load
 from ..datasets.dataset import Dataset, read_dataset
@@ -37,7 +38,7 @@ class Evaluation:
     split: str | None = None
     settings: Settings = field(default_factory=Settings)
     limit: int | None = None  # only the first N images
-    engine: str = "eager"  # of `engines.ENGINES`
+    engine: str = DEFAULT_NETWORK_ENGINE  # of `engines.ENGINES`
     precision: str = "float32"  # of `engines.PRECISIONS`
     metrics_engine: str = DEFAULT_ENGINE
     category_map: Path | None = None

@@ -13,7 +13,7 @@ from ...convert.output_kinds import Kind
 from ...effdet_torch.categories import category_name
 from ...effdet_torch.config import Config, get_config
 from ...effdet_torch.device import require_device
-from ...effdet_torch.engines.engines import make_engine
+from ...effdet_torch.engines.engines import DEFAULT_NETWORK_ENGINE, make_engine
 from ...effdet_torch.network import Network
 from ...effdet_torch.predict import Prediction, predict
 from ...effdet_torch.preprocessing.decode import read_encoded
@@ -44,7 +44,7 @@ class Asked:
     settings: Settings = field(default_factory=Settings)
     min_score: float = 0.3  # objects below it are neither drawn nor written
     device: str = "cpu"
-    engine: str = "eager"  # of `engines.ENGINES`
+    engine: str = DEFAULT_NETWORK_ENGINE  # of `engines.ENGINES`
     strict: bool = False  # stop at the first image that cannot be read
     verify: bool = True
 

@@ -21,6 +21,7 @@ from effconv.errors import EffconvError
 from effconv.parity import embedded
 from effconv.parity.ablation import registry
 from effconv.parity.ablation import run as ablation_run
+from effconv.parity.ablation import study as ablation_study
 from effconv.parity.benchmarks import (
     ablation,
     coco,
@@ -165,7 +166,7 @@ def work(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(torch, "set_num_threads", threads.append)
     monkeypatch.setattr(subject, "choose_subject", lambda choice, fetch: (choice, fetch("d1")))
     monkeypatch.setattr(subject, "choose_trace", lambda *chosen: chosen)
-    monkeypatch.setattr(ablation_run, "official_setup", lambda study: study)
+    monkeypatch.setattr(ablation_study, "official_setup", lambda study: study)
     monkeypatch.setattr(registry, "fitting", lambda setup: [*registry.ABLATIONS.values()])
     monkeypatch.setattr(embedded, "write_held_out", lambda *_: None)
 

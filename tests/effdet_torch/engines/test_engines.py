@@ -11,8 +11,8 @@ from single_precision import plant, tf32
 
 from effconv.cli import main
 from effconv.commands import options as command_options
+from effconv.effdet_torch.engines.convolution import PointwiseConv2d
 from effconv.effdet_torch.engines.engines import ENGINES, make_engine
-from effconv.effdet_torch.engines.fast_ops import PointwiseConv2d
 from effconv.effdet_torch.engines.onnx_export import export_onnx, output_names
 from effconv.effdet_torch.model import EfficientDet
 from effconv.errors import EffconvError

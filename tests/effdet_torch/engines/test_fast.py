@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 import effconv
+from effconv.effdet_torch.engines.convolution import SMALL, FixedConv2d, GatedProjection, PointwiseConv2d, ZeroTapConv2d
 from effconv.effdet_torch.engines.fast import FastEfficientDet, FastFormError, fast
-from effconv.effdet_torch.engines.fast_ops import SMALL, FixedConv2d, PointwiseConv2d, ZeroTapConv2d
 from effconv.effdet_torch.model import EfficientDet
 from effconv.effdet_torch.ops import BatchNorm
 from effconv.effdet_torch.training.synchronised_norm import synchronise_norms
@@ -135,9 +135,10 @@ def test_each_convolution_has_the_form_for_its_kernel_and_stride(tiny: Path) -> 
         if name.startswith("backbone.") and isinstance(module, nn.Conv2d) and "squeeze_excite" not in name:
             kind = PointwiseConv2d if module.kernel_size == (1, 1) else FixedConv2d
             kind = ZeroTapConv2d if module.stride != (1, 1) else kind
+            kind = GatedProjection if name.endswith(".project") else kind
             assert type(quick[name]) is kind, name
             kinds.add(kind)
-    assert kinds == {PointwiseConv2d, FixedConv2d, ZeroTapConv2d}
+    assert kinds == {PointwiseConv2d, FixedConv2d, ZeroTapConv2d, GatedProjection}
 
 
 def test_training_is_refused(tiny: Path) -> None:

@@ -19,7 +19,8 @@ from effconv.parity.ablation import output_cache
 from effconv.parity.ablation import run as run_module
 from effconv.parity.ablation.record import AblationRecord, AblationRow
 from effconv.parity.ablation.registry import ABLATIONS, STAGES, Ablation, fitting
-from effconv.parity.ablation.run import Ablator, Study, run_study
+from effconv.parity.ablation.run import Ablator, run_study
+from effconv.parity.ablation.study import Study
 from effconv.parity.ablation.table import ablation_line, ablation_table
 from effconv.parity.distributed import Group
 from effconv.parity.evaluation.coco import METRICS, evaluate

@@ -9,7 +9,7 @@ import torch
 from effconv.commands.ablate import ablate_command
 from effconv.parity.ablation.bootstrap import draw_images, metrics_of
 from effconv.parity.ablation.matches import match_detections
-from effconv.parity.ablation.run import Study
+from effconv.parity.ablation.study import Study
 from effconv.parity.benchmarks.synthetic_coco import synthetic, write_annotations
 from effconv.parity.datasets.dataset import Dataset, read_dataset
 from effconv.parity.evaluation.coco import METRICS, evaluate

@@ -14,7 +14,8 @@ import pytest
 from PIL import Image as Picture
 
 from effconv.errors import EffconvError
-from effconv.parity.ablation.run import Ablator, Study, run_study
+from effconv.parity.ablation.run import Ablator, run_study
+from effconv.parity.ablation.study import Study
 from effconv.parity.datasets.dataset import read_dataset
 from effconv.parity.distributed import Group
 from effconv.parity.evaluation import contents
