@@ -49,7 +49,7 @@ class LossComparison(Plain):
     boxes: int
     rows: tuple[LossRow, ...]
     loss_ours: float  # by our own anchors and targets
-    loss_theirs: float  # by theirs: what each would train with
+    loss_theirs: float | None  # by theirs: what each would train with; None where those are not as many
 
     @property
     def ok(self) -> bool:
@@ -114,7 +114,7 @@ def compare_loss(
         boxes=sum(map(len, boxes)),
         rows=tuple(_row(stage, mine, found, official, changed) for stage in mine),
         loss_ours=own_total(ours, given),
-        loss_theirs=own_total(side, given),
+        loss_theirs=own_total(side, given) if found["anchors"].shape == mine["anchors"].shape else None,
     )
 
 
@@ -135,8 +135,8 @@ def _given(
     boxes, classes, anchors = [each.float() for each in boxes], [each.long() for each in classes], ours.anchors()
     labels = ours.targets(boxes, classes, anchors)
     wide = labels._replace(codes=labels.codes.double(), positives=labels.positives.double())
-    outputs = ([level.detach().cpu().double() for level in maps] for maps in (class_logits, box_codes))
-    return Given(*outputs, boxes, classes, anchors, wide)
+    logits, codes = ([level.detach().cpu().double() for level in maps] for maps in (class_logits, box_codes))
+    return Given(logits, codes, boxes, classes, anchors, wide)
 
 
 def _row(
@@ -150,7 +150,6 @@ def _row(
     limit = _limit(stage, changed.given)
     right, found = ours[stage], theirs.get(stage)
     difference = None if found is None else _difference(stage, found, right)
-    official_difference = official and _difference(stage, official[stage], right)
     ok = difference is None or difference <= limit
     return LossRow(
         stage=stage,
@@ -159,7 +158,7 @@ def _row(
         official=summary(official[stage]) if official else None,
         theirs=None if found is None else summary(found),
         difference=difference,
-        official_difference=official_difference if official else None,
+        official_difference=_difference(stage, official[stage], right) if official else None,
         limit=limit,
         ok=ok,
         why="" if ok or found is None else _why(stage, found, right, changed, limit),

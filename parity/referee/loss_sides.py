@@ -125,7 +125,7 @@ class OfficialLoss:
             for level, each in zip(self.config.levels, maps, strict=True)
         }
         targets = (constant(each.numpy()) for each in (labels.classes, labels.codes, labels.positives.sum()))
-        classes, boxes = losses(self.tensorflow, self.config, outputs, tuple(targets), self.settings)  # type: ignore[arg-type]
+        classes, boxes = losses(self.tensorflow, self.config, outputs, tuple(targets), self.settings)
         return SideLosses(float(classes + self.settings.box_weight * boxes), float(classes), float(boxes))
 
     def decay(self, weights: EfficientDet, factor: float) -> float | None:
@@ -171,18 +171,17 @@ class EffdetLoss:
 
     def losses(self, class_logits: Sequence[Tensor], box_codes: Sequence[Tensor], labels: Labels) -> SideLosses:
         """See LossSide."""
-        sizes = feature_sizes(self.config)
-        counts = [height * width * self.config.num_anchors for height, width in sizes]
-        batch = len(labels.classes)
-        kinds = [
-            part.reshape(batch, *size, -1) for part, size in zip(labels.classes.split(counts, 1), sizes, strict=True)
-        ]
-        codes = [
-            part.reshape(batch, *size, -1) for part, size in zip(labels.codes.split(counts, 1), sizes, strict=True)
-        ]
+        kinds, codes = (self._levels(each) for each in (labels.classes, labels.codes))
         with float_is_double():
             found = self.loss(list(class_logits), list(box_codes), kinds, codes, labels.positives)
         return SideLosses(*map(float, found))
+
+    def _levels(self, values: Tensor) -> list[Tensor]:
+        """(B, M) or (B, M, 4) of all anchors as (B, h, w, A) or (B, h, w, A*4) of each level."""
+        sizes = feature_sizes(self.config)
+        counts = [height * width * self.config.num_anchors for height, width in sizes]
+        parts = torch.split(values, counts, 1)
+        return [part.reshape(len(part), *size, -1) for part, size in zip(parts, sizes, strict=True)]
 
     def decay(self, weights: EfficientDet, factor: float) -> float | None:
         """See LossSide."""

@@ -81,11 +81,11 @@ def _sums(side: LossSide, given: Given, labels: Labels, which: str, each_image: 
     sums = []
     for image in range(len(labels.classes)):
         one = slice(image, image + 1)
-        outputs = [[level[one] for level in maps] for maps in (given.class_logits, given.box_codes)]
+        logits, codes = ([level[one] for level in maps] for maps in (given.class_logits, given.box_codes))
         values = []
         for count in GIVEN_POSITIVES:
             of_image = Labels(labels.classes[one], labels.codes[one], labels.positives.new_full((1,), count))
-            values.append(float(getattr(side.losses(*outputs, of_image), which)))
+            values.append(float(getattr(side.losses(logits, codes, of_image), which)))
         sums.append(_sum_of(side, which, *values))
     found = np.array(sums)
     return found if each_image else found.sum(keepdims=True)
