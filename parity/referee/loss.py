@@ -12,7 +12,7 @@ from ...effdet_torch.training.loss import LossSettings
 from ...errors import EffconvError
 from ..plain import Plain
 from .loss_mistakes import Ours, known_mistakes
-from .loss_sides import LossSide, OfficialLoss, OurLoss, side_of
+from .loss_sides import OFFICIAL_SETTINGS, LossSide, OfficialLoss, OurLoss, side_of
 from .loss_stages import SUMMARIES, Given, Values, own_total, stages
 from .reference_run import in_float64
 
@@ -81,7 +81,7 @@ def compare_loss(
     boxes: Sequence[Tensor],
     classes: Sequence[Tensor],
     *,
-    settings: LossSettings = LossSettings(),
+    settings: LossSettings = OFFICIAL_SETTINGS,
     weight_decay: float = 4e-5,
     tensorflow: bool = True,
 ) -> LossComparison:

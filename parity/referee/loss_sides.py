@@ -25,6 +25,9 @@ from .module_job import filled_port
 from .ports import import_port
 
 
+OFFICIAL_SETTINGS = LossSettings()
+
+
 class Labels(NamedTuple):
     """What M anchors of B images are to predict, in the anchors' order."""
 
@@ -66,7 +69,7 @@ class OurLoss:
 
     label = "effconv"
 
-    def __init__(self, config: Config, settings: LossSettings = LossSettings()):
+    def __init__(self, config: Config, settings: LossSettings = OFFICIAL_SETTINGS):
         self.config, self.settings = config, settings
 
     def anchors(self) -> Tensor:
@@ -91,7 +94,7 @@ class OurLoss:
 class OfficialLoss:
     """The official code's, in TensorFlow. Raises EffconvError without it."""
 
-    def __init__(self, config: Config, settings: LossSettings = LossSettings()):
+    def __init__(self, config: Config, settings: LossSettings = OFFICIAL_SETTINGS):
         self.tensorflow = import_tensorflow()
         self.label = f"TensorFlow {self.tensorflow.__version__}"
         self.config = config
@@ -143,7 +146,7 @@ class EffdetLoss:
     that `timm.optim.param_groups_weight_decay` chooses. Raises EffconvError where effdet is not installed.
     """
 
-    def __init__(self, config: Config, settings: LossSettings = LossSettings()):
+    def __init__(self, config: Config):
         package, anchors = import_port("effdet", "effdet"), import_port("effdet.anchors", "effdet")
         self.config, self.optim = config, import_port("timm.optim", "effdet")
         its = package.get_efficientdet_config(config.name.replace("efficientdet-", "tf_efficientdet_"))
@@ -171,17 +174,10 @@ class EffdetLoss:
 
     def losses(self, class_logits: Sequence[Tensor], box_codes: Sequence[Tensor], labels: Labels) -> SideLosses:
         """See LossSide."""
-        kinds, codes = (self._levels(each) for each in (labels.classes, labels.codes))
+        kinds, codes = (by_level(each, self.config) for each in (labels.classes, labels.codes))
         with float_is_double():
             found = self.loss(list(class_logits), list(box_codes), kinds, codes, labels.positives)
         return SideLosses(*map(float, found))
-
-    def _levels(self, values: Tensor) -> list[Tensor]:
-        """(B, M) or (B, M, 4) of all anchors as (B, h, w, A) or (B, h, w, A*4) of each level."""
-        sizes = feature_sizes(self.config)
-        counts = [height * width * self.config.num_anchors for height, width in sizes]
-        parts = torch.split(values, counts, 1)
-        return [part.reshape(len(part), *size, -1) for part, size in zip(parts, sizes, strict=True)]
 
     def decay(self, weights: EfficientDet, factor: float) -> float | None:
         """See LossSide."""
@@ -205,6 +201,14 @@ def side_of(theirs: LossSide | str, config: Config) -> LossSide:
 def stacked(targets: Sequence[Targets]) -> Labels:
     """Targets of several images as labels of a batch."""
     return Labels(*(torch.stack(part) for part in zip(*targets, strict=True)))
+
+
+def by_level(values: Tensor, config: Config) -> list[Tensor]:
+    """(B, M) or (B, M, 4) of all anchors as (B, h, w, A) or (B, h, w, A*4) of each level."""
+    sizes = feature_sizes(config)
+    counts = [height * width * config.num_anchors for height, width in sizes]
+    parts = torch.split(values, counts, 1)  # type: ignore[no-untyped-call]
+    return [part.reshape(len(part), *size, -1) for part, size in zip(parts, sizes, strict=True)]
 
 
 def half_square_sum(parameters: Any) -> float:
