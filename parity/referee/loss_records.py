@@ -37,7 +37,7 @@ class LossesRecord(Plain):
     versions: Mapping[str, str]
     comparisons: tuple[LossComparison, ...]
     training: tuple[TrainingDifference, ...]
-    provenance: dict[str, Any]
+    provenance: Mapping[str, Any]
 
 
 def losses_table(record: LossesRecord) -> str:

@@ -24,7 +24,6 @@ from ..reference.training import OfficialSettings, losses, weight_decay
 from .module_job import filled_port
 from .ports import import_port
 
-
 OFFICIAL_SETTINGS = LossSettings()
 
 
@@ -207,7 +206,7 @@ def by_level(values: Tensor, config: Config) -> list[Tensor]:
     """(B, M) or (B, M, 4) of all anchors as (B, h, w, A) or (B, h, w, A*4) of each level."""
     sizes = feature_sizes(config)
     counts = [height * width * config.num_anchors for height, width in sizes]
-    parts = torch.split(values, counts, 1)  # type: ignore[no-untyped-call]
+    parts = torch.split(values, counts, 1)
     return [part.reshape(len(part), *size, -1) for part, size in zip(parts, sizes, strict=True)]
 
 
