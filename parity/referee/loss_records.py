@@ -54,7 +54,7 @@ def losses_table(record: LossesRecord) -> str:
     return (
         f"{markdown_table(heading, rows)}\n\n{first.model} at {height}x{width}, {first.images} images, {first.boxes} "
         f"boxes, losses in float64. Stages that differ from effconv's, by model: {others}. TensorFlow's differ nowhere "
-        f"by more than {_official(record):.1e} of a stage's largest value, and in no anchor's class."
+        f"by more than {_official(record):.1e} of a stage's largest value."
     )
 
 
