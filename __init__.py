@@ -6,13 +6,14 @@ torch nor TensorFlow.
 
 from typing import TYPE_CHECKING, Any
 
-__all__ = ["EffconvError", "__version__", "compare", "fast", "load", "preprocess", "save"]
+__all__ = ["EffconvError", "__version__", "compare", "compare_loss", "fast", "load", "preprocess", "save"]
 
 if TYPE_CHECKING:
     from .effdet_torch.engines.fast import fast
     from .effdet_torch.preprocessing.preprocess import preprocess
     from .errors import EffconvError
     from .loading import load
+    from .parity.referee.loss import compare_loss
     from .parity.referee.referee import compare
     from .saving import save
     from .version import __version__
@@ -27,6 +28,10 @@ def __getattr__(name: str) -> Any:
         from .parity.referee.referee import compare
 
         return compare
+    if name == "compare_loss":
+        from .parity.referee.loss import compare_loss
+
+        return compare_loss
     if name == "save":
         from .saving import save
 

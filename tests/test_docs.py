@@ -44,7 +44,7 @@ def test_every_table_is_shown_somewhere(renderer: ModuleType, repository: Path) 
 
 CONTESTS = ("bench-input", "bench-nms", "bench-eval")
 RECORDED = ("parity", "faults", "sensitivity", "end-to-end", "float32", "verdicts", "mutants")
-COMPARISONS = ("ports", "referee", "backbone-lite0", "hostile", "kills", *RECORDED)
+COMPARISONS = ("ports", "referee", "losses", "backbone-lite0", "hostile", "kills", *RECORDED)
 DETECTOR = ("shapes-training", "shapes-official", "ablations", "bootstrap-coverage", "bench-ablation")
 NETWORKS = ("bench-inference-d0", "bench-training-d0", "bench-training-d1")
 RECORDS = (*COMPARISONS, "parity-d7x", "convert-d0", "convert-d7x", "bench-coco", *CONTESTS, *DETECTOR, *NETWORKS)
@@ -236,3 +236,17 @@ def test_the_referee_finds_every_planted_fault_and_nothing_else(repository: Path
     assert all(row["ok"] for row in record["clean"])
     assert record["without_names"]["paired"] >= 0.9 * record["without_names"]["layers"]
     assert record["without_names"]["wrong"] == []
+
+
+def test_effdets_training_loss_differs_by_its_anchors_and_nothing_else(repository: Path) -> None:
+    record = json.loads((repository / "results" / "measured" / "losses.json").read_text())
+    for found in record["comparisons"]:
+        wrong = [row for row in found["rows"] if not row["ok"]]
+        assert [row["stage"] for row in wrong] == ["anchors"]
+        assert "before 2020-09-10" in wrong[0]["why"]
+        assert all(row["official_difference"] <= row["limit"] for row in found["rows"])
+    assert len(record["training"]) == len(record["comparisons"]) == 2
+    for each in record["training"]:
+        assert abs(each["theirs_all_blocks"] / each["ours_all_blocks"] - 1) > 5e-3
+        # On the same targets: float32 sums of millions of terms, by two programs.
+        assert abs(each["theirs_on_our_targets"] / each["ours_all_blocks"] - 1) < 1e-5

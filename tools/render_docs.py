@@ -46,6 +46,7 @@ from effconv.parity.comparison.tables import (
     parity_table,
     sensitivity_table,
 )
+from effconv.parity.referee.loss_records import LossesRecord, losses_table, training_difference_table
 from effconv.parity.referee.tables import planted_table, referee_summary, referee_table, versions_text
 from effconv.parity.verification.reliability_tables import hostile_table, kills_table
 from effconv.parity.verification.tables import detector_table
@@ -110,6 +111,8 @@ def tables() -> dict[str, str]:
         "referee-planted": planted_table(records["referee"]),
         "referee-summary": referee_summary(records["referee"]),
         "referee-versions": versions_text(records["referee"]),
+        "losses": losses_table(LossesRecord.read(records["losses"])),
+        "losses-training": training_difference_table(LossesRecord.read(records["losses"])),
         "backbone": backbone_text(records["backbone-lite0"]),
         "parity-d7x": comparison_cost(ComparisonCostRecord.read(records["parity-d7x"])),
         "convert-d0": conversion_table(ConversionRecord.read(records["convert-d0"])),

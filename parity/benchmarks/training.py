@@ -124,13 +124,19 @@ def enter(name: str, contest: TrainingContest, checkpoint: Path) -> Trained:
     use_threads(contest.threads)
     model = load(checkpoint, model=contest.model)
     model.config = dataclasses.replace(model.config, image_size=contest.size)
+    boxes, classes = made_up_boxes(contest, model.config.num_classes)
+    images = torch.randn(contest.batch, 3, *contest.size, generator=torch.Generator().manual_seed(SEED))
+    return CONTESTANTS[name](model, contest, images, boxes, classes)
+
+
+def made_up_boxes(contest: TrainingContest, num_classes: int) -> tuple[Tensor, Tensor]:
+    """(boxes (B, BOXES, 4) float32 in pixels, classes (B, BOXES) from 0) of the contest's images."""
     random = np.random.default_rng(SEED)
     corners = random.uniform(0, 0.6, (contest.batch, BOXES, 2))
     sides = random.uniform(0.05, 0.4, (contest.batch, BOXES, 2))
     boxes = np.concatenate([corners, corners + sides], -1) * np.array([*contest.size, *contest.size])
-    classes = torch.from_numpy(random.integers(0, model.config.num_classes, (contest.batch, BOXES)))
-    images = torch.randn(contest.batch, 3, *contest.size, generator=torch.Generator().manual_seed(SEED))
-    return CONTESTANTS[name](model, contest, images, torch.from_numpy(boxes.astype(np.float32)), classes)
+    classes = random.integers(0, num_classes, (contest.batch, BOXES))
+    return torch.from_numpy(boxes.astype(np.float32)), torch.from_numpy(classes)
 
 
 def measure_training(contest: TrainingContest, command: str) -> TrainingRecord:

@@ -59,7 +59,8 @@ def flat(maps: list[Tensor], size: int) -> Tensor:
     return torch.cat([level.permute(0, 2, 3, 1).reshape(len(level), -1, size) for level in maps], 1)
 
 
-def _imported(name: str, port: str) -> ModuleType:
+def import_port(name: str, port: str) -> ModuleType:
+    """A module of a project, by its name. Raises EffconvError where it cannot be imported."""
     try:
         return import_module(name)
     except Exception as error:  # whatever its code, or what that imports, does
@@ -69,7 +70,7 @@ def _imported(name: str, port: str) -> ModuleType:
 
 def _effdet(config: Config, size: tuple[int, int]) -> nn.Module:
     name = config.name.replace("efficientdet-", "tf_efficientdet_")
-    create = _imported("effdet", "effdet").create_model
+    create = import_port("effdet", "effdet").create_model
     network: nn.Module = create(
         name, pretrained=False, pretrained_backbone=False, image_size=size, num_classes=config.num_classes
     )
@@ -83,7 +84,7 @@ def _effdet_outputs(network: Any, images: Tensor) -> Outputs:
 
 def _zylo117(config: Config, size: tuple[int, int]) -> nn.Module:
     compound = 8 if config.name.endswith("d7x") else int(config.name[-1])
-    make = _imported("backbone", "zylo117").EfficientDetBackbone
+    make = import_port("backbone", "zylo117").EfficientDetBackbone
     network: nn.Module = make(num_classes=config.num_classes, compound_coef=compound)
     return network
 
@@ -94,7 +95,7 @@ def _zylo117_outputs(network: nn.Module, images: Tensor) -> Outputs:
 
 
 def _pytorch_tools(config: Config, size: tuple[int, int]) -> nn.Module:
-    models = _imported("pytorch_tools.detection_models", "pytorch-tools")
+    models = import_port("pytorch_tools.detection_models", "pytorch-tools")
     make = getattr(models, f"efficientdet_{config.name.removeprefix('efficientdet-')}")
     network: nn.Module = make(
         pretrained=None, encoder_weights=None, match_tf_same_padding=True, num_classes=config.num_classes
