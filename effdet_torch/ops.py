@@ -53,12 +53,12 @@ class SameConv2d(nn.Conv2d):
 def same_max_pool(x: Tensor, kernel: tuple[int, int], stride: tuple[int, int]) -> Tensor:
     """`tf.nn.max_pool2d` with padding SAME: of minus infinity, so that it never wins over negative values.
 
-    For kernels larger than their stride nothing is copied: rounding the output's size up makes the last window reach
-    one pixel over the edge, which is the pixel that SAME has more after than before. Both paddings hold minus infinity.
+    For kernels larger than their stride, of at least 2, nothing is copied: rounding the output's size up makes the last
+    window reach one pixel over the edge, the one that SAME has more after than before. Both hold minus infinity.
     """
     (top, _), (left, _) = (same_padding(*axis) for axis in zip(x.shape[2:], kernel, stride, strict=True))
-    larger = kernel[0] > stride[0] and kernel[1] > stride[1]
-    if larger and x.shape[2] >= kernel[0] and x.shape[3] >= kernel[1]:  # other runtimes refuse a window beyond the map
+    rounds_up = kernel[0] > stride[0] > 1 and kernel[1] > stride[1] > 1
+    if rounds_up and x.shape[2] >= kernel[0] and x.shape[3] >= kernel[1]:  # other runtimes refuse a window beyond the map
         return F.max_pool2d(x, kernel, stride, (top, left), ceil_mode=True)
     x, padding = pad_same(x, kernel, stride, value=-torch.inf)
     return F.max_pool2d(x, kernel, stride, padding)
