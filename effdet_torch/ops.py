@@ -58,7 +58,7 @@ def same_max_pool(x: Tensor, kernel: tuple[int, int], stride: tuple[int, int]) -
     """
     (top, _), (left, _) = (same_padding(*axis) for axis in zip(x.shape[2:], kernel, stride, strict=True))
     rounds_up = kernel[0] > stride[0] > 1 and kernel[1] > stride[1] > 1
-    if rounds_up and x.shape[2] >= kernel[0] and x.shape[3] >= kernel[1]:  # other runtimes refuse a window beyond the map
+    if rounds_up and x.shape[2] >= kernel[0] and x.shape[3] >= kernel[1]:  # others refuse windows beyond the map
         return F.max_pool2d(x, kernel, stride, (top, left), ceil_mode=True)
     x, padding = pad_same(x, kernel, stride, value=-torch.inf)
     return F.max_pool2d(x, kernel, stride, padding)
