@@ -3,6 +3,7 @@
 import contextlib
 import shlex
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -88,7 +89,6 @@ def parity(
     from ..parity.comparison.layerwise import compare_layerwise
     from ..parity.comparison.report import print_comparison, write_report
     from ..parity.comparison.subject import Choice
-    from ..parity.comparison.verdict import without_pictures
     from .options import parse_size
 
     choice = Choice(checkpoint=chosen.pop("ckpt"), size=parse_size(size) if size else None, **chosen)
@@ -105,16 +105,16 @@ def parity(
             backward=backward,
         )
     if whole:
-        record["backbone"] = whole.record
+        record = replace(record, backbone=whole.record)
     if report:
         write_report(record, report)
     if as_json:
-        print_json(without_pictures(record))
+        print_json(record.without_pictures().plain())
     else:
         print_comparison(record, layerwise)
-        if explain and record["first_failure"] and not record["explanations"]:
+        if explain and record.first_failure and not record.explanations:
             click.echo("not explained: no known porting mistake, made on either side, moves the first difference")
-    sys.exit(0 if record["ok"] else 1)
+    sys.exit(0 if record.ok else 1)
 
 
 def _parity_end_to_end(
@@ -169,7 +169,6 @@ def _parity_of_module(
 ) -> NoReturn:
     from ..parity.comparison.report import print_comparison
     from ..parity.comparison.subject import Choice
-    from ..parity.comparison.verdict import without_pictures
     from ..parity.referee.module_job import Theirs, compare_with_module
     from .options import parse_size
 
@@ -184,9 +183,9 @@ def _parity_of_module(
     if shown["report"]:
         comparison.report(shown["report"])
     if shown["as_json"]:
-        print_json(without_pictures(comparison.record))
+        print_json(comparison.typed_record.without_pictures().plain())
     else:
-        print_comparison(comparison.record, shown["layerwise"])
+        print_comparison(comparison.typed_record, shown["layerwise"])
         click.echo("\n".join(comparison.pairing_lines()))
         if explain and not comparison.ok and not comparison.explanations:
             click.echo("not explained: no known porting mistake moves the first difference")

@@ -48,7 +48,7 @@ def compare_end_to_end(
     )
     return {
         "model": subject.config.name,
-        "candidate": candidate_record(choice, subject),
+        "candidate": candidate_record(choice, subject).plain(),
         "reference": {"label": f"the official pipeline in TensorFlow {import_tensorflow().__version__}", **source},
         **end_to_end_record(results),
         "provenance": {"command": command, **provenance()},

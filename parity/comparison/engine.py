@@ -69,7 +69,7 @@ def compare_engine(choice: Choice, fetch: Callable[[str], Path], engine: str, co
         "command": command,
         "model": subject.config.name,
         "checkpoint": subject.checkpoint.name,
-        "candidate": candidate_record(choice, subject),
+        "candidate": candidate_record(choice, subject).plain(),
         "engine": engine,
         "images": label,
         "cases": [case.name for case in cases],

@@ -1,0 +1,87 @@
+"""Records of comparisons as values: what is read is what was written, key by key and in the same order."""
+
+from dataclasses import fields
+from typing import Any, TypeVar
+
+import pytest
+
+from effconv.errors import EffconvError
+from effconv.parity.comparison.records import (
+    BackboneRecord,
+    ComparisonRecord,
+    ModuleComparisonRecord,
+    TapRow,
+    TensorFault,
+    Unexercised,
+    WeightsByName,
+)
+from effconv.parity.plain import Plain
+from effconv.strict_json import as_read, json_text
+from page_record import make_record
+
+Kind = TypeVar("Kind", bound=ComparisonRecord)
+FAULTS = (
+    TensorFault(tensor="a.weight", official="a/kernel", reason="8 of 9 values", differ=8, values=9),
+    TensorFault(tensor="", official="b/kernel", reason="not in the candidate", differ=None, values=None),
+)
+FULL = {
+    "tensors": WeightsByName(
+        compared=2, differ=FAULTS, read_by="by TensorFlow", checkpoint="model", checkpoint_fingerprint="sha256:00"
+    ),
+    "unexercised": (
+        Unexercised(module="images", of=3, channels=("red and green",)),
+        Unexercised(module="a", weights=8, of=9, taps=((0, 0), (0, 1)), channels=(1,)),
+    ),
+    "backbone": BackboneRecord(file="b.pth", sha256=None, names=None, tensors=1, left_out=("head",), rest="random"),
+}
+ORDER = ["model", "ok", "verdict", "first_failure", "reference", "candidate", "images", "rows", "tensors"]
+ORDER += ["unexercised", "explanations", "provenance"]
+
+
+def whole() -> ComparisonRecord:
+    """A comparison with everything in it."""
+    return _with(ComparisonRecord, ComparisonRecord.read(make_record()), FULL)
+
+
+def of_a_module() -> ModuleComparisonRecord:
+    tap = TapRow(layer="backbone.stem.conv", module="stem.0", call=0, evidence="its weight is ours")
+    return _with(ModuleComparisonRecord, whole(), {"pairing": (tap,), "unpaired": ("bifpn",), "backbone": None})
+
+
+def _with(kind: type[Kind], record: ComparisonRecord, changed: dict[str, Any]) -> Kind:
+    return kind(**{field.name: getattr(record, field.name) for field in fields(record)} | changed)
+
+
+def written_and_read(value: Plain) -> None:
+    plain = as_read(value.plain())
+    assert type(value).read(plain) == value
+    assert json_text(type(value).read(plain).plain()) == json_text(value.plain()) == json_text(plain)
+
+
+@pytest.mark.parametrize("make", [whole, of_a_module, lambda: whole().without_pictures()])
+def test_a_comparison_is_read_as_it_was_written(make: Any) -> None:
+    written_and_read(make())
+
+
+def test_keys_stand_where_they_always_stood() -> None:
+    assert list(whole().plain()) == [*ORDER, "backward", "backbone"]
+    assert list(of_a_module().plain()) == [*ORDER, "backward", "pairing", "unpaired"]
+    row = whole().plain()["rows"][0]
+    assert list(row) == ["layer", "official", "shape", "ok", "fault", "checks", "soundness", "histogram", "heat"]
+    assert list(whole().without_pictures().plain()["rows"][0]) == list(row)[:-2]
+    check = ["ok", "error", "rms", "cosine", "ulp", "limit", "times_bound", "noise"]
+    assert [list(each) for each in row["checks"].values()] == [check] * 4
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"seed": 0}, "ComparisonRecord: expected only keys that are known, found seed"),
+        ({"candidate": {}}, r"ComparisonRecord\.candidate\.label: is missing"),
+        ({"rows": [{"layer": "a"}]}, r"ComparisonRecord\.rows\[0\]\.official: is missing"),
+        ({"images": {"label": "noise", "shape": [3, 64, 64]}}, r"images\.shape: expected 4 values, found 3"),
+    ],
+)
+def test_what_is_no_such_record_is_named(changed: dict[str, Any], said: str) -> None:
+    with pytest.raises(EffconvError, match=said):
+        ComparisonRecord.read(make_record() | changed)
