@@ -120,7 +120,8 @@ def parity(
 def _parity_end_to_end(
     coco: Path | None, chosen: dict[str, Any], evaluating: dict[str, Any], generation: str | None, as_json: bool
 ) -> NoReturn:
-    from ..parity.comparison.end_to_end_job import compare_end_to_end, end_to_end_lines
+    from ..parity.comparison.end_to_end_job import compare_end_to_end
+    from ..parity.comparison.end_to_end_record import end_to_end_lines
     from ..parity.comparison.subject import Choice
     from ..progress import IMAGES, progress
     from .options import parse_size
@@ -139,14 +140,15 @@ def _parity_end_to_end(
             show,
         )
     if as_json:
-        print_json(record)
+        print_json(record.plain())
     else:
         click.echo("\n".join(end_to_end_lines(record)))
-    sys.exit(0 if record["ok"] else 1)
+    sys.exit(0 if record.row.found.ok else 1)
 
 
 def _parity_of_engine(chosen: dict[str, Any], engine: str, generation: str | None, as_json: bool) -> NoReturn:
-    from ..parity.comparison.engine import compare_engine, engine_lines
+    from ..parity.comparison.engine import compare_engine
+    from ..parity.comparison.engine_record import engine_lines
     from ..parity.comparison.subject import Choice
     from .options import parse_size
 
@@ -158,10 +160,10 @@ def _parity_of_engine(chosen: dict[str, Any], engine: str, generation: str | Non
 
     record = compare_engine(choice, fetch, engine, shlex.join(["effconv", *sys.argv[1:]]))
     if as_json:
-        print_json(record)
+        print_json(record.plain())
     else:
         click.echo("\n".join(engine_lines(record)))
-    sys.exit(0 if record["ok"] else 1)
+    sys.exit(0 if record.ok else 1)
 
 
 def _parity_of_module(

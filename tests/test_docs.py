@@ -8,6 +8,7 @@ from types import ModuleType
 
 import pytest
 
+from effconv.parity.comparison.end_to_end_record import EndToEndTable
 from scripts import load_script
 
 
@@ -99,16 +100,17 @@ def test_promises_are_kept_by_the_records(repository: Path) -> None:
 
 
 def test_recorded_images_are_the_same_from_the_bytes_on(repository: Path) -> None:
-    record = json.loads((repository / "results" / "measured" / "end-to-end.json").read_text())
-    assert [row["model"] for row in record["rows"]] == ["efficientdet-d0", "efficientdet-lite0"]
-    for row in record["rows"]:
-        assert row["ok"]
-        assert row["images"] == 66
-        for name, outcome in row["stages"].items():
-            assert outcome["held"] == outcome["of"] == (1 if name == "layers" else 66)
-        assert row["lists"]["unexplained"] == 0
-        assert row["lists"]["identical"] + row["lists"]["explained"] == 66
-        assert row["matched"] <= row["detections"] > 0
+    record = EndToEndTable.read(json.loads((repository / "results" / "measured" / "end-to-end.json").read_text()))
+    assert [row.model for row in record.rows] == ["efficientdet-d0", "efficientdet-lite0"]
+    for row in record.rows:
+        found = row.found
+        assert found.ok
+        assert found.images == 66
+        for name, outcome in found.stages.items():
+            assert outcome.held == outcome.of == (1 if name == "layers" else 66)
+        assert found.lists.unexplained == 0
+        assert found.lists.identical + found.lists.explained == 66
+        assert found.matched <= found.detections > 0
 
 
 def test_recorded_contestants_did_the_same_work_on_one_thread(repository: Path) -> None:

@@ -28,6 +28,7 @@ from effconv.parity.benchmarks.tables import (
     metrics_engine_table,
     training_table,
 )
+from effconv.parity.comparison.end_to_end_record import EndToEndTable
 from effconv.parity.comparison.port_tables import backbone_text, ports_table
 from effconv.parity.comparison.proof_tables import (
     bounds_table,
@@ -114,7 +115,7 @@ def tables() -> dict[str, str]:
         "parity-d7x": comparison_cost(ComparisonCostRecord.read(records["parity-d7x"])),
         "convert-d0": conversion_table(ConversionRecord.read(records["convert-d0"])),
         "convert-d7x": conversion_table(ConversionRecord.read(records["convert-d7x"])),
-        "end-to-end": end_to_end_table(records["end-to-end"]),
+        "end-to-end": end_to_end_table(EndToEndTable.read(records["end-to-end"])),
         "detector": detector_table(records["shapes-training"], records["shapes-official"]),
         "ablations": ablation_table(AblationRecord.read(records["ablations"])),
         "bootstrap-coverage": coverage_table(records["bootstrap-coverage"]),

@@ -4,9 +4,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..rendering.markdown import markdown_table
+from .end_to_end_record import EndToEndTable
 
 
-def end_to_end_table(record: Mapping[str, Any]) -> str:
+def end_to_end_table(record: EndToEndTable) -> str:
     """A row per model: how many images hold at each stage, and how the final lists compare."""
     heading = (
         *("model", "images", "input identical", "same candidates of the same outputs"),
@@ -14,11 +15,11 @@ def end_to_end_table(record: Mapping[str, Any]) -> str:
         *("explained", "unexplained", "detections matched one to one"),
     )
     rows = []
-    for row in record["rows"]:
-        stages, lists = {name: outcome["held"] for name, outcome in row["stages"].items()}, row["lists"]
-        cells = [row["model"], row["images"], stages["input"], stages["decoded boxes"], stages["detections"]]
-        cells += [lists[name] for name in ("identical", "explained", "unexplained")]
-        rows.append([*cells, f"{row['matched']} of {row['detections']}"])
+    for row in record.rows:
+        found, lists = row.found, row.found.lists
+        held = (found.stages[name].held for name in ("input", "decoded boxes", "detections"))
+        cells = [row.model, found.images, *held, lists.identical, lists.explained, lists.unexplained]
+        rows.append([*cells, f"{found.matched} of {found.detections}"])
     return markdown_table(heading, rows)
 
 

@@ -110,8 +110,8 @@ def run_demo(
     evaluation = evaluate_model(asked, _no_download, command, report("evaluating"))
     assert evaluation is not None
     if live:
-        compared = compare_end_to_end(choice, _no_download, command, pictures, LIVE)
-        done("from bytes to detections", compared["ok"], compared["verdict"])
+        compared = compare_end_to_end(choice, _no_download, command, pictures, LIVE).row.found
+        done("from bytes to detections", compared.ok, compared.verdict)
     else:
         done("from bytes to detections", *_beside_recording(read_detections(detections), dataset))
     metrics = [(name, value, official["metrics"][name]) for name, value in evaluation.metrics.items()]

@@ -76,17 +76,17 @@ def recorded_layers(choice: Choice, monkeypatch: pytest.MonkeyPatch, tmp_path: P
     return found
 
 
-def end_to_end(choice: Choice, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+def end_to_end(choice: Choice, monkeypatch: pytest.MonkeyPatch) -> Any:
     source = {"checkpoint_fingerprint": open_checkpoint(TINY).fingerprint()}
     monkeypatch.setattr(end_to_end_job, "official_variables", lambda *_, **__: ({}, source))
     monkeypatch.setattr(end_to_end_job, "import_tensorflow", lambda: torch)
     monkeypatch.setattr(end_to_end_job, "compare_images", lambda *_: [])
-    found = end_to_end_job.compare_end_to_end(choice, Path, "")
-    assert found["reference"]["checkpoint_fingerprint"] == source["checkpoint_fingerprint"]
+    found = end_to_end_job.compare_end_to_end(choice, Path, "").row
+    assert found.reference.more["checkpoint_fingerprint"] == source["checkpoint_fingerprint"]
     return found
 
 
-def an_engine(choice: Choice, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+def an_engine(choice: Choice, monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setattr(engine, "unsound_layer", lambda *_: None)
     monkeypatch.setattr(engine, "engine_rows", lambda *_: [])
     return engine.compare_engine(choice, Path, "onnxruntime", "")
@@ -101,8 +101,7 @@ def test_the_candidate_is_the_file_given(
     given = written(tmp_path)
     choice = Choice(model=str(TINY / "config.json"), checkpoint=TINY, candidate=given, size=(64, 64))
     more = {"tmp_path": tmp_path} if mode is recorded_layers else {}
-    record = mode(choice, monkeypatch=monkeypatch, **more)
-    found = record["candidate"] if isinstance(record, dict) else record.candidate.plain()
+    found = mode(choice, monkeypatch=monkeypatch, **more).candidate.plain()
     path = given or TINY
     assert found.pop("label").startswith("effconv ")
     if path.suffix:

@@ -1,13 +1,18 @@
 """Records of comparisons as values: what is read is what was written, key by key and in the same order."""
 
+import json
 from dataclasses import fields
+from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
 
 from effconv.errors import EffconvError
+from effconv.parity.comparison.end_to_end_record import EndToEndRecord, EndToEndTable
+from effconv.parity.comparison.engine_record import EngineRecord, OutputRow
 from effconv.parity.comparison.records import (
     BackboneRecord,
+    Candidate,
     ComparisonRecord,
     ModuleComparisonRecord,
     TapRow,
@@ -85,3 +90,44 @@ def test_keys_stand_where_they_always_stood() -> None:
 def test_what_is_no_such_record_is_named(changed: dict[str, Any], said: str) -> None:
     with pytest.raises(EffconvError, match=said):
         ComparisonRecord.read(make_record() | changed)
+
+
+COMMITTED: dict[str, type[Plain]] = {"end-to-end": EndToEndTable}
+
+
+@pytest.mark.parametrize("name", COMMITTED)
+def test_a_committed_record_is_read_and_written_as_it_is(name: str, repository: Path) -> None:
+    text = (repository / "results" / "measured" / f"{name}.json").read_text()
+    assert json_text(COMMITTED[name].read(json.loads(text)).plain(), indent=1) + "\n" == text
+
+
+def test_the_record_of_one_model_end_to_end_is_read_as_it_was_written(repository: Path) -> None:
+    text = (repository / "results" / "measured" / "end-to-end.json").read_text()
+    for row in EndToEndTable.read(json.loads(text)).rows:
+        record = EndToEndRecord(row=row, provenance={"command": "effconv parity"})
+        written_and_read(record)
+        assert list(record.plain()) == [*row.plain(), "provenance"]
+
+
+def test_an_engines_record_is_read_as_it_was_written() -> None:
+    rows = tuple(OutputRow(case="1 x 64x64", output="a", error=error, limit=1e-6, holds=True) for error in (0.0, None))
+    record = EngineRecord(
+        what="an engine's outputs",
+        command="effconv parity",
+        model="d0",
+        checkpoint="d0",
+        candidate=Candidate(label="effconv", weights="a.pth", sha256="00"),
+        engine="fast",
+        images="noise",
+        cases=("1 x 64x64",),
+        threads=1,
+        layers_watched="the model's",
+        first_unsound=None,
+        rows=rows,
+        float64_error=None,
+        float64_limit=None,
+        ok=True,
+        provenance={"device": "cpu"},
+    )
+    written_and_read(record)
+    assert list(record.plain())[:5] == ["what", "command", "model", "checkpoint", "candidate"]
