@@ -10,6 +10,7 @@ import pytest
 from effconv.errors import EffconvError
 from effconv.parity.comparison.end_to_end_record import EndToEndRecord, EndToEndTable
 from effconv.parity.comparison.engine_record import EngineRecord, OutputRow
+from effconv.parity.comparison.measured_records import ProvenModels
 from effconv.parity.comparison.records import (
     BackboneRecord,
     Candidate,
@@ -21,6 +22,7 @@ from effconv.parity.comparison.records import (
     WeightsByName,
 )
 from effconv.parity.plain import Plain
+from effconv.parity.referee.records import RefereeRecord
 from effconv.strict_json import as_read, json_text
 from page_record import make_record
 
@@ -92,7 +94,7 @@ def test_what_is_no_such_record_is_named(changed: dict[str, Any], said: str) -> 
         ComparisonRecord.read(make_record() | changed)
 
 
-COMMITTED: dict[str, type[Plain]] = {"end-to-end": EndToEndTable}
+COMMITTED: dict[str, type[Plain]] = {"end-to-end": EndToEndTable, "parity": ProvenModels, "referee": RefereeRecord}
 
 
 @pytest.mark.parametrize("name", COMMITTED)
