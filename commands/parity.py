@@ -3,6 +3,7 @@
 import contextlib
 import shlex
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -88,7 +89,6 @@ def parity(
     from ..parity.comparison.layerwise import compare_layerwise
     from ..parity.comparison.report import print_comparison, write_report
     from ..parity.comparison.subject import Choice
-    from ..parity.comparison.verdict import without_pictures
     from .options import parse_size
 
     choice = Choice(checkpoint=chosen.pop("ckpt"), size=parse_size(size) if size else None, **chosen)
@@ -105,22 +105,23 @@ def parity(
             backward=backward,
         )
     if whole:
-        record["backbone"] = whole.record
+        record = replace(record, backbone=whole.record)
     if report:
         write_report(record, report)
     if as_json:
-        print_json(without_pictures(record))
+        print_json(record.without_pictures().plain())
     else:
         print_comparison(record, layerwise)
-        if explain and record["first_failure"] and not record["explanations"]:
+        if explain and record.first_failure and not record.explanations:
             click.echo("not explained: no known porting mistake, made on either side, moves the first difference")
-    sys.exit(0 if record["ok"] else 1)
+    sys.exit(0 if record.ok else 1)
 
 
 def _parity_end_to_end(
     coco: Path | None, chosen: dict[str, Any], evaluating: dict[str, Any], generation: str | None, as_json: bool
 ) -> NoReturn:
-    from ..parity.comparison.end_to_end_job import compare_end_to_end, end_to_end_lines
+    from ..parity.comparison.end_to_end_job import compare_end_to_end
+    from ..parity.comparison.end_to_end_record import end_to_end_lines
     from ..parity.comparison.subject import Choice
     from ..progress import IMAGES, progress
     from .options import parse_size
@@ -139,14 +140,15 @@ def _parity_end_to_end(
             show,
         )
     if as_json:
-        print_json(record)
+        print_json(record.plain())
     else:
         click.echo("\n".join(end_to_end_lines(record)))
-    sys.exit(0 if record["ok"] else 1)
+    sys.exit(0 if record.row.found.ok else 1)
 
 
 def _parity_of_engine(chosen: dict[str, Any], engine: str, generation: str | None, as_json: bool) -> NoReturn:
-    from ..parity.comparison.engine import compare_engine, engine_lines
+    from ..parity.comparison.engine import compare_engine
+    from ..parity.comparison.engine_record import engine_lines
     from ..parity.comparison.subject import Choice
     from .options import parse_size
 
@@ -158,10 +160,10 @@ def _parity_of_engine(chosen: dict[str, Any], engine: str, generation: str | Non
 
     record = compare_engine(choice, fetch, engine, shlex.join(["effconv", *sys.argv[1:]]))
     if as_json:
-        print_json(record)
+        print_json(record.plain())
     else:
         click.echo("\n".join(engine_lines(record)))
-    sys.exit(0 if record["ok"] else 1)
+    sys.exit(0 if record.ok else 1)
 
 
 def _parity_of_module(
@@ -169,7 +171,6 @@ def _parity_of_module(
 ) -> NoReturn:
     from ..parity.comparison.report import print_comparison
     from ..parity.comparison.subject import Choice
-    from ..parity.comparison.verdict import without_pictures
     from ..parity.referee.module_job import Theirs, compare_with_module
     from .options import parse_size
 
@@ -184,9 +185,9 @@ def _parity_of_module(
     if shown["report"]:
         comparison.report(shown["report"])
     if shown["as_json"]:
-        print_json(without_pictures(comparison.record))
+        print_json(comparison.typed_record.without_pictures().plain())
     else:
-        print_comparison(comparison.record, shown["layerwise"])
+        print_comparison(comparison.typed_record, shown["layerwise"])
         click.echo("\n".join(comparison.pairing_lines()))
         if explain and not comparison.ok and not comparison.explanations:
             click.echo("not explained: no known porting mistake moves the first difference")

@@ -2,10 +2,12 @@
 
 A record is a frozen dataclass on `Plain`. Its fields, in their order, are the keys of the JSON. `Annotated[..., Key]`
 gives a key that is another word than the attribute, `Annotated[..., INLINED]` puts the keys of a part among those of
-the whole, and a field with a default is left out of the JSON while it has that value.
+the whole, `Annotated[..., REST]` those of a mapping that no other field has, and a field with a default is left out of
+the JSON while it has that value; an inlined part with a default is read where any of its keys is there.
 """
 
 import dataclasses
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import NoneType, UnionType
@@ -14,6 +16,7 @@ from typing import Annotated, Any, NamedTuple, Self, Union, get_args, get_origin
 from ..errors import EffconvError
 
 INLINED = "inlined"  # the mark of a field that is itself `Plain`, whose keys stand among the others
+REST = "rest"  # the mark of a mapping of all keys that are of no other field
 SCALARS = {str: (str,), bool: (bool,), int: (int,), float: (int, float)}  # JSON writes 3.0 and 3 apart, both numbers
 
 
@@ -30,6 +33,7 @@ class Part(NamedTuple):
     key: str
     kind: Any  # its annotation without marks
     inlined: bool
+    rest: bool
     default: Any  # dataclasses.MISSING where it has to be there
 
 
@@ -42,9 +46,11 @@ class Plain:
         found: dict[str, Any] = {}
         for part in _parts(type(self)):
             value = getattr(self, part.attribute)
-            if part.inlined:
-                found |= value.plain()
-            elif part.default is dataclasses.MISSING or value != part.default:
+            if part.default is not dataclasses.MISSING and value == part.default:
+                continue
+            if part.inlined or part.rest:
+                found |= dict(_plain(value))
+            else:
                 found[part.key] = _plain(value)
         return found
 
@@ -55,17 +61,33 @@ class Plain:
         return found
 
 
-def _parts(kind: type[Plain]) -> tuple[Part, ...]:
+def _parts(kind: Any) -> tuple[Part, ...]:
+    """The fields of a class on `Plain`."""
+    return _found_parts(kind)
+
+
+@functools.cache
+def _found_parts(kind: Any) -> tuple[Part, ...]:
     hints, found = get_type_hints(kind, include_extras=True), []
     for field in dataclasses.fields(kind):
         hint = hints[field.name]
         inner, *marks = get_args(hint) if get_origin(hint) is Annotated else (hint,)
         key = next((mark.name for mark in marks if isinstance(mark, Key)), field.name)
-        found.append(Part(field.name, key, inner, INLINED in marks, field.default))
+        if INLINED in marks and get_origin(inner) in (Union, UnionType):
+            inner = _other_than_none(inner)
+        found.append(Part(field.name, key, inner, INLINED in marks, REST in marks, field.default))
     return tuple(found)
 
 
+def _other_than_none(kind: Any) -> Any:
+    """What a value of `kind | None` is, where it is there."""
+    (other,) = (each for each in get_args(kind) if each is not NoneType)
+    return other
+
+
 def _plain(value: Any) -> Any:
+    if value is None or isinstance(value, (str, int, float)):  # most of them, and told apart the fastest
+        return value
     if isinstance(value, Plain):
         return value.plain()
     if isinstance(value, Mapping):
@@ -75,11 +97,13 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def _keys(kind: type[Plain]) -> set[str]:
+def _keys(kind: Any) -> frozenset[str]:
+    """The keys of a class on `Plain`, those of its inlined parts among them."""
     found: set[str] = set()
     for part in _parts(kind):
-        found |= _keys(part.kind) if part.inlined else {part.key}
-    return found
+        if not part.rest:
+            found |= _keys(part.kind) if part.inlined else {part.key}
+    return frozenset(found)
 
 
 def _read(kind: Any, value: Any, place: str) -> Any:
@@ -88,8 +112,7 @@ def _read(kind: Any, value: Any, place: str) -> Any:
     if kind is Any:
         return value
     if origin in (Union, UnionType):
-        (other,) = (each for each in arguments if each is not NoneType)
-        return None if value is None else _read(other, value, place)
+        return None if value is None else _read(_other_than_none(kind), value, place)
     if origin is tuple:
         _require(value, Sequence, "a list", place)
         kinds = [arguments[0]] * len(value) if arguments[-1] is Ellipsis else arguments
@@ -107,7 +130,7 @@ def _read(kind: Any, value: Any, place: str) -> Any:
         return value
     _require(value, Mapping, "an object", place)
     unknown = sorted(set(value) - _keys(kind))
-    if unknown:
+    if unknown and not any(part.rest for part in _parts(kind)):
         raise EffconvError(f"{place}: expected only keys that are known, found {', '.join(unknown)}")
     return _read_fields(kind, value, place)
 
@@ -118,10 +141,13 @@ def _require(value: Any, kind: Any, word: str, place: str) -> None:
 
 
 def _read_fields(kind: type[Plain], value: Mapping[str, Any], place: str) -> Plain:
-    given = {}
+    given: dict[str, Any] = {}
     for part in _parts(kind):
-        if part.inlined:
-            given[part.attribute] = _read_fields(part.kind, value, place)
+        if part.rest:
+            given[part.attribute] = {key: each for key, each in value.items() if key not in _keys(kind)}
+        elif part.inlined:
+            if part.default is dataclasses.MISSING or not _keys(part.kind).isdisjoint(value):
+                given[part.attribute] = _read_fields(part.kind, value, place)
         elif part.key in value:
             given[part.attribute] = _read(part.kind, value[part.key], f"{place}.{part.key}")
         elif part.default is dataclasses.MISSING:

@@ -8,6 +8,9 @@ from types import ModuleType
 
 import pytest
 
+from effconv.parity.comparison.end_to_end_record import EndToEndTable
+from effconv.parity.comparison.measured_records import ProvenModels
+from effconv.parity.referee.records import RefereeRecord
 from scripts import load_script
 
 
@@ -76,8 +79,8 @@ def test_promises_are_kept_by_the_records(repository: Path) -> None:
     assert ratios["d0", "peak memory"] <= 0.25
     assert ratios["d0", "read all, verified"] >= 2
     assert ratios["d7x", "peak memory / weights kept"] < 2.2
-    rows = measured["parity"]["rows"]
-    assert [(row["model"], row["size"]) for row in rows] == [
+    rows = ProvenModels.read(measured["parity"]).rows
+    assert [(row.model, row.size) for row in rows] == [
         ("tiny-swish", "128x160"),
         ("tiny-sum8", "256x256"),
         ("tiny-lite", "128x128"),
@@ -88,10 +91,10 @@ def test_promises_are_kept_by_the_records(repository: Path) -> None:
         ("efficientdet-lite0", "320x320"),
     ]
     for row in rows:
-        for comparison in row["comparisons"].values():
-            assert comparison["layers"] == comparison["layers_that_hold"] > 270
-        checks = row["comparisons"]["candidate beside reference"]["checks"]
-        assert max(checks[f"float64 {kind}"]["worst_error"] for kind in ("local", "accumulated")) < 1e-9
+        for comparison in row.comparisons.values():
+            assert comparison.layers == comparison.layers_that_hold > 270
+        checks = row.comparisons["candidate beside reference"].checks
+        assert max(checks[f"float64 {kind}"].worst_error for kind in ("local", "accumulated")) < 1e-9
     largest = measured["parity-d7x"]
     assert largest["image_shape"] == [1, 3, 1536, 1536]
     assert largest["verdict"].startswith("nothing changed on the way")
@@ -99,16 +102,17 @@ def test_promises_are_kept_by_the_records(repository: Path) -> None:
 
 
 def test_recorded_images_are_the_same_from_the_bytes_on(repository: Path) -> None:
-    record = json.loads((repository / "results" / "measured" / "end-to-end.json").read_text())
-    assert [row["model"] for row in record["rows"]] == ["efficientdet-d0", "efficientdet-lite0"]
-    for row in record["rows"]:
-        assert row["ok"]
-        assert row["images"] == 66
-        for name, outcome in row["stages"].items():
-            assert outcome["held"] == outcome["of"] == (1 if name == "layers" else 66)
-        assert row["lists"]["unexplained"] == 0
-        assert row["lists"]["identical"] + row["lists"]["explained"] == 66
-        assert row["matched"] <= row["detections"] > 0
+    record = EndToEndTable.read(json.loads((repository / "results" / "measured" / "end-to-end.json").read_text()))
+    assert [row.model for row in record.rows] == ["efficientdet-d0", "efficientdet-lite0"]
+    for row in record.rows:
+        found = row.found
+        assert found.ok
+        assert found.images == 66
+        for name, outcome in found.stages.items():
+            assert outcome.held == outcome.of == (1 if name == "layers" else 66)
+        assert found.lists.unexplained == 0
+        assert found.lists.identical + found.lists.explained == 66
+        assert found.matched <= found.detections > 0
 
 
 def test_recorded_contestants_did_the_same_work_on_one_thread(repository: Path) -> None:
@@ -228,14 +232,14 @@ def test_recorded_changes_of_the_code_were_noticed(repository: Path) -> None:
 
 
 def test_the_referee_finds_every_planted_fault_and_nothing_else(repository: Path) -> None:
-    record = json.loads((repository / "results" / "measured" / "referee.json").read_text())
-    assert len(record["planted"]) >= 20
-    assert len({row["fault"] for row in record["planted"]}) == len(record["planted"])
-    assert all(row["detected"] and row["named"] and row["explained"] for row in record["planted"])
-    assert len(record["clean"]) == 10
-    assert all(row["ok"] for row in record["clean"])
-    assert record["without_names"]["paired"] >= 0.9 * record["without_names"]["layers"]
-    assert record["without_names"]["wrong"] == []
+    record = RefereeRecord.read(json.loads((repository / "results" / "measured" / "referee.json").read_text()))
+    assert len(record.planted) >= 20
+    assert len({row.fault for row in record.planted}) == len(record.planted)
+    assert all(row.detected and row.named and row.explained for row in record.planted)
+    assert len(record.clean) == 10
+    assert all(row.ok for row in record.clean)
+    assert record.without_names.paired >= 0.9 * record.without_names.layers
+    assert record.without_names.wrong == ()
 
 
 def test_effdets_training_loss_differs_by_its_anchors_and_nothing_else(repository: Path) -> None:

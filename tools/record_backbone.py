@@ -59,7 +59,7 @@ def main(shared: str) -> None:
             "what": "every layer of a backbone with real ImageNet weights beside TensorFlow, on photographs",
             "command": "python tools/record_backbone.py ../shared",
             "model": config.name,
-            "backbone": whole.record,
+            "backbone": whole.record.plain(),
             "size": list(config.image_size),
             "provenance": provenance(),
             "rows": rows,

@@ -8,11 +8,11 @@ Writes results/measured/end-to-end.json; exits with status 1 when a stage does n
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any
 
 from subjects import MEASURED, subjects
 
 from effconv.parity.comparison.end_to_end_job import compare_end_to_end
+from effconv.parity.comparison.end_to_end_record import EndToEndRow, EndToEndTable
 from effconv.parity.comparison.subject import Choice
 from effconv.parity.provenance import provenance
 from effconv.parity.rendering.record import write_record
@@ -22,23 +22,23 @@ MODELS = ("efficientdet-d0", "efficientdet-lite0")
 
 def main(shared: str) -> None:
     """Write the record, a row per model."""
-    rows: list[dict[str, Any]] = []
+    rows: list[EndToEndRow] = []
     command = "python tools/record_end_to_end.py ../shared"
     with tempfile.TemporaryDirectory() as folder:
         found = {each.config.name: each for each in subjects(Path(shared), Path(folder))}
         for name in MODELS:
             choice = Choice(model=name, checkpoint=found[name].checkpoint)
             record = compare_end_to_end(choice, _no_download, command, Path(shared) / "coco" / "val2017_66")
-            rows.append({key: value for key, value in record.items() if key != "provenance"})
-            print(name, record["verdict"], sep=": ", flush=True)
-    result = {
-        "what": "image bytes to detections: the official pipeline in TensorFlow and effconv, every stage",
-        "command": command,
-        "provenance": provenance() | {"dtype": "float32"},
-        "rows": rows,
-    }
-    write_record(result, MEASURED / "end-to-end.json")
-    sys.exit(not all(row["ok"] for row in rows))
+            rows.append(record.row)
+            print(name, record.row.found.verdict, sep=": ", flush=True)
+    result = EndToEndTable(
+        what="image bytes to detections: the official pipeline in TensorFlow and effconv, every stage",
+        command=command,
+        provenance=provenance() | {"dtype": "float32"},
+        rows=tuple(rows),
+    )
+    write_record(result.plain(), MEASURED / "end-to-end.json")
+    sys.exit(not all(row.found.ok for row in rows))
 
 
 def _no_download(model: str) -> Path:

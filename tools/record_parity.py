@@ -12,13 +12,19 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from subjects import MEASURED, Subject, subjects
 
 from effconv.loading import load
 from effconv.parity.comparison.compare import compare, compare_traces
+from effconv.parity.comparison.measured_records import (
+    CheckSummary,
+    ComparisonSummary,
+    ProvenModel,
+    ProvenModels,
+    StageBudget,
+)
 from effconv.parity.comparison.rows import Row
 from effconv.parity.provenance import provenance
 from effconv.parity.rendering.record import write_record
@@ -55,7 +61,7 @@ ALONG = {
 }
 
 
-def prove(subject: Subject) -> dict[str, Any]:
+def prove(subject: Subject) -> ProvenModel:
     """One row of the record: every comparison of one model at one size."""
     config = subject.config
     variables, source = official_variables(subject.checkpoint, config)
@@ -68,18 +74,18 @@ def prove(subject: Subject) -> dict[str, Any]:
         comparisons["candidate beside recorded"] = compare(recorded, model)
     images = noise(SEED, subject.size)
     comparisons["candidate beside reference"] = compare(OfficialTrace(config, variables, images, source), model)
-    return {
-        "model": config.name,
-        "size": "{}x{}".format(*subject.size),
-        "checkpoint_fingerprint": source["checkpoint_fingerprint"],
-        "weights": source["weights"],
-        "comparisons": {name: summary(rows) for name, rows in comparisons.items()},
-        "rounding_by_operation": budget(comparisons["candidate beside reference"], OPERATIONS, "local"),
-        "rounding_along_the_network": budget(comparisons["candidate beside reference"], ALONG, "accumulated"),
-    }
+    return ProvenModel(
+        model=config.name,
+        size="{}x{}".format(*subject.size),
+        checkpoint_fingerprint=source["checkpoint_fingerprint"],
+        weights=source["weights"],
+        comparisons={name: summary(rows) for name, rows in comparisons.items()},
+        rounding_by_operation=budget(comparisons["candidate beside reference"], OPERATIONS, "local"),
+        rounding_along_the_network=budget(comparisons["candidate beside reference"], ALONG, "accumulated"),
+    )
 
 
-def budget(rows: Sequence[Row], stages: dict[str, str], kind: Kind) -> list[dict[str, Any]]:
+def budget(rows: Sequence[Row], stages: dict[str, str], kind: Kind) -> tuple[StageBudget, ...]:
     """Per stage: how many layers, and the largest noise of each side, float32 error and float64 error among them.
 
     A stage takes the layers whose key its pattern finds and no earlier pattern did.
@@ -91,22 +97,22 @@ def budget(rows: Sequence[Row], stages: dict[str, str], kind: Kind) -> list[dict
         if members:
             single = [row.checks[f"float32 {kind}"] for row in members]
             found.append(
-                {
-                    "stage": stage,
-                    "layers": len(members),
-                    "candidate_noise": max(check.noise.candidate for check in single),
-                    "reference_noise": max(check.noise.reference for check in single),
-                    "float32_error": max(check.difference.error for check in single),
-                    "float64_error": max(row.checks[f"float64 {kind}"].difference.error for row in members),
-                }
+                StageBudget(
+                    stage=stage,
+                    layers=len(members),
+                    candidate_noise=max(check.noise.candidate for check in single),
+                    reference_noise=max(check.noise.reference for check in single),
+                    float32_error=max(check.difference.error for check in single),
+                    float64_error=max(row.checks[f"float64 {kind}"].difference.error for row in members),
+                )
             )
     assert not left, f"layers of no stage: {[row.layer.key for row in left]}"
-    return found
+    return tuple(found)
 
 
-def summary(rows: Sequence[Row]) -> dict[str, Any]:
+def summary(rows: Sequence[Row]) -> ComparisonSummary:
     """How many layers hold, and per kind of check the layer with the largest error and the one nearest its limit."""
-    found: dict[str, Any] = {"layers": len(rows), "layers_that_hold": sum(row.ok for row in rows), "checks": {}}
+    found: dict[str, CheckSummary] = {}
     for name in dict.fromkeys(name for row in rows for name in row.checks):
         checked = [(row.layer.key, row.checks[name]) for row in rows if name in row.checks]
         worst, check = max(checked, key=lambda pair: pair[1].difference.error)
@@ -117,17 +123,17 @@ def summary(rows: Sequence[Row]) -> dict[str, Any]:
             if check.limit
         )
         nearest = max(shares)
-        found["checks"][name] = {
-            "worst_error": check.difference.error,
-            "worst_layer": worst,
-            "limit_there": check.limit,
-            "largest_error_over_limit": nearest,
-            "bit_identical_layers": sum(check.difference.error == 0 for _, check in checked),
-            "largest_candidate_noise": max((noise.candidate for noise in noises), default=None),
-            "largest_reference_noise": max((noise.reference for noise in noises), default=None),
-            "reference_noise_estimated": any(noise.estimated for noise in noises),
-        }
-    return found
+        found[name] = CheckSummary(
+            worst_error=check.difference.error,
+            worst_layer=worst,
+            limit_there=check.limit,
+            largest_error_over_limit=nearest,
+            bit_identical_layers=sum(check.difference.error == 0 for _, check in checked),
+            largest_candidate_noise=max((noise.candidate for noise in noises), default=None),
+            largest_reference_noise=max((noise.reference for noise in noises), default=None),
+            reference_noise_estimated=any(noise.estimated for noise in noises),
+        )
+    return ComparisonSummary(layers=len(rows), layers_that_hold=sum(row.ok for row in rows), checks=found)
 
 
 def main(shared: str) -> None:
@@ -136,17 +142,17 @@ def main(shared: str) -> None:
         rows = []
         for subject in subjects(Path(shared), Path(folder)):
             rows.append(prove(subject))
-            print(rows[-1]["model"], rows[-1]["size"], rows[-1]["comparisons"].keys(), flush=True)
-    result = {
-        "what": "largest relative difference per layer, max|a-b|/max|b|: TensorFlow reference, effconv, recorded runs",
-        "command": "python tools/record_parity.py ../shared",
-        "image_count": "1 of noise; recorded runs: a photograph and noise",
-        "provenance": provenance() | {"torch_threads": torch.get_num_threads(), "seed": SEED},
-        "rows": rows,
-    }
-    write_record(result, MEASURED / "parity.json")
-    compared = [comparison for row in rows for comparison in row["comparisons"].values()]
-    sys.exit(any(each["layers"] != each["layers_that_hold"] for each in compared))
+            print(rows[-1].model, rows[-1].size, rows[-1].comparisons.keys(), flush=True)
+    result = ProvenModels(
+        what="largest relative difference per layer, max|a-b|/max|b|: TensorFlow reference, effconv, recorded runs",
+        command="python tools/record_parity.py ../shared",
+        image_count="1 of noise; recorded runs: a photograph and noise",
+        provenance=provenance() | {"torch_threads": torch.get_num_threads(), "seed": SEED},
+        rows=tuple(rows),
+    )
+    write_record(result.plain(), MEASURED / "parity.json")
+    compared = [comparison for row in rows for comparison in row.comparisons.values()]
+    sys.exit(any(each.layers != each.layers_that_hold for each in compared))
 
 
 if __name__ == "__main__":

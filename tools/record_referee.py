@@ -11,7 +11,7 @@ import hashlib
 import importlib.metadata
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,7 @@ from effconv.parity.provenance import provenance
 from effconv.parity.referee.module_job import filled_port
 from effconv.parity.referee.pairing import by_table, distinct
 from effconv.parity.referee.ports import PORTS, Port, build_port, filled
+from effconv.parity.referee.records import CleanRun, JudgedNetwork, PairedByValue, PlantedFault, RefereeRecord
 from effconv.parity.referee.referee import ModuleComparison, compare
 from effconv.parity.referee.reference_run import in_float64, reference_run
 from effconv.parity.rendering.record import write_record
@@ -47,21 +48,21 @@ def reference(config: Config, seed: int = 0) -> tuple[EfficientDet, Tensor]:
     return calibrated(config, images).float(), images[:1].float()
 
 
-def judged(name: str, module: nn.Module, model: EfficientDet, images: Tensor) -> dict[str, Any]:
+def judged(name: str, module: nn.Module, model: EfficientDet, images: Tensor) -> JudgedNetwork:
     """The row of a network."""
     found = compare(module, model, images=images)
-    row = {
-        "network": name,
-        "model": model.config.name,
-        "images": list(images.shape),
-        "layers": len(found.rows),
-        "hold": sum(row.ok for row in found.rows),
-        "part_of_the_next": len(found.unpaired),
-        "first_fault": found.first_fault,
-        "mistakes": [each.change for each in found.explanations],
-        "explained": found.ok or bool(found.explanations and found.explanations[-1].explains),
-        "outputs": largest_output_error(found),
-    }
+    row = JudgedNetwork(
+        network=name,
+        model=model.config.name,
+        images=tuple(images.shape),
+        layers=len(found.rows),
+        hold=sum(row.ok for row in found.rows),
+        part_of_the_next=len(found.unpaired),
+        first_fault=found.first_fault,
+        mistakes=tuple(each.change for each in found.explanations),
+        explained=found.ok or bool(found.explanations and found.explanations[-1].explains),
+        outputs=largest_output_error(found),
+    )
     print(row, flush=True)
     return row
 
@@ -84,7 +85,7 @@ def by_name_alone(port: Port, model: EfficientDet, size: tuple[int, int]) -> nn.
     return filled(network, {key: np.asarray(value, np.float32) for key, value in same.items()})
 
 
-def ports() -> Iterator[dict[str, Any]]:
+def ports() -> Iterator[JudgedNetwork]:
     """Every port's network as it is, with the weights that effconv converts for it."""
     for config in (VARIANTS[name] for name in MODELS):
         model, images = reference(config)
@@ -98,31 +99,32 @@ def ports() -> Iterator[dict[str, Any]]:
     yield judged(f"{port.naming.port}, tensors copied as they are", copied, model, images)
 
 
-def planted(plant: Plant) -> dict[str, Any]:
+def planted(plant: Plant) -> PlantedFault:
     """The row of one fault in effdet's network."""
     model, images = reference(VARIANTS[MODELS[0]])
     module = filled_port("effdet", model, (images.shape[2], images.shape[3]))
     plant.make(module)
     found = compare(module, model, images=images)
-    row = {
-        "fault": plant.what,
-        "detected": not found.ok,
-        "first_fault": found.first_fault,
-        "expected": plant.layer,
-        "named": found.first_fault == plant.layer,
-        "mistakes": [each.change for each in found.explanations],
-        "known_as": plant.change,
-        "explained": plant.change is None or plant.change in [each.change for each in found.explanations],
-    }
+    mistakes = tuple(each.change for each in found.explanations)
+    row = PlantedFault(
+        fault=plant.what,
+        detected=not found.ok,
+        first_fault=found.first_fault,
+        expected=plant.layer,
+        named=found.first_fault == plant.layer,
+        mistakes=mistakes,
+        known_as=plant.change,
+        explained=plant.change is None or plant.change in mistakes,
+    )
     print(row, flush=True)
     return row
 
 
-def clean(seed: int) -> dict[str, Any]:
+def clean(seed: int) -> CleanRun:
     """A run of effdet's network as it is, on weights and images of a seed."""
     model, images = reference(VARIANTS[MODELS[0]], seed)
     found = compare(filled_port("effdet", model, (images.shape[2], images.shape[3])), model, images=images)
-    return {"seed": seed, "ok": found.ok, "layers": len(found.rows)}
+    return CleanRun(seed=seed, ok=found.ok, layers=len(found.rows))
 
 
 class Renamed(nn.Module):
@@ -141,7 +143,7 @@ class Renamed(nn.Module):
             yield (hashlib.sha256(path.encode()).hexdigest()[:12] if path else "", module)
 
 
-def without_names() -> dict[str, Any]:
+def without_names() -> PairedByValue:
     """How much of effdet is paired by value alone, and whether any of it wrongly."""
     model, images = reference(VARIANTS[MODELS[0]])
     module = filled_port("effdet", model, (images.shape[2], images.shape[3]))
@@ -162,12 +164,12 @@ def without_names() -> dict[str, Any]:
         and modules[tap.module] not in list(table[tap.layer.key].modules())
     ]
     own = distinct(run)
-    row = {
-        "layers": len(own),
-        "paired": sum(tap.layer.key in {layer.key for layer in own} for tap in found.taps),
-        "wrong": wrong,
-        "ok": found.ok,
-    }
+    row = PairedByValue(
+        layers=len(own),
+        paired=sum(tap.layer.key in {layer.key for layer in own} for tap in found.taps),
+        wrong=tuple(wrong),
+        ok=found.ok,
+    )
     print(row, flush=True)
     return row
 
@@ -184,27 +186,23 @@ def versions(folder: Path) -> dict[str, str]:
 def main(folder: str) -> None:
     """Write the record."""
     find_sources(Path(folder))
-    steps: list[tuple[str, Callable[[], Any]]] = [
-        ("without_names", without_names),
-        ("ports", lambda: list(ports())),
-        ("clean", lambda: [clean(seed) for seed in range(CLEAN_RUNS)]),
-        ("planted", lambda: [planted(plant) for plant in PLANTS]),
-    ]
-    record: dict[str, Any] = {
-        "what": "other projects' networks beside effconv's, layer by layer, and faults planted in effdet's",
-        "command": "python tools/record_referee.py FOLDER",
-        "versions": versions(Path(folder)),
-    }
-    for name, step in steps:
-        record[name] = step()
-    record["provenance"] = provenance()
-    write_record(record, MEASURED / "referee.json")
-    names = record["without_names"]
+    record = RefereeRecord(
+        what="other projects' networks beside effconv's, layer by layer, and faults planted in effdet's",
+        command="python tools/record_referee.py FOLDER",
+        versions=versions(Path(folder)),
+        without_names=without_names(),
+        ports=tuple(ports()),
+        clean=tuple(clean(seed) for seed in range(CLEAN_RUNS)),
+        planted=tuple(planted(plant) for plant in PLANTS),
+        provenance=provenance(),
+    )
+    write_record(record.plain(), MEASURED / "referee.json")
+    names = record.without_names
     right = (
-        all(row["detected"] and row["named"] and row["explained"] for row in record["planted"])
-        and all(row["ok"] for row in record["clean"])
-        and not names["wrong"]
-        and names["paired"] >= ENOUGH * names["layers"]
+        all(row.detected and row.named and row.explained for row in record.planted)
+        and all(row.ok for row in record.clean)
+        and not names.wrong
+        and names.paired >= ENOUGH * names.layers
     )
     sys.exit(not right)
 

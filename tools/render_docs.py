@@ -28,6 +28,8 @@ from effconv.parity.benchmarks.tables import (
     metrics_engine_table,
     training_table,
 )
+from effconv.parity.comparison.end_to_end_record import EndToEndTable
+from effconv.parity.comparison.measured_records import ProvenModels
 from effconv.parity.comparison.port_tables import backbone_text, ports_table
 from effconv.parity.comparison.proof_tables import (
     bounds_table,
@@ -47,6 +49,7 @@ from effconv.parity.comparison.tables import (
     sensitivity_table,
 )
 from effconv.parity.referee.loss_records import LossesRecord, losses_table, training_difference_table
+from effconv.parity.referee.records import RefereeRecord
 from effconv.parity.referee.tables import planted_table, referee_summary, referee_table, versions_text
 from effconv.parity.verification.reliability_tables import hostile_table, kills_table
 from effconv.parity.verification.tables import detector_table
@@ -89,7 +92,8 @@ def _commands(name: str, command: click.Command) -> list[tuple[str, click.Comman
 def tables() -> dict[str, str]:
     """{name: text} of everything that is rendered from a record."""
     records = {path.stem: json.loads(path.read_text()) for path in MEASURED.glob("*.json")}
-    parity, budgeted = records["parity"], ("efficientdet-d0", "512x512")
+    parity, referee = ProvenModels.read(records["parity"]), RefereeRecord.read(records["referee"])
+    budgeted = ("efficientdet-d0", "512x512")
     return {
         "parity": parity_table(parity),
         "operations": budget_table(parity, *budgeted, "rounding_by_operation"),
@@ -107,17 +111,17 @@ def tables() -> dict[str, str]:
         "float32-sensitivity": smallest_table(records["float32"]),
         "sensitivity": sensitivity_table(records["sensitivity"]),
         "ports": ports_table(records["ports"]),
-        "referee": referee_table(records["referee"]),
-        "referee-planted": planted_table(records["referee"]),
-        "referee-summary": referee_summary(records["referee"]),
-        "referee-versions": versions_text(records["referee"]),
+        "referee": referee_table(referee),
+        "referee-planted": planted_table(referee),
+        "referee-summary": referee_summary(referee),
+        "referee-versions": versions_text(referee),
         "losses": losses_table(LossesRecord.read(records["losses"])),
         "losses-training": training_difference_table(LossesRecord.read(records["losses"])),
         "backbone": backbone_text(records["backbone-lite0"]),
         "parity-d7x": comparison_cost(ComparisonCostRecord.read(records["parity-d7x"])),
         "convert-d0": conversion_table(ConversionRecord.read(records["convert-d0"])),
         "convert-d7x": conversion_table(ConversionRecord.read(records["convert-d7x"])),
-        "end-to-end": end_to_end_table(records["end-to-end"]),
+        "end-to-end": end_to_end_table(EndToEndTable.read(records["end-to-end"])),
         "detector": detector_table(records["shapes-training"], records["shapes-official"]),
         "ablations": ablation_table(AblationRecord.read(records["ablations"])),
         "bootstrap-coverage": coverage_table(records["bootstrap-coverage"]),

@@ -5,6 +5,7 @@ import tempfile
 
 from ...effdet_torch.config import get_config
 from ...errors import EffconvError
+from ..comparison.records import ComparisonRecord
 from ..provenance import provenance, version
 from .process import SEED, make_checkpoint, run_process
 from .process_records import ComparisonCostRecord
@@ -23,15 +24,15 @@ def measure_comparison(model: str) -> ComparisonCostRecord:
     with tempfile.TemporaryDirectory() as folder:
         make_checkpoint(model, f"{folder}/model")
         run = run_process("effconv.cli", "parity", "--layerwise", "--model", model, "--ckpt", folder, "--json")
-    record = json.loads(run.output)
+    record = ComparisonRecord.read(json.loads(run.output))
     return ComparisonCostRecord(
         what="effconv parity --layerwise: TensorFlow and PyTorch, float32 and float64, local and accumulated",
         command=f"effconv bench parity --model {model}",
         model=config.name,
         checkpoint=f"official variables, random values, seed {SEED}",
-        image_shape=tuple(record["images"]["shape"]),
-        layers=len(record["rows"]),
-        verdict=record["verdict"],
+        image_shape=record.images.shape,
+        layers=len(record.rows),
+        verdict=record.verdict,
         seconds=run.seconds,
         peak_bytes=run.peak_bytes,
         peak_bytes_promised=PEAK_BYTES_PROMISED.get(config.name),

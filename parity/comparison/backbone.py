@@ -4,22 +4,23 @@ import contextlib
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from ...convert.conversion import write_checkpoint
 from ...effdet_torch.config import Config
 from ...effdet_torch.training.start import random_model
 from ...loading import read_backbone
 from ..evaluation.contents import digest
+from .records import BackboneRecord
 
 SEED = 0  # of the random BiFPN and heads
 
 
 class Completed(NamedTuple):
-    """A checkpoint of a whole detector, and in plain values whose backbone it has."""
+    """A checkpoint of a whole detector, and whose backbone it has."""
 
     checkpoint: Path
-    record: dict[str, Any]
+    record: BackboneRecord
 
 
 @contextlib.contextmanager
@@ -36,12 +37,12 @@ def completed(file: Path, config: Config, *, verify: bool = True) -> Iterator[Co
         write_checkpoint(state, state, config, prefix, str(file))
         yield Completed(
             prefix.parent,
-            {
-                "file": file.name,
-                "sha256": digest(file.read_bytes()) if file.is_file() else None,
-                "names": backbone.port,
-                "tensors": len(backbone.state),
-                "left_out": backbone.left_out,
-                "rest": f"BiFPN and heads as a training begins with them, seed {SEED}",
-            },
+            BackboneRecord(
+                file=file.name,
+                sha256=digest(file.read_bytes()) if file.is_file() else None,
+                names=backbone.port,
+                tensors=len(backbone.state),
+                left_out=tuple(backbone.left_out),
+                rest=f"BiFPN and heads as a training begins with them, seed {SEED}",
+            ),
         )

@@ -1,9 +1,8 @@
-"""`effconv parity --end-to-end` as one job: find model and images, compare, record; and its text."""
+"""`effconv parity --end-to-end` as one job: find model and images, compare, record."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from ...effdet_torch.preprocessing.decode import read_encoded
 from ...loading import load
@@ -14,6 +13,8 @@ from ..reference.network import import_tensorflow
 from ..traces.images import drawn
 from ..traces.official import official_variables
 from .end_to_end import STAGES, BothSides, ImageResult, compare_images
+from .end_to_end_record import EndToEnd, EndToEndRecord, EndToEndRow, ImageRow, ListCounts, StageCount, StageRow
+from .records import Reference
 from .subject import Choice, candidate_record, choose_subject
 
 DRAWN = ((90, 120), (300, 200))  # (H, W) of the pictures compared where none is named
@@ -27,8 +28,8 @@ def compare_end_to_end(
     limit: int | None = None,
     settings: Settings | None = None,
     report: Callable[[int, int], None] | None = None,
-) -> dict[str, Any]:
-    """The record (`end_to_end.end_to_end_record`) of the images of a dataset folder, of one file, or of drawn ones.
+) -> EndToEndRecord:
+    """The record of the images of a dataset folder, of one file, or of drawn ones.
 
     `report(done, total)` counts images. Raises EffconvError for bad input and without TensorFlow.
     """
@@ -46,13 +47,14 @@ def compare_end_to_end(
     results = compare_images(
         ((name, read()) for name, read in images), sides, pipeline, lambda done: report(done, total) if report else None
     )
-    return {
-        "model": subject.config.name,
-        "candidate": candidate_record(choice, subject),
-        "reference": {"label": f"the official pipeline in TensorFlow {import_tensorflow().__version__}", **source},
-        **end_to_end_record(results),
-        "provenance": {"command": command, **provenance()},
-    }
+    label = f"the official pipeline in TensorFlow {import_tensorflow().__version__}"
+    row = EndToEndRow(
+        model=subject.config.name,
+        candidate=candidate_record(choice, subject),
+        reference=Reference(label=label, more=source),
+        found=end_to_end(results),
+    )
+    return EndToEndRecord(row=row, provenance={"command": command, **provenance()})
 
 
 def _images(file: Path | None, coco: Path | None) -> list[tuple[str, Callable[[], bytes]]]:
@@ -63,8 +65,8 @@ def _images(file: Path | None, coco: Path | None) -> list[tuple[str, Callable[[]
     return [(f"drawn {seed}", partial(drawn, seed, size)) for seed, size in enumerate(DRAWN)]
 
 
-def end_to_end_record(results: Sequence[ImageResult]) -> dict[str, Any]:
-    """Plain values: the verdict, counts per stage, and every image that is not identical throughout."""
+def end_to_end(results: Sequence[ImageResult]) -> EndToEnd:
+    """The verdict, counts per stage, and every image that is not identical throughout."""
     failures = [
         (stage, result)
         for name in STAGES
@@ -73,7 +75,7 @@ def end_to_end_record(results: Sequence[ImageResult]) -> dict[str, Any]:
         if stage.name == name and not stage.holds
     ]
     kinds = ("identical", "explained", "unexplained")
-    lists = {kind: sum(result.lists == kind for result in results) for kind in kinds}
+    lists = ListCounts(**{kind: sum(result.lists == kind for result in results) for kind in kinds})
     matched = sum(len(each.pairing.pairs) for each in results)
     detections = matched + sum(len(each.pairing.only_first) for each in results)
     if not results:
@@ -86,46 +88,34 @@ def end_to_end_record(results: Sequence[ImageResult]) -> dict[str, Any]:
         verdict = f"none of {detections} detections matched one to one"
     else:
         verdict = (
-            f"nothing changed on the way: {len(results)} images, {lists['identical']} with identical detections, "
-            f"{lists['explained']} where rounding decides between equals; {matched} of {detections} detections matched "
+            f"nothing changed on the way: {len(results)} images, {lists.identical} with identical detections, "
+            f"{lists.explained} where rounding decides between equals; {matched} of {detections} detections matched "
             "one to one"
         )
-    return {
-        "ok": bool(results) and not failures and (matched > 0 or not detections),
-        "verdict": verdict,
-        "images": len(results),
-        "lists": lists,
-        "stages": {name: _outcome(name, results) for name in STAGES},
-        "detections": detections,
-        "matched": matched,
-        "in_another_place": sum(one != other for each in results for one, other in each.pairing.pairs),
-        "largest_score_gap": max((each.pairing.score_gap for each in results), default=0.0),
-        "largest_box_gap": max((each.pairing.box_gap for each in results), default=0.0),
-        "not_identical": [
-            {"image": each.image, "lists": each.lists, "stages": [stage._asdict() for stage in each.stages]}
+    return EndToEnd(
+        ok=bool(results) and not failures and (matched > 0 or not detections),
+        verdict=verdict,
+        images=len(results),
+        lists=lists,
+        stages={name: _outcome(name, results) for name in STAGES},
+        detections=detections,
+        matched=matched,
+        in_another_place=sum(one != other for each in results for one, other in each.pairing.pairs),
+        largest_score_gap=max((each.pairing.score_gap for each in results), default=0.0),
+        largest_box_gap=max((each.pairing.box_gap for each in results), default=0.0),
+        not_identical=tuple(
+            ImageRow(
+                image=each.image,
+                lists=each.lists,
+                stages=tuple(StageRow(**stage._asdict()) for stage in each.stages),
+            )
             for each in results
             if each.lists != "identical" or not each.holds
-        ],
-    }
+        ),
+    )
 
 
-def _outcome(name: str, results: Sequence[ImageResult]) -> dict[str, int]:
+def _outcome(name: str, results: Sequence[ImageResult]) -> StageCount:
     """In how many images a stage holds, of those where it was looked at."""
     outcomes = [stage.holds for result in results for stage in result.stages if stage.name == name]
-    return {"held": sum(outcomes), "of": len(outcomes)}
-
-
-def end_to_end_lines(record: Mapping[str, Any]) -> list[str]:
-    """The record as text, the verdict first."""
-    lines = [
-        f"{record['model']}: {record['verdict']}",
-        f"{record['candidate']['label']} beside {record['reference']['label']}, {record['images']} images",
-    ]
-    for name in STAGES:
-        outcome = record["stages"][name]
-        lines.append(f"  {name:24} {outcome['held']} of {outcome['of']} images hold")
-    lines.append(f"  {record['matched']} of {record['detections']} detections matched one to one")
-    for each in record["not_identical"]:
-        stage = next((stage for stage in each["stages"] if not stage["holds"]), each["stages"][-1])
-        lines.append(f"{each['image']}: {each['lists']}: {stage['name']}: {stage['verdict']}")
-    return lines
+    return StageCount(held=sum(outcomes), of=len(outcomes))

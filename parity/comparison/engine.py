@@ -11,7 +11,7 @@ import copy
 import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -29,6 +29,7 @@ from ..provenance import provenance
 from ..traces.candidate import Lockstep
 from ..traces.images import noise
 from .compare import precisions
+from .engine_record import EngineRecord, OutputRow
 from .fast_soundness import sound_parts
 from .soundness import Soundness, sound_layers
 from .subject import Choice, candidate_record, choose_images, choose_subject
@@ -48,7 +49,7 @@ class Case(NamedTuple):
         return f"{batch} x {height}x{width}"
 
 
-def compare_engine(choice: Choice, fetch: Callable[[str], Path], engine: str, command: str) -> dict[str, Any]:
+def compare_engine(choice: Choice, fetch: Callable[[str], Path], engine: str, command: str) -> EngineRecord:
     """The record of an engine's outputs beside the model's in float64, for batches of 1, 3 and 8. Raises
     EffconvError."""
     subject = choose_subject(choice, fetch)
@@ -57,31 +58,31 @@ def compare_engine(choice: Choice, fetch: Callable[[str], Path], engine: str, co
     given, label = choose_images(choice, subject.config)
     cases = list(cases_of(torch.from_numpy(given)))
     unsound = unsound_layer(model, engine, cases[:2])
-    rows: list[dict[str, Any]] = []
+    rows: list[OutputRow] = []
     exact: float | None = None
     for case in cases:
         rows += engine_rows(model, engine, case, truth)
         if engine in ("fast", "compile"):
             exact = max(exact or 0.0, fast_error_in_float64(model, case.images))
-    holds = all(row["holds"] for row in rows) and (exact is None or exact <= FLOAT64_LIMIT) and unsound is None
-    return {
-        "what": "an engine's outputs beside the model's in float64",
-        "command": command,
-        "model": subject.config.name,
-        "checkpoint": subject.checkpoint.name,
-        "candidate": candidate_record(choice, subject),
-        "engine": engine,
-        "images": label,
-        "cases": [case.name for case in cases],
-        "threads": torch.get_num_threads(),
-        "layers_watched": watched(engine),
-        "first_unsound": unsound,
-        "rows": rows,
-        "float64_error": None if exact is None else finite(exact),
-        "float64_limit": FLOAT64_LIMIT if exact is not None else None,
-        "ok": holds,
-        "provenance": provenance() | {"dtype": "float32"},
-    }
+    holds = all(row.holds for row in rows) and (exact is None or exact <= FLOAT64_LIMIT) and unsound is None
+    return EngineRecord(
+        what="an engine's outputs beside the model's in float64",
+        command=command,
+        model=subject.config.name,
+        checkpoint=subject.checkpoint.name,
+        candidate=candidate_record(choice, subject),
+        engine=engine,
+        images=label,
+        cases=tuple(case.name for case in cases),
+        threads=torch.get_num_threads(),
+        layers_watched=watched(engine),
+        first_unsound=unsound,
+        rows=tuple(rows),
+        float64_error=None if exact is None else finite(exact),
+        float64_limit=FLOAT64_LIMIT if exact is not None else None,
+        ok=holds,
+        provenance=provenance() | {"dtype": "float32"},
+    )
 
 
 def cases_of(image: Tensor) -> Iterator[Case]:
@@ -116,7 +117,7 @@ def unsound_layer(model: EfficientDet, engine: str, cases: list[Case]) -> str | 
     return None
 
 
-def engine_rows(model: EfficientDet, engine: str, case: Case, truth: EfficientDet) -> list[dict[str, Any]]:
+def engine_rows(model: EfficientDet, engine: str, case: Case, truth: EfficientDet) -> list[OutputRow]:
     """A row per output: the error of the engine of `model` beside `truth` in float64, and what is allowed."""
     images = case.images
     network = make_engine(engine, model, (images.shape[2], images.shape[3]))
@@ -130,8 +131,8 @@ def engine_rows(model: EfficientDet, engine: str, case: Case, truth: EfficientDe
             error = output_error(one, other)
             name = f"{kind}_outputs/{level}"
             holds = error <= limit < math.inf
-            figures = {"error": finite(error), "limit": finite(limit)}  # None where there is none to measure
-            rows.append({"case": case.name, "output": name, **figures, "holds": holds})
+            # Figures that are not finite are None: there is none to measure.
+            rows.append(OutputRow(case=case.name, output=name, error=finite(error), limit=finite(limit), holds=holds))
     return rows
 
 
@@ -177,28 +178,3 @@ def output_error(found: Tensor, expected: Tensor) -> float:
         return float("inf")
     gap, scale = float((found.double() - expected.double()).abs().max()), float(expected.double().abs().max())
     return gap / scale if scale else (float("inf") if gap else 0.0)
-
-
-def engine_lines(record: dict[str, Any]) -> list[str]:
-    """The record as text, the verdict first."""
-    failed = [row for row in record["rows"] if not row["holds"]]
-    name = f"{record['model']} by {record['engine']}"
-    if record["ok"]:
-        lines = [f"{name}: all {len(record['rows'])} outputs are the model's, within what rounding allows"]
-    elif record["first_unsound"]:
-        lines = [f"{name}: not sound, first {record['first_unsound']}"]
-    else:
-        first = f"{failed[0]['output']} of {failed[0]['case']}" if failed else "in float64"
-        lines = [f"{name}: {len(failed) or 'no'} outputs differ by more than rounding, first {first}"]
-    lines.append(f"  batches {', '.join(record['cases'])}; layers looked at by themselves: {record['layers_watched']}")
-    for row in record["rows"]:
-        verdict = "" if row["holds"] else "   DIFFERS"
-        figures = f"error {_shown(row['error'])}, limit {_shown(row['limit'])}"
-        lines.append(f"  {row['case']:14} {row['output']:18} {figures}{verdict}")
-    if record["float64_limit"] is not None:
-        lines.append(f"  in float64 {_shown(record['float64_error'])}, limit {record['float64_limit']:.0e}")
-    return lines
-
-
-def _shown(value: float | None) -> str:
-    return "none" if value is None else f"{value:.1e}"

@@ -4,10 +4,9 @@ A weight multiplies the input under its tap of the kernel. Where all of that is 
 anything: on a map of one pixel, eight of the nine taps of a 3x3 kernel.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
 from itertools import combinations
-from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -16,26 +15,12 @@ from torch import Tensor, nn
 
 from ...effdet_torch.model import EfficientDet
 from ..copying import copied
+from .records import Unexercised
 
 COLOURS = ("red", "green", "blue")
 # Of the largest value. Two channels of a grey picture are each rounded where it is divided by 255, less the mean and
 # by the deviation, and the fit's own result once more; a difference of one grey level is 2000 times as large.
 SAME_PICTURE = 16 * 2.0**-24
-
-
-class Unexercised(NamedTuple):
-    """What of one convolution no output depends on; of the images, which colour channels are the same picture."""
-
-    module: str  # path of the convolution; "images" for the colour channels
-    weights: int  # how many; 0 for the images
-    of: int  # weights there are, or colour channels
-    taps: tuple[tuple[int, int], ...] = ()  # (row, column) in the kernel that no input channel reaches
-    channels: tuple[Any, ...] = ()  # input channels that reach no tap; for the images, pairs of colours
-
-    def record(self) -> dict[str, Any]:
-        """Plain values, without what is empty."""
-        values = {**self._asdict(), "taps": [list(tap) for tap in self.taps], "channels": list(self.channels)}
-        return {name: value for name, value in values.items() if value or name in ("module", "of")}
 
 
 def unexercised(model: EfficientDet, images: NDArray[np.float32]) -> tuple[Unexercised, ...]:
@@ -59,14 +44,14 @@ def unexercised(model: EfficientDet, images: NDArray[np.float32]) -> tuple[Unexe
     return tuple(each for each in found if each)
 
 
-def in_words(found: Sequence[Mapping[str, Any]]) -> str:
-    """A few words on records of `Unexercised`; empty where there are none."""
-    kernels = [each for each in found if each.get("weights")]
-    words = [f"colour channels apart ({each['channels'][0]})" for each in found if each["module"] == "images"]
+def in_words(found: Sequence[Unexercised]) -> str:
+    """A few words on them; empty where there are none."""
+    kernels = [each for each in found if each.weights]
+    words = [f"colour channels apart ({each.channels[0]})" for each in found if each.module == "images"]
     if kernels:
-        weights = sum(each["weights"] for each in kernels)
+        weights = sum(each.weights for each in kernels)
         count = "1 kernel" if len(kernels) == 1 else f"{len(kernels)} kernels"
-        words.append(f"{weights} weights of {count}, first {kernels[0]['module']}.weight")
+        words.append(f"{weights} weights of {count}, first {kernels[0].module}.weight")
     return " and ".join(words)
 
 
@@ -99,7 +84,9 @@ def _unreached(path: str, module: nn.Conv2d, unreached: Tensor) -> Unexercised |
     taps = [(int(row), int(column)) for row, column in unreached.all(0).nonzero()]
     channels = [int(channel) for (channel,) in unreached.flatten(1).all(1).nonzero()]
     weights = int(unreached.sum()) * per_tap
-    return Unexercised(path, weights, module.weight.numel(), tuple(taps), tuple(channels))
+    return Unexercised(
+        module=path, weights=weights, of=module.weight.numel(), taps=tuple(taps), channels=tuple(channels)
+    )
 
 
 def _same_pictures(images: NDArray[np.float32]) -> Unexercised | None:
@@ -109,7 +96,7 @@ def _same_pictures(images: NDArray[np.float32]) -> Unexercised | None:
     for first, second in combinations(range(len(channels)), 2):
         if _is_affine(channels[first], channels[second]) or _is_affine(channels[second], channels[first]):
             pairs.append(f"{COLOURS[first]} and {COLOURS[second]}")
-    return Unexercised("images", 0, len(channels), (), tuple(pairs)) if pairs else None
+    return Unexercised(module="images", of=len(channels), channels=tuple(pairs)) if pairs else None
 
 
 def _is_affine(x: NDArray[np.float64], y: NDArray[np.float64]) -> bool:

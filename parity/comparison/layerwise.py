@@ -1,7 +1,5 @@
 """`effconv parity --layerwise` as one job: find the reference and the candidate, compare, explain, record."""
 
-from typing import Any
-
 import numpy as np
 import torch
 
@@ -19,18 +17,19 @@ from .backward import compare_gradients
 from .compare import compare
 from .exercise import unexercised
 from .explain import explain
+from .records import ComparisonRecord, Images, Reference, WeightsByName
 from .rows import first_failure
 from .subject import Choice, Fetch, Subject, candidate_record, checkpoint_record, choose_subject, choose_trace
-from .verdict import comparison_record
-from .weights_by_name import WeightsByName, compare_by_name
+from .verdict import Sides, comparison_record
+from .weights_by_name import compare_by_name
 
 LIVE = ("tensorflow", "graph", "saved model")  # references that TensorFlow runs
 
 
 def compare_layerwise(
     choice: Choice, fetch: Fetch, command: str, *, explaining: bool, backward: bool
-) -> dict[str, Any]:
-    """Compare, and return the record (`verdict.comparison_record`). Raises EffconvError for bad input."""
+) -> ComparisonRecord:
+    """Compare, and return the record. Raises EffconvError for bad input."""
     subject = choose_subject(choice, fetch)
     trace = choose_trace(choice, subject)
     if trace.config != subject.config:
@@ -53,15 +52,15 @@ def compare_layerwise(
         with progress("explaining", CHANGES) as report:
             explanations = explain(trace, candidate, clean, first, _raw(subject), report)
     tensors = _compare_tensors(subject, candidate, trace)
-    unreached = [each.record() for each in unexercised(candidate, trace.images)]
-    sides = {
-        "reference": trace.source,
-        "candidate": candidate_record(choice, subject),
-        "images": {"label": trace.source.get("images", "of the trace"), "shape": list(trace.images.shape)},
-    }
-    return comparison_record(
-        subject.config.name, rows, gradient_rows, explanations, sides, command, tensors.record(), unreached
+    unreached = unexercised(candidate, trace.images)
+    batch, channels, height, width = trace.images.shape
+    label = trace.source.get("images", "of the trace")
+    sides = Sides(
+        reference=Reference.of(trace.source),
+        candidate=candidate_record(choice, subject),
+        images=Images(label=label, shape=(batch, channels, height, width)),
     )
+    return comparison_record(subject.config.name, rows, gradient_rows, explanations, sides, command, tensors, unreached)
 
 
 def _compare_tensors(subject: Subject, candidate: EfficientDet, trace: Trace) -> WeightsByName:
@@ -75,7 +74,7 @@ def _compare_tensors(subject: Subject, candidate: EfficientDet, trace: Trace) ->
         )
         reading = source["reading"]
     compared, faults = compare_by_name(candidate.state_dict(), variables, subject.config)
-    return WeightsByName(compared, faults, reading, checkpoint_record(subject))
+    return WeightsByName(compared=compared, differ=faults, read_by=reading, **checkpoint_record(subject))
 
 
 def _raw(subject: Subject) -> list[Change]:

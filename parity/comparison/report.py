@@ -1,8 +1,7 @@
 """Results as people read them: tables on a terminal, Markdown, JSON on disk."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
@@ -16,6 +15,16 @@ from ..rendering.markdown import markdown_table
 from ..rendering.record import write_record
 from ..rendering.terminal import wide_console
 from .page import write_page
+from .records import (
+    CheckFigures,
+    ComparisonRecord,
+    ExplanationRow,
+    LayerRow,
+    Side,
+    Unexercised,
+    VariableRow,
+    WeightsByName,
+)
 
 # Parts of the network, by the beginning of our layers' names, in the order of computation.
 PARTS = (
@@ -32,56 +41,56 @@ GRADIENTS_SHOWN = 10  # on a terminal; one wrong layer changes nearly all gradie
 REPORT_KINDS = (".html", ".md", ".json")
 
 
-def print_comparison(record: Mapping[str, Any], layerwise: bool, console: Console | None = None) -> None:
-    """A comparison (`verdict.comparison_record`): the verdict first, then a line per layer or a row per part."""
+def print_comparison(record: ComparisonRecord, layerwise: bool, console: Console | None = None) -> None:
+    """A comparison: the verdict first, then a line per layer or a row per part."""
     console = console or wide_console()
-    colour = "green" if record["ok"] else "red"
-    console.print(f"{record['model']}: {record['verdict']}", style=f"bold {colour}", soft_wrap=True, markup=False)
-    sides = f"{record['candidate']['label']} beside {record['reference']['label']}, on {record['images']['label']}"
+    colour = "green" if record.ok else "red"
+    console.print(f"{record.model}: {record.verdict}", style=f"bold {colour}", soft_wrap=True, markup=False)
+    sides = f"{record.candidate.label} beside {record.reference.label}, on {record.images.label}"
     console.print(sides, soft_wrap=True, markup=False, highlight=False)
-    shown = [name for name in CHECKS if any(name in row["checks"] for row in record["rows"])]
+    shown = [name for name in CHECKS if any(name in row.checks for row in record.rows)]
     if layerwise:
-        for line in layer_lines(record["rows"], shown):
+        for line in layer_lines(record.rows, shown):
             console.print(line, soft_wrap=True, markup=False, highlight=False)
     else:
-        console.print(_parts_table(record["rows"], shown))
-    wrong = [row for row in record.get("backward", ()) if not row["ok"]]
+        console.print(_parts_table(record.rows, shown))
+    wrong = [row for row in record.backward if not row.ok]
     for row in wrong[:GRADIENTS_SHOWN]:
-        failed = ", ".join(f"{name} {figure(check)}" for name, check in row["checks"].items() if not check["ok"])
-        console.print(f"gradient of {row['variable']}: {row['fault'] or failed}", soft_wrap=True, markup=False)
+        failed = ", ".join(f"{name} {figure(check)}" for name, check in row.checks.items() if not check.ok)
+        console.print(f"gradient of {row.variable}: {row.fault or failed}", soft_wrap=True, markup=False)
     if len(wrong) > GRADIENTS_SHOWN:
         console.print(f"... and of {len(wrong) - GRADIENTS_SHOWN} more variables; the record and reports list all")
-    for each in record["explanations"]:
+    for each in record.explanations:
         console.print(explanation(each), soft_wrap=True, markup=False, highlight=False)
 
 
-def explanation(each: Mapping[str, Any]) -> str:
+def explanation(each: ExplanationRow) -> str:
     """One explanation in a sentence."""
-    doing = f"if the {each['side']} computes with {each['change']} ({each['summary']})"
-    if each["explains"]:
-        return f"explained: {doing}, everything from {each['from_layer']} on agrees"
-    return f"in part: {doing}, layers from {each['from_layer']} agree up to {each['first_failure_after']}"
+    doing = f"if the {each.side} computes with {each.change} ({each.summary})"
+    if each.explains:
+        return f"explained: {doing}, everything from {each.from_layer} on agrees"
+    return f"in part: {doing}, layers from {each.from_layer} agree up to {each.first_failure_after}"
 
 
-def layer_lines(rows: Sequence[Mapping[str, Any]], checks: Sequence[str]) -> Iterable[str]:
+def layer_lines(rows: Sequence[LayerRow], checks: Sequence[str]) -> Iterable[str]:
     """A heading and a line per layer: outcome, our name, each check's error and limit, the official name."""
-    width = max((len(row["layer"]) for row in rows), default=0)
+    width = max((len(row.layer) for row in rows), default=0)
     yield f"{'':6} {'layer':{width}} " + " ".join(f"{name + ' (limit)':29}" for name in checks) + " official name"
     for row in rows:
-        figures = " ".join(f"{figure(row['checks'].get(name)):29}" for name in checks)
-        outcome = "ok" if row["ok"] else "DIFFER"
-        yield f"{outcome:6} {row['layer']:{width}} {figures} {row['official']} {row['fault']}".rstrip()
+        figures = " ".join(f"{figure(row.checks.get(name)):29}" for name in checks)
+        outcome = "ok" if row.ok else "DIFFER"
+        yield f"{outcome:6} {row.layer:{width}} {figures} {row.official} {row.fault}".rstrip()
 
 
-def figure(check: Mapping[str, Any] | None) -> str:
+def figure(check: CheckFigures | None) -> str:
     """A check's error and limit; empty where there is none."""
     if check is None:
         return ""
-    error = "none" if check["error"] is None else f"{check['error']:.1e}"
-    return f"{error} ({check['limit']:.1e})"
+    error, limit = ("none" if value is None else f"{value:.1e}" for value in (check.error, check.limit))
+    return f"{error} ({limit})"
 
 
-def _parts_table(rows: Sequence[Mapping[str, Any]], checks: Sequence[str]) -> Table:
+def _parts_table(rows: Sequence[LayerRow], checks: Sequence[str]) -> Table:
     title = "largest relative difference, max|a-b|/max|b|"
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     table.add_column("part", no_wrap=True)
@@ -92,12 +101,12 @@ def _parts_table(rows: Sequence[Mapping[str, Any]], checks: Sequence[str]) -> Ta
     left = list(rows)
     grouped = []
     for prefix, label in PARTS:
-        grouped.append((label, [row for row in left if row["layer"].startswith(prefix)]))
-        left = [row for row in left if not row["layer"].startswith(prefix)]
+        grouped.append((label, [row for row in left if row.layer.startswith(prefix)]))
+        left = [row for row in left if not row.layer.startswith(prefix)]
     for label, members in (*grouped, ("not in this model", left)):
         if not members:
             continue
-        failed = sum(not row["ok"] for row in members)
+        failed = sum(not row.ok for row in members)
         verdict = "[red]DIFFER[/red]" if failed else "[green]ok[/green]"
         table.add_row(
             label, f"{len(members) - failed} of {len(members)}", *(_worst(members, name) for name in checks), verdict
@@ -105,11 +114,12 @@ def _parts_table(rows: Sequence[Mapping[str, Any]], checks: Sequence[str]) -> Ta
     return table
 
 
-def _worst(rows: Sequence[Mapping[str, Any]], name: str) -> str:
-    errors = [row["checks"][name]["error"] for row in rows if name in row["checks"]]
-    if any(error is None for error in errors):
+def _worst(rows: Sequence[LayerRow], name: str) -> str:
+    errors = [row.checks[name].error for row in rows if name in row.checks]
+    finite = [error for error in errors if error is not None]
+    if len(finite) < len(errors):
         return "none"
-    return f"{max(errors):.1e}" if errors else ""
+    return f"{max(finite):.1e}" if finite else ""
 
 
 def require_report_kind(path: Path) -> None:
@@ -118,57 +128,59 @@ def require_report_kind(path: Path) -> None:
         raise EffconvError(f"{path}: expected a file ending in {', '.join(REPORT_KINDS)}", parameters={"report": None})
 
 
-def write_report(record: dict[str, Any], path: Path) -> None:
+def write_report(record: ComparisonRecord, path: Path) -> None:
     """The whole comparison as HTML, Markdown or JSON, by the file's ending. Raises EffconvError."""
     require_report_kind(path)
     if path.suffix == ".html":
         write_page(record, path)
     elif path.suffix == ".json":
-        write_record(record, path)
+        write_record(record.plain(), path)
     else:
         with replacing(path) as (file,):
             file.write_text(comparison_markdown(record), encoding="utf-8")
 
 
-def comparison_markdown(record: Mapping[str, Any]) -> str:
+def comparison_markdown(record: ComparisonRecord) -> str:
     """The comparison as Markdown: verdict, sides, every layer, explanations, gradients, provenance."""
 
-    def table(rows: Sequence[Mapping[str, Any]], name: str, checks: Sequence[str]) -> list[str]:
+    def table(what: str, rows: Iterable[tuple[str, LayerRow | VariableRow]], checks: Sequence[str]) -> list[str]:
         cells = []
-        for row in rows:
-            figures = (figure(row["checks"].get(check)) for check in checks)
-            outcome = "ok" if row["ok"] else f"**differs** {row['fault']}".strip()
-            cells.append([f"`{row[name]}`", f"`{row['official']}`", *figures, outcome])
-        return ["", markdown_table([name, "official name", *checks, ""], cells)]
+        for name, row in rows:
+            figures = (figure(row.checks.get(check)) for check in checks)
+            outcome = "ok" if row.ok else f"**differs** {row.fault}".strip()
+            cells.append([f"`{name}`", f"`{row.official}`", *figures, outcome])
+        return ["", markdown_table([what, "official name", *checks, ""], cells)]
 
-    lines = [PAGE_MARK, "", f"# {record['model']}: {record['verdict']}", ""]
-    lines += [f"- {side}: {side_line(record[side])}" for side in ("reference", "candidate", "images")]
-    lines += [f"- {explanation(each)}" for each in record["explanations"]]
-    lines += table(record["rows"], "layer", CHECKS)
-    if record.get("backward"):
-        lines += table(record["backward"], "variable", ("float64", "float32"))
-    if record.get("tensors"):
-        lines += weights_lines(record["tensors"], record["unexercised"])
-    lines += ["", "```json", json_text(record["provenance"], indent=1), "```", ""]
+    lines = [PAGE_MARK, "", f"# {record.model}: {record.verdict}", ""]
+    sides: dict[str, Side] = {"reference": record.reference, "candidate": record.candidate, "images": record.images}
+    lines += [f"- {name}: {side_line(side)}" for name, side in sides.items()]
+    lines += [f"- {explanation(each)}" for each in record.explanations]
+    lines += table("layer", ((row.layer, row) for row in record.rows), CHECKS)
+    if record.backward:
+        lines += table("variable", ((row.variable, row) for row in record.backward), ("float64", "float32"))
+    if record.tensors:
+        lines += weights_lines(record.tensors, record.unexercised)
+    lines += ["", "```json", json_text(record.provenance, indent=1), "```", ""]
     return "\n".join(lines)
 
 
-def side_line(side: Mapping[str, Any]) -> str:
+def side_line(side: Side) -> str:
     """What a side is, and which files: by name, and by what is in them."""
     known = ("checkpoint", "weights", "checkpoint_fingerprint", "sha256")
-    return "; ".join([side["label"], *(f"{name.replace('_', ' ')} `{side[name]}`" for name in known if name in side)])
+    said = side.plain()
+    return "; ".join([side.label, *(f"{name.replace('_', ' ')} `{said[name]}`" for name in known if name in said)])
 
 
-def weights_lines(tensors: Mapping[str, Any], unexercised: Sequence[Mapping[str, Any]]) -> list[str]:
+def weights_lines(tensors: WeightsByName, unexercised: Sequence[Unexercised]) -> list[str]:
     """Tensors that are not the checkpoint's, and weights that the images do not reach, as Markdown."""
-    differ = tensors["differ"]
+    differ = tensors.differ
     lines = [
         "",
-        f"Tensors compared by name: {tensors['compared']}, read {tensors['read_by']}; {len(differ)} differ.",
+        f"Tensors compared by name: {tensors.compared}, read {tensors.read_by}; {len(differ)} differ.",
         "",
     ]
-    lines += [f"- `{each['tensor'] or each['official']}` (`{each['official']}`): {each['reason']}" for each in differ]
+    lines += [f"- `{each.tensor or each.official}` (`{each.official}`): {each.reason}" for each in differ]
     for each in unexercised:
-        what = "; ".join(f"{name} {each[name]}" for name in ("weights", "of", "taps", "channels") if name in each)
-        lines.append(f"- not reached by the images: `{each['module']}`: {what}")
+        what = "; ".join(f"{name} {value}" for name, value in each.plain().items() if name != "module")
+        lines.append(f"- not reached by the images: `{each.module}`: {what}")
     return lines

@@ -25,6 +25,7 @@ from ..traces.images import noise, photograph
 from ..traces.official import OfficialTrace, official_variables
 from ..traces.recording import RecordedTrace, is_recording
 from ..traces.trace import Trace
+from .records import Candidate
 
 Fetch = Callable[[str], Path]  # a model's name -> the path of its released checkpoint
 
@@ -127,7 +128,7 @@ def choose_images(choice: Choice, config: Config) -> tuple[NDArray[np.float32], 
     return noise(seed, size), f"noise, seed {seed}"
 
 
-def candidate_record(choice: Choice, subject: Subject) -> dict[str, str]:
+def candidate_record(choice: Choice, subject: Subject) -> Candidate:
     """The side that is proven: what runs it, and the file its weights are from, by name and by what is in it.
 
     PyTorch weights are known by the sha256 of their file, a checkpoint by its fingerprint.
@@ -138,7 +139,7 @@ def candidate_record(choice: Choice, subject: Subject) -> dict[str, str]:
             identity = {"sha256": hashlib.file_digest(file, "sha256").hexdigest()}
     else:
         identity = {"checkpoint_fingerprint": open_checkpoint(path, verify=False).fingerprint()}
-    return {"label": f"effconv {__version__}, PyTorch {torch.__version__}", "weights": path.name, **identity}
+    return Candidate(label=f"effconv {__version__}, PyTorch {torch.__version__}", weights=path.name, **identity)
 
 
 def checkpoint_record(subject: Subject) -> dict[str, str]:

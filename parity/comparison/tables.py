@@ -4,9 +4,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..rendering.markdown import markdown_table
+from .end_to_end_record import EndToEndTable
+from .measured_records import CheckSummary, ComparisonSummary, ProvenModels, StageBudget
 
 
-def end_to_end_table(record: Mapping[str, Any]) -> str:
+def end_to_end_table(record: EndToEndTable) -> str:
     """A row per model: how many images hold at each stage, and how the final lists compare."""
     heading = (
         *("model", "images", "input identical", "same candidates of the same outputs"),
@@ -14,54 +16,55 @@ def end_to_end_table(record: Mapping[str, Any]) -> str:
         *("explained", "unexplained", "detections matched one to one"),
     )
     rows = []
-    for row in record["rows"]:
-        stages, lists = {name: outcome["held"] for name, outcome in row["stages"].items()}, row["lists"]
-        cells = [row["model"], row["images"], stages["input"], stages["decoded boxes"], stages["detections"]]
-        cells += [lists[name] for name in ("identical", "explained", "unexplained")]
-        rows.append([*cells, f"{row['matched']} of {row['detections']}"])
+    for row in record.rows:
+        found, lists = row.found, row.found.lists
+        held = (found.stages[name].held for name in ("input", "decoded boxes", "detections"))
+        cells = [row.model, found.images, *held, lists.identical, lists.explained, lists.unexplained]
+        rows.append([*cells, f"{found.matched} of {found.detections}"])
     return markdown_table(heading, rows)
 
 
-def parity_table(record: Mapping[str, Any]) -> str:
+def parity_table(record: ProvenModels) -> str:
     """`tools/record_parity.py`: per model and size, the largest errors of every comparison, and what held."""
     heading = (
         *("model", "input", "layers that hold", "float64 local", "float64 accumulated", "float32 local"),
         *("float32 accumulated (limit there)", "reference beside recorded run", "ours beside recorded run"),
     )
     rows = []
-    for row in record["rows"]:
-        comparisons = row["comparisons"]
+    for row in record.rows:
+        comparisons = row.comparisons
         main = comparisons["candidate beside reference"]
-        cells = [row["model"], row["size"], _held(main)]
-        cells += [_error(main["checks"][name]) for name in ("float64 local", "float64 accumulated", "float32 local")]
-        last = main["checks"]["float32 accumulated"]
-        cells.append(f"{_error(last)} ({last['limit_there']:.1e}) `{last['worst_layer']}`")
+        cells = [row.model, row.size, _held(main)]
+        cells += [_error(main.checks[name]) for name in ("float64 local", "float64 accumulated", "float32 local")]
+        last = main.checks["float32 accumulated"]
+        cells.append(f"{_error(last)} ({last.limit_there:.1e}) `{last.worst_layer}`")
         for name in ("reference beside recorded", "candidate beside recorded"):
             recorded = comparisons.get(name)
             cells.append(
-                f"{_error(recorded['checks']['float32 accumulated'])}, {_held(recorded)}" if recorded else "no record"
+                f"{_error(recorded.checks['float32 accumulated'])}, {_held(recorded)}" if recorded else "no record"
             )
         rows.append(cells)
     return markdown_table(heading, rows)
 
 
-def _held(comparison: Mapping[str, Any]) -> str:
-    return f"{comparison['layers_that_hold']} of {comparison['layers']}"
+def _held(comparison: ComparisonSummary) -> str:
+    return f"{comparison.layers_that_hold} of {comparison.layers}"
 
 
-def _error(check: Mapping[str, Any]) -> str:
-    return f"{check['worst_error']:.1e}"
+def _error(check: CheckSummary) -> str:
+    return f"{check.worst_error:.1e}"
 
 
-def budget_table(record: Mapping[str, Any], model: str, size: str, stages: str) -> str:
+def budget_table(record: ProvenModels, model: str, size: str, stages: str) -> str:
     """The error budget of one model: `stages` is "rounding_by_operation" or "rounding_along_the_network"."""
-    row = next(row for row in record["rows"] if (row["model"], row["size"]) == (model, size))
+    row = next(row for row in record.rows if (row.model, row.size) == (model, size))
+    found: Sequence[StageBudget] = getattr(row, stages)
     heading = (
         *("stage", "layers", "PyTorch's float32 noise", "TensorFlow's float32 noise"),
         *("float32 difference", "float64 difference"),
     )
     figures = ("candidate_noise", "reference_noise", "float32_error", "float64_error")
-    rows = [[stage["stage"], stage["layers"], *(_magnitude(stage[name]) for name in figures)] for stage in row[stages]]
+    rows = [[stage.stage, stage.layers, *(_magnitude(getattr(stage, name)) for name in figures)] for stage in found]
     return markdown_table(heading, rows)
 
 
@@ -69,14 +72,15 @@ def _magnitude(value: float) -> str:
     return f"{value:.1e}" if value else "0"
 
 
-def estimate_table(record: Mapping[str, Any]) -> str:
+def estimate_table(record: ProvenModels) -> str:
     """How near the limits the official code's recorded runs come, where their noise can only be estimated."""
     rows = []
-    for row in record["rows"]:
-        pairs = [row["comparisons"].get(f"{side} beside recorded") for side in ("reference", "candidate")]
-        if all(pairs):
-            nearest = [pair["checks"]["float32 accumulated"]["largest_error_over_limit"] for pair in pairs]
-            rows.append([row["model"], row["size"], *(f"{share:.2f}" for share in nearest)])
+    for row in record.rows:
+        names = [f"{side} beside recorded" for side in ("reference", "candidate")]
+        pairs = [row.comparisons[name] for name in names if name in row.comparisons]
+        if len(pairs) == len(names):
+            nearest = [pair.checks["float32 accumulated"].largest_error_over_limit for pair in pairs]
+            rows.append([row.model, row.size, *(f"{share:.2f}" for share in nearest)])
     return markdown_table(("model", "input", "nearest to its limit: reference", "nearest to its limit: effconv"), rows)
 
 

@@ -6,7 +6,6 @@ how its axes lie, is the rule table's word; that the table is right is for the l
 """
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -15,33 +14,10 @@ from numpy.typing import NDArray
 from ...convert.layout import Array
 from ...convert.rules import rules
 from ...effdet_torch.config import Config
+from .records import TensorFault
 
 NO_VARIABLE = "no variable of the checkpoint is of this name"
 NO_TENSOR = "not in the candidate"
-
-
-class TensorFault(NamedTuple):
-    """One tensor that is not the checkpoint's. Where shapes and types agree, `differ` of `values` values differ."""
-
-    tensor: str  # key in the candidate's state dict
-    official: str  # variable of the checkpoint; empty where there is none
-    reason: str
-    differ: int | None = None
-    values: int | None = None
-
-
-class WeightsByName(NamedTuple):
-    """What comparing by name found."""
-
-    compared: int  # tensors of either side
-    faults: tuple[TensorFault, ...]  # in the order of the rule table
-    read_by: str  # who read the checkpoint: `reading.BY_TENSORFLOW` or `NOT_COVERED`
-    checkpoint: Mapping[str, Any]  # its file and fingerprint, plain values
-
-    def record(self) -> dict[str, Any]:
-        """Plain values."""
-        differ = [fault._asdict() for fault in self.faults]
-        return {"compared": self.compared, "differ": differ, "read_by": self.read_by, **self.checkpoint}
 
 
 def compare_by_name(
@@ -57,17 +33,23 @@ def compare_by_name(
     for rule in table:
         ours, theirs = state.get(rule.torch), variables.get(rule.tf)
         if ours is None or theirs is None:
-            faults.append(TensorFault(rule.torch, rule.tf, NO_TENSOR if ours is None else NO_VARIABLE))
+            faults.append(_fault_of(rule.torch, rule.tf, NO_TENSOR if ours is None else NO_VARIABLE))
             continue
         array = ours.detach().cpu().numpy()
         back = rule.layout.to_tensorflow(array) if array.ndim == len(rule.layout.torch_shape(rule.shape)) else array
         fault = _fault(back, theirs)
         if fault:
-            faults.append(TensorFault(rule.torch, rule.tf, *fault))
+            faults.append(_fault_of(rule.torch, rule.tf, *fault))
     known, official = {rule.torch for rule in table}, {rule.tf for rule in table}
-    faults += [TensorFault(key, "", NO_VARIABLE) for key in state if key not in known]
-    faults += [TensorFault("", name, NO_TENSOR) for name in variables if name not in official]
+    faults += [_fault_of(key, "", NO_VARIABLE) for key in state if key not in known]
+    faults += [_fault_of("", name, NO_TENSOR) for name in variables if name not in official]
     return len(table) + len(state.keys() - known) + len(variables.keys() - official), tuple(faults)
+
+
+def _fault_of(
+    tensor: str, official: str, reason: str, differ: int | None = None, values: int | None = None
+) -> TensorFault:
+    return TensorFault(tensor=tensor, official=official, reason=reason, differ=differ, values=values)
 
 
 def _fault(ours: Array, theirs: Array) -> tuple[str, int | None, int | None] | None:

@@ -4,7 +4,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,10 +24,11 @@ from ...loading import load
 from ...progress import CHANGES, LAYERS, progress
 from ...version import __version__
 from ..comparison.explain import Explanation
+from ..comparison.records import Candidate, Images, ModuleComparisonRecord, Reference, TapRow
 from ..comparison.report import write_report
 from ..comparison.rows import Row, first_failure
 from ..comparison.subject import Choice, choose_images
-from ..comparison.verdict import comparison_record
+from ..comparison.verdict import Sides, comparison_record
 from .compare_module import compare_module, doubled
 from .explain_module import explain_module
 from .pairing import by_names, by_table, by_values, by_weights, distinct
@@ -44,17 +45,22 @@ class ModuleComparison:
     taps: Sequence[Tap]  # which module of theirs is which layer, and why
     unpaired: Sequence[str]  # our layers that no module of theirs gives by itself; they are part of the next one
     explanations: Sequence[Explanation]
-    record: Mapping[str, Any]  # as JSON, and as the reports are made of
+    typed_record: ModuleComparisonRecord  # what the reports are made of
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """The whole comparison as JSON has it."""
+        return self.typed_record.plain()
 
     @property
     def ok(self) -> bool:
         """Whether every layer holds."""
-        return bool(self.record["ok"])
+        return self.typed_record.ok
 
     @property
     def verdict(self) -> str:
         """One line."""
-        return str(self.record["verdict"])
+        return self.typed_record.verdict
 
     @property
     def first_fault(self) -> str | None:
@@ -64,7 +70,7 @@ class ModuleComparison:
 
     def report(self, path: str | os.PathLike[str]) -> None:
         """Write the whole comparison: `.html`, `.md` or `.json`. Raises EffconvError."""
-        write_report(dict(self.record), Path(path))
+        write_report(self.typed_record, Path(path))
 
     def pairing_lines(self) -> list[str]:
         """How layers were paired, and which of ours are none of their modules, in a few lines."""
@@ -80,7 +86,7 @@ class ModuleComparison:
 
     def __str__(self) -> str:
         mistakes = (f"; {each.change} from {each.from_layer} on ({each.summary})" for each in self.explanations)
-        return f"{self.record['model']}: {self.verdict}{''.join(mistakes)}"
+        return f"{self.typed_record.model}: {self.verdict}{''.join(mistakes)}"
 
 
 def compare(
@@ -152,18 +158,21 @@ def comparison_of(
     """Rows of another network, with how its layers were paired, as one comparison."""
     tapped = {tap.layer.key for tap in taps}
     unpaired = [layer.key for layer in distinct(run) if layer.key not in tapped]
-    sides: dict[str, dict[str, Any]] = {
-        "reference": {"kind": "effconv", "label": f"effconv {__version__}'s network in float64"},
-        "candidate": {"label": shown.candidate},
-        "images": {"label": shown.images, "shape": list(run.images.shape)},
-    }
-    record = comparison_record(config.name, rows, (), explanations, sides, shown.command) | {
-        "pairing": [
-            {"layer": tap.layer.key, "module": tap.module, "call": tap.call, "evidence": tap.evidence} for tap in taps
-        ],
-        "unpaired": unpaired,
-    }
-    return ModuleComparison(rows=rows, taps=taps, unpaired=unpaired, explanations=explanations, record=record)
+    batch, channels, height, width = run.images.shape
+    sides = Sides(
+        reference=Reference.of({"kind": "effconv", "label": f"effconv {__version__}'s network in float64"}),
+        candidate=Candidate(label=shown.candidate),
+        images=Images(label=shown.images, shape=(batch, channels, height, width)),
+    )
+    common = comparison_record(config.name, rows, (), explanations, sides, shown.command)
+    record = ModuleComparisonRecord(
+        **{field.name: getattr(common, field.name) for field in fields(common)},
+        pairing=tuple(
+            TapRow(layer=tap.layer.key, module=tap.module, call=tap.call, evidence=tap.evidence) for tap in taps
+        ),
+        unpaired=tuple(unpaired),
+    )
+    return ModuleComparison(rows=rows, taps=taps, unpaired=unpaired, explanations=explanations, typed_record=record)
 
 
 def _images(images: Any, config: Config, size: tuple[int, int] | None) -> tuple[Tensor, str]:

@@ -21,7 +21,6 @@ from ..comparison.end_to_end_job import compare_end_to_end
 from ..comparison.layerwise import compare_layerwise
 from ..comparison.pairing import pair_detections
 from ..comparison.subject import Choice
-from ..comparison.verdict import without_pictures
 from ..datasets.dataset import Dataset, read_dataset
 from ..embedded import (
     CONFIG,
@@ -104,15 +103,15 @@ def run_demo(
     reference = "tf" if live else str(TRACE)
     choice = Choice(model=str(CONFIG), checkpoint=FOLDER, reference=reference, candidate=weights)
     layers = compare_layerwise(choice, _no_download, command, explaining=False, backward=False)
-    done("layers", layers["ok"], layers["verdict"])
+    done("layers", layers.ok, layers.verdict)
 
     detections = output / "detections.json"
     asked = Evaluation(coco=pictures, checkpoint=weights, detections=detections, batch=1, workers=0)
     evaluation = evaluate_model(asked, _no_download, command, report("evaluating"))
     assert evaluation is not None
     if live:
-        compared = compare_end_to_end(choice, _no_download, command, pictures, LIVE)
-        done("from bytes to detections", compared["ok"], compared["verdict"])
+        compared = compare_end_to_end(choice, _no_download, command, pictures, LIVE).row.found
+        done("from bytes to detections", compared.ok, compared.verdict)
     else:
         done("from bytes to detections", *_beside_recording(read_detections(detections), dataset))
     metrics = [(name, value, official["metrics"][name]) for name, value in evaluation.metrics.items()]
@@ -130,7 +129,7 @@ def run_demo(
         "steps": [step._asdict() for step in steps],
         "metrics": [{"metric": name, "ours": ours, "official": theirs} for name, ours, theirs in metrics],
         "per_category": dict(evaluation.per_category),
-        "layers": without_pictures(layers),
+        "layers": layers.without_pictures().plain(),
         "provenance": {"command": command, **provenance()},
     }
     training = json.loads(TRAINING.read_text(encoding="utf-8"))

@@ -20,8 +20,8 @@ from ...errors import EffconvError
 from ...strict_json import json_text
 from ...version import __version__
 from ..comparison.layerwise import compare_layerwise
+from ..comparison.records import ComparisonRecord
 from ..comparison.subject import Choice
-from ..comparison.verdict import without_pictures
 from ..datasets.coco_archives import Report, download_coco
 from ..datasets.dataset import Image, read_dataset
 from ..evaluation.contents import content, package_digest
@@ -101,7 +101,7 @@ def verify(
     done("conversion", *_convert(checkpoint, config, asked.output))
 
     layers = _compare_layers(asked, checkpoint, dataset.images[0], command)
-    done("layers", layers["ok"], layers["verdict"])
+    done("layers", layers.ok, layers.verdict)
 
     evaluation = Evaluation(
         coco=folder,
@@ -144,7 +144,7 @@ def _convert(checkpoint: Path, config: Config, folder: Path) -> tuple[bool, str]
     return written.holds, f"{written.verdict} -> {path.name}"
 
 
-def _compare_layers(asked: Verification, checkpoint: Path, image: Image, command: str) -> dict[str, Any]:
+def _compare_layers(asked: Verification, checkpoint: Path, image: Image, command: str) -> ComparisonRecord:
     """The comparison of every layer on a photograph, or an earlier session's of the same inputs and code."""
     key = {
         "fingerprint": open_checkpoint(checkpoint, verify=False).fingerprint(),
@@ -156,16 +156,16 @@ def _compare_layers(asked: Verification, checkpoint: Path, image: Image, command
     path = asked.output / "layers.json"
     try:
         earlier = json.loads(path.read_text(encoding="utf-8"))
-        if not changes(earlier["key"], key):
-            return dict(earlier)
-    except (OSError, ValueError, KeyError, TypeError):
+        if not changes(earlier.pop("key"), key):
+            return ComparisonRecord.read(earlier)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, EffconvError):
         pass  # none, or not one of ours: it is made anew
     choice = Choice(model=asked.model, checkpoint=checkpoint, image=image.path)
     record = compare_layerwise(choice, _no_download, command, explaining=False, backward=False)
-    found = {"key": key, **without_pictures(record)}
     with replacing(path) as (file,):
-        file.write_text(json_text(found) + "\n", encoding="utf-8")
-    return found
+        kept = {"key": key, **record.without_pictures().plain()}
+        file.write_text(json_text(kept) + "\n", encoding="utf-8")
+    return record
 
 
 def _no_download(model: str) -> Path:

@@ -24,8 +24,10 @@ from score_records import RECORD, REPRODUCED
 from effconv.cli import main
 from effconv.parity import embedded
 from effconv.parity.benchmarks.process_records import MetricsEnginesRecord
+from effconv.parity.comparison.records import ComparisonRecord
 from effconv.parity.verification import verify as verification
 from loopback import Server
+from page_record import make_record
 
 SWISH = Path(__file__).parent.parent / "golden" / "tiny-swish"
 MODEL = ("--model", SWISH / "config.json")
@@ -188,13 +190,13 @@ def test_records_and_reports(command: str, tmp_path: Path, repository: Path, mon
 @pytest.mark.parametrize("name", ["tiny-swish.safetensors", "layers.json", "verification.json", "verification.md"])
 def test_a_verification(name: str, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Full at each of its files in turn; the steps between, which take TensorFlow and minutes, are left out."""
-    layers = {"ok": True, "verdict": "every layer agrees", "provenance": {"effconv": "0"}}
+    agrees = {"ok": True, "verdict": "every layer agrees", "rows": [], "provenance": {"effconv": "0"}}
+    layers = ComparisonRecord.read(make_record() | agrees)
     metrics = dataclasses.replace(RECORD, published=REPRODUCED)
     for place, found in {
         "import_tensorflow": None,
         "compare_written": types.SimpleNamespace(holds=True, verdict="equal"),
         "compare_layerwise": layers,
-        "without_pictures": layers,
         "compare_with_published": metrics,
     }.items():
         monkeypatch.setattr(verification, place, lambda *_, found=found, **__: found)

@@ -12,7 +12,8 @@ def check(error: float | None, limit: float, noise: tuple[float, float] | None =
     sides = None if noise is None else {"candidate": noise[0], "reference": noise[1], "estimated": False}
     rms = None if error is None else error / 5
     ok = error is not None and error <= limit
-    return {"ok": ok, "error": error, "rms": rms, "cosine": 0.9999999, "ulp": 12.0, "limit": limit, "noise": sides}
+    return {"ok": ok, "error": error, "rms": rms, "cosine": 0.9999999, "ulp": 12.0, "limit": limit,
+            "times_bound": None, "noise": sides}  # fmt: skip
 
 
 def layer_names() -> list[str]:
@@ -48,7 +49,7 @@ def make_row(name: str, index: int, chance: random.Random) -> dict[str, Any]:
     return {
         "layer": name, "official": f"efficientnet-b0/{name.replace('.', '/')}/Conv2D",
         "shape": [1, side, side, 16 + index],
-        "ok": not broken, "fault": "", "checks": checks,
+        "ok": not broken, "fault": "", "checks": checks, "soundness": {},
         "histogram": {"check": "float32 accumulated", "low": -18.0, "width": 0.5, "counts": counts,
                       "zeros": 123 + index},
         "heat": {"check": "float32 accumulated", "values": heat},
@@ -61,7 +62,7 @@ def make_record() -> dict[str, Any]:
     rows = [make_row(name, index, chance) for index, name in enumerate(layer_names())]
     broken = rows[BROKEN]["layer"]
     gradients = [
-        {"variable": f"{row['layer']}.weight", "official": None, "shape": [3, 3, 8, 8], "ok": index != 4, "fault": "",
+        {"variable": f"{row['layer']}.weight", "official": "", "shape": [3, 3, 8, 8], "ok": index != 4, "fault": "",
          "checks": {"float64": check(1e-2 if index == 4 else 1e-14, 1e-9), "float32": check(2e-7 * index, 1e-5)}}
         for index, row in enumerate(rows[:30])
     ]  # fmt: skip
@@ -70,7 +71,8 @@ def make_record() -> dict[str, Any]:
         "verdict": f"1 of {LAYERS} layers differs; first: {broken} (float64 local 3.1e-3, limit 1.0e-9)",
         "reference": {"kind": "tensorflow", "label": "TensorFlow 2.21.0, official computation"},
         "candidate": {"label": "effconv 0.1, torch 2.13.0"},
-        "images": {"label": "noise, seed 0", "shape": [1, 3, 512, 512]}, "rows": rows, "backward": gradients,
+        "images": {"label": "noise, seed 0", "shape": [1, 3, 512, 512]}, "rows": rows,
+        "tensors": None, "unexercised": [], "backward": gradients,
         "explanations": [
             {"change": "batch-norm-epsilon", "summary": "batch norm eps 1e-5 instead of 1e-3", "explains": True,
              "first_failure_after": None, "from_layer": "backbone.stem.norm", "side": "reference"},

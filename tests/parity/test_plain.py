@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import pytest
 
 from effconv.errors import EffconvError
-from effconv.parity.plain import INLINED, Key, Plain
+from effconv.parity.plain import INLINED, REST, Key, Plain
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +36,23 @@ class Whole(Plain):
     tail: Annotated[Tail, INLINED]
     named: Mapping[str, Row]
     threads: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Corners(Plain):
+    """A part that may be left out; its keys may hold nothing all the same."""
+
+    left: int | None
+    right: int | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Open(Plain):
+    """A record with keys of somebody else's."""
+
+    label: str
+    more: Annotated[Mapping[str, Any], REST]
+    corners: Annotated[Corners | None, INLINED] = None
 
 
 def written(**changed: Any) -> dict[str, Any]:
@@ -81,3 +98,23 @@ def test_what_is_missing_is_named_wherever_it_stands() -> None:
             Whole.read(plain)
     with pytest.raises(EffconvError, match="Whole: expected an object"):
         Whole.read([])  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("plain", "corners"),
+    [
+        ({"label": "a"}, None),
+        ({"label": "a", "left": None, "right": None}, Corners(left=None, right=None)),
+        ({"label": "a", "anything": [1], "else": None, "left": 1, "right": 2}, Corners(left=1, right=2)),
+    ],
+)
+def test_a_part_may_be_left_out_and_keys_may_be_anybodys(plain: dict[str, Any], corners: Corners | None) -> None:
+    value = Open.read(plain)
+    assert value.corners == corners
+    assert value.more == {key: each for key, each in plain.items() if key not in ("label", "left", "right")}
+    assert list(value.plain().items()) == list(plain.items())
+
+
+def test_half_of_a_part_is_none() -> None:
+    with pytest.raises(EffconvError, match=r"Open\.right: is missing"):
+        Open.read({"label": "a", "left": 1})

@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,13 +18,35 @@ from effconv.effdet_torch.engines.onnx_export import export_onnx, output_names
 from effconv.effdet_torch.model import EfficientDet
 from effconv.errors import EffconvError
 from effconv.parity.comparison import engine as engine_parity
-from effconv.parity.comparison.engine import Case, engine_lines, engine_rows, output_error
+from effconv.parity.comparison.engine import Case, engine_rows, output_error
+from effconv.parity.comparison.engine_record import EngineRecord, engine_lines
+from effconv.parity.comparison.records import Candidate
+from effconv.strict_json import json_text
 from small_images import write_pictures
 from tiny_models import load_tiny
 
 GOLDEN = Path(__file__).parents[2] / "golden"
 SWISH = GOLDEN / "tiny-swish"
 NEEDS = {"onnxruntime": ("onnx", "onnxscript", "onnxruntime"), "openvino": ("onnx", "onnxscript", "openvino")}
+
+RECORD = EngineRecord(
+    what="",
+    command="",
+    model="m",
+    checkpoint="",
+    candidate=Candidate(label=""),
+    engine="fast",
+    images="",
+    cases=(),
+    threads=1,
+    layers_watched="",
+    first_unsound=None,
+    rows=(),
+    float64_error=None,
+    float64_limit=1e-9,
+    ok=False,
+    provenance={},
+)
 
 
 def require(engine: str) -> None:
@@ -47,7 +70,7 @@ def test_an_engine_is_within_the_noise(engine: str, name: str, size: tuple[int, 
     model = load_tiny(GOLDEN / name)
     rows = engine_rows(model, engine, Case(noise(*size)), model)
     assert len(rows) == 2 * len(model.config.levels)
-    assert [row for row in rows if not row["holds"]] == []
+    assert [row for row in rows if not row.holds] == []
     assert next(model.parameters()).dtype == torch.float32
 
 
@@ -60,7 +83,7 @@ def test_compiled() -> None:
         if "compiler" in str(error).lower():
             pytest.skip(f"torch.compile needs a C++ compiler: {str(error).splitlines()[0]}")
         raise
-    assert [row for row in engine_rows(model, "compile", Case(noise(64, 64)), model) if not row["holds"]] == []
+    assert [row for row in engine_rows(model, "compile", Case(noise(64, 64)), model) if not row.holds] == []
 
 
 def test_an_engine_that_differs_is_found() -> None:
@@ -69,10 +92,10 @@ def test_an_engine_that_differs_is_found() -> None:
     with torch.no_grad():
         other.box_head.predict.pointwise.weight[0] *= 1.001
     rows = engine_rows(model, "fast", Case(noise(64, 64)), model)
-    assert all(row["holds"] for row in rows)
+    assert all(row.holds for row in rows)
     with torch.inference_mode():
         truth, wrong = model.double()(noise(64, 64).double()), make_engine("fast", other, (64, 64))(noise(64, 64))
-    limits = {row["output"]: row["limit"] for row in rows}
+    limits = {row.output: row.limit for row in rows}
     for level, one, two in zip(model.config.levels, wrong[1], truth[1], strict=True):
         assert output_error(one, two) > limits[f"box_outputs/{level}"]
     for level, one, two in zip(model.config.levels, wrong[0], truth[0], strict=True):
@@ -91,11 +114,10 @@ def test_outputs_that_are_not_finite_do_not_hold() -> None:
         broken.box_head.predict.pointwise.bias[0] = float("nan")
     for truth in (model, broken):
         rows = engine_rows(broken, "fast", Case(noise(64, 64)), truth)
-        boxes = [row for row in rows if row["output"].startswith("box")]
-        assert {row["error"] for row in boxes} == {None}
-        assert not any(row["holds"] for row in boxes)
-        head = {"model": "m", "engine": "fast", "ok": False, "first_unsound": None, "cases": [], "layers_watched": ""}
-        lines = engine_lines({**head, "rows": rows, "float64_error": None, "float64_limit": 1e-9})
+        boxes = [row for row in rows if row.output.startswith("box")]
+        assert {row.error for row in boxes} == {None}
+        assert not any(row.holds for row in boxes)
+        lines = engine_lines(replace(RECORD, rows=tuple(rows)))
         assert sum("error none" in line for line in lines) == len(boxes)
         assert lines[-1] == "  in float64 none, limit 1e-09"
 
@@ -134,8 +156,9 @@ def test_a_failure_is_status_1(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engine_parity, "accumulated_limit", lambda expected: 1e-9)
     result = run("parity", *MODEL, "--engine", "fast", "--size", "64x64", "--json")
     assert result.exit_code == 1
-    record = json.loads(result.stdout)
-    assert (record["ok"], record["engine"]) == (False, "fast")
+    record = EngineRecord.read(json.loads(result.stdout))
+    assert (record.ok, record.engine) == (False, "fast")
+    assert json_text(record.plain()) == json_text(json.loads(result.stdout))
     text = run("parity", *MODEL, "--engine", "fast", "--size", "64x64").stdout
     assert "outputs differ by more than rounding, first class_outputs/3 of 1 x 64x64" in text
 

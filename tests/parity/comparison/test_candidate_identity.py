@@ -13,6 +13,7 @@ from effconv.convert.conversion import convert, write_checkpoint, write_weights
 from effconv.convert.sources import open_checkpoint
 from effconv.parity.comparison import end_to_end_job, engine, layerwise
 from effconv.parity.comparison.page import render_page
+from effconv.parity.comparison.records import ComparisonRecord
 from effconv.parity.comparison.report import comparison_markdown
 from effconv.parity.comparison.subject import Choice
 from effconv.parity.evaluation.evaluate import fingerprint_of
@@ -50,7 +51,7 @@ def checkpoint(folder: Path) -> Path:
     return folder / "model"
 
 
-def layers(choice: Choice, monkeypatch: pytest.MonkeyPatch, **more: Any) -> dict[str, Any]:
+def layers(choice: Choice, monkeypatch: pytest.MonkeyPatch, **more: Any) -> Any:
     monkeypatch.setattr(layerwise, "compare", lambda *_: [])
     monkeypatch.setattr(layerwise, "first_failure", lambda rows: None)
     monkeypatch.setattr(layerwise, "compare_gradients", lambda *_: [])
@@ -58,34 +59,34 @@ def layers(choice: Choice, monkeypatch: pytest.MonkeyPatch, **more: Any) -> dict
     return layerwise.compare_layerwise(choice, Path, "", explaining=False, **{"backward": False, **more})
 
 
-def torchs_layers(choice: Choice, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+def torchs_layers(choice: Choice, monkeypatch: pytest.MonkeyPatch) -> Any:
     return layers(choice._replace(reference="torch"), monkeypatch)
 
 
-def gradients(choice: Choice, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+def gradients(choice: Choice, monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setattr(layerwise, "official_variables", partial(official_variables, by_tensorflow=False))
     return layers(choice._replace(reference="torch"), monkeypatch, backward=True)
 
 
-def recorded_layers(choice: Choice, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, Any]:
+def recorded_layers(choice: Choice, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
     trace = CandidateTrace(load_tiny(TINY), noise(0, (64, 64)), {"checkpoint_fingerprint": "of another"})
     record_trace(trace, tmp_path / "trace.npz", with_float64=False)
     found = layers(choice._replace(reference=str(tmp_path / "trace.npz"), size=None), monkeypatch)
-    assert found["reference"]["checkpoint_fingerprint"] == "of another"
+    assert found.reference.more["checkpoint_fingerprint"] == "of another"
     return found
 
 
-def end_to_end(choice: Choice, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+def end_to_end(choice: Choice, monkeypatch: pytest.MonkeyPatch) -> Any:
     source = {"checkpoint_fingerprint": open_checkpoint(TINY).fingerprint()}
     monkeypatch.setattr(end_to_end_job, "official_variables", lambda *_, **__: ({}, source))
     monkeypatch.setattr(end_to_end_job, "import_tensorflow", lambda: torch)
     monkeypatch.setattr(end_to_end_job, "compare_images", lambda *_: [])
-    found = end_to_end_job.compare_end_to_end(choice, Path, "")
-    assert found["reference"]["checkpoint_fingerprint"] == source["checkpoint_fingerprint"]
+    found = end_to_end_job.compare_end_to_end(choice, Path, "").row
+    assert found.reference.more["checkpoint_fingerprint"] == source["checkpoint_fingerprint"]
     return found
 
 
-def an_engine(choice: Choice, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+def an_engine(choice: Choice, monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setattr(engine, "unsound_layer", lambda *_: None)
     monkeypatch.setattr(engine, "engine_rows", lambda *_: [])
     return engine.compare_engine(choice, Path, "onnxruntime", "")
@@ -95,12 +96,12 @@ def an_engine(choice: Choice, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]
 @pytest.mark.parametrize("written", [nothing, safetensors, pickle, checkpoint])
 @pytest.mark.filterwarnings("ignore:.*has no checksums", "ignore:.*moving averages equal")
 def test_the_candidate_is_the_file_given(
-    written: Written, mode: Callable[..., dict[str, Any]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    written: Written, mode: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     given = written(tmp_path)
     choice = Choice(model=str(TINY / "config.json"), checkpoint=TINY, candidate=given, size=(64, 64))
     more = {"tmp_path": tmp_path} if mode is recorded_layers else {}
-    found = mode(choice, monkeypatch=monkeypatch, **more)["candidate"]
+    found = mode(choice, monkeypatch=monkeypatch, **more).candidate.plain()
     path = given or TINY
     assert found.pop("label").startswith("effconv ")
     if path.suffix:
@@ -122,6 +123,7 @@ def test_pages_name_the_file_and_what_is_in_it() -> None:
         "reference": {**record["reference"], "checkpoint": "d0", "checkpoint_fingerprint": "ab" * 32},
         "candidate": {**record["candidate"], "weights": "other.safetensors", "sha256": "cd" * 32},
     }
-    for page in (comparison_markdown(record | sides), render_page(record | sides)):
+    named = ComparisonRecord.read(record | sides)
+    for page in (comparison_markdown(named), render_page(named)):
         assert "other.safetensors" in page
         assert page.index("ab" * 32) < page.index("cd" * 32)

@@ -18,7 +18,8 @@ from effconv.effdet_torch.postprocessing.eigen import sigmoid
 from effconv.effdet_torch.postprocessing.postprocess import Postprocessor
 from effconv.parity.comparison import end_to_end, moved_outputs
 from effconv.parity.comparison.end_to_end import STAGES, BothSides, Stage, compare_image, compare_images
-from effconv.parity.comparison.end_to_end_job import end_to_end_record
+from effconv.parity.comparison.end_to_end_job import end_to_end as found_in
+from effconv.parity.comparison.end_to_end_record import ListCounts, StageCount
 from effconv.parity.comparison.pairing import Pairing
 from effconv.parity.evaluation.pipeline import Pipeline, Settings, build
 from effconv.parity.reference.pipeline import official_anchor_boxes
@@ -54,11 +55,11 @@ def test_every_stage_agrees(name: str) -> None:
     images = [(f"{seed}", drawn(seed, size)) for seed, size in enumerate([(200, 300), (90, 60), (128, 160)])]
     results = compare_images(images, sides, build(sides.config, Settings()))
     counts = [1 if name == "layers" else 3 for name in STAGES]
-    record = end_to_end_record(results)
-    assert record["ok"], record["verdict"]
-    assert record["stages"] == {name: {"held": count, "of": count} for name, count in zip(STAGES, counts, strict=True)}
-    assert record["detections"] == record["matched"] == 300
-    assert record["largest_score_gap"] < 1e-4
+    record = found_in(results)
+    assert record.ok, record.verdict
+    assert record.stages == {name: StageCount(held=count, of=count) for name, count in zip(STAGES, counts, strict=True)}
+    assert record.detections == record.matched == 300
+    assert record.largest_score_gap < 1e-4
 
 
 @pytest.mark.parametrize("name", TINY)
@@ -85,9 +86,9 @@ def test_anchors_are_made_twice_and_equal(name: str) -> None:
 def test_another_setting_is_named_where_it_acts(settings: Settings, stage: str, sides: BothSides) -> None:
     result = compare_image(drawn(0, (200, 300)), "drawn", sides, build(sides.config, settings))
     assert next(each.name for each in result.stages if not each.holds) == stage
-    record = end_to_end_record([result])
-    assert not record["ok"]
-    assert record["verdict"].startswith(f"1 of 1 images differ, first {stage} of drawn: ")
+    record = found_in([result])
+    assert not record.ok
+    assert record.verdict.startswith(f"1 of 1 images differ, first {stage} of drawn: ")
 
 
 def swapped(detections: Any) -> Any:
@@ -179,9 +180,9 @@ def test_a_run_without_any_match_cannot_hold(sides: BothSides, pipeline: Pipelin
     nothing = result.pairing._replace(pairs=[], only_first=list(range(100)), only_second=list(range(100)))
     explained = result._replace(lists="explained", pairing=nothing)
     assert explained.holds
-    record = end_to_end_record([explained])
-    assert (record["ok"], record["verdict"]) == (False, "none of 100 detections matched one to one")
-    assert not end_to_end_record([])["ok"]
+    record = found_in([explained])
+    assert (record.ok, record.verdict) == (False, "none of 100 detections matched one to one")
+    assert not found_in([]).ok
 
 
 @pytest.fixture
@@ -208,9 +209,9 @@ def test_an_order_that_rounding_decides_is_explained_by_trial(
     result = compare_image(drawn(0, (200, 300)), "drawn", sides, pipeline)
     assert (result.holds, result.lists) == (True, "explained")
     assert "TensorFlow's own list changes in" in result.stages[-1].verdict
-    record = end_to_end_record([result])
-    assert record["lists"] == {"identical": 0, "explained": 1, "unexplained": 0}
-    assert record["not_identical"][0]["image"] == "drawn"
+    record = found_in([result])
+    assert record.lists == ListCounts(identical=0, explained=1, unexplained=0)
+    assert record.not_identical[0].image == "drawn"
     # If its own list does not change, nothing is explained.
     monkeypatch.setattr(moved_outputs, "moved", lambda official, expected: [official] * 8)
     result = compare_image(drawn(0, (200, 300)), "drawn", sides, pipeline)

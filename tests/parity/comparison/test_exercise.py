@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from effconv.parity.comparison.exercise import Unexercised, in_words, unexercised
+from effconv.parity.comparison.exercise import in_words, unexercised
+from effconv.parity.comparison.records import Unexercised
 from effconv.parity.traces.images import noise
 from tiny_models import load_tiny
 
@@ -28,7 +29,7 @@ def outputs_with(path: str, place: tuple[int, ...], images: np.ndarray) -> list[
 def test_eight_of_nine_taps_multiply_padding_on_a_map_of_one_pixel() -> None:
     images = noise(0, (64, 64))
     found = {each.module: each for each in unexercised(load_tiny(TINY), images)}
-    assert found[HIGHEST] == Unexercised(HIGHEST, 16 * 8, 16 * 9, ONE_PIXEL)
+    assert found[HIGHEST] == Unexercised(module=HIGHEST, weights=16 * 8, of=16 * 9, taps=ONE_PIXEL)
     assert not any(path.startswith(("backbone.stem", "class_head", "box_head")) for path in found)
     assert "images" not in found
     before = outputs_with(HIGHEST, CORNER, images), outputs_with(HIGHEST, CENTRE, images)
@@ -70,17 +71,20 @@ def test_a_grey_picture_is_one_picture_up_to_scale_and_shift(
     images[:, 2] = images[:, 0] * np.float32(scale) + np.float32(shift)
     images[0, 2, 5, 7] += moved
     first = unexercised(load_tiny(TINY), images)[0]
-    assert (first == Unexercised("images", 0, 3, (), ("red and blue",))) is same
+    assert (first == Unexercised(module="images", of=3, channels=("red and blue",))) is same
     assert (first.module == "images") is same
 
 
 def test_in_words_it_is_short() -> None:
     assert in_words([]) == ""
-    kernels = [Unexercised("a", 8, 9, ONE_PIXEL).record(), Unexercised("b", 16, 18, (), (1,)).record()]
+    kernels = [
+        Unexercised(module="a", weights=8, of=9, taps=ONE_PIXEL),
+        Unexercised(module="b", weights=16, of=18, channels=(1,)),
+    ]
     assert in_words(kernels[:1]) == "8 weights of 1 kernel, first a.weight"
     assert in_words(kernels) == "24 weights of 2 kernels, first a.weight"
-    grey = Unexercised("images", 0, 3, (), ("red and green", "red and blue")).record()
-    assert grey == {"module": "images", "of": 3, "channels": ["red and green", "red and blue"]}
+    grey = Unexercised(module="images", of=3, channels=("red and green", "red and blue"))
+    assert grey.plain() == {"module": "images", "of": 3, "channels": ["red and green", "red and blue"]}
     assert in_words([grey, *kernels]) == (
         "colour channels apart (red and green) and 24 weights of 2 kernels, first a.weight"
     )

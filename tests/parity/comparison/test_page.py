@@ -15,6 +15,7 @@ from effconv.convert.output import OutputError
 from effconv.errors import EffconvError
 from effconv.parity.comparison import page as page_module
 from effconv.parity.comparison.page import write_page
+from effconv.parity.comparison.records import ComparisonRecord
 from page_record import BROKEN, LAYERS, check, make_record
 
 NOTHING = "\N{EN DASH}"  # what a cell without a figure shows
@@ -39,7 +40,7 @@ def opened(browser: Any, tmp_path: Path) -> Iterator[Any]:
     path = tmp_path / "page.html"
 
     def open_page(record: dict[str, Any]) -> Any:
-        write_page(record, path)
+        write_page(ComparisonRecord.read(record), path)
         page.goto(path.as_uri())
         page.wait_for_function("document.getElementById('growth').data !== undefined")
         return page
@@ -247,7 +248,7 @@ class Loads(HTMLParser):
 
 @needs_plotly
 def test_file_holds_everything_it_shows(record: dict[str, Any], tmp_path: Path) -> None:
-    write_page(record, tmp_path / "page.html")
+    write_page(ComparisonRecord.read(record), tmp_path / "page.html")
     text = (tmp_path / "page.html").read_text(encoding="utf-8")
     tags = Loads()
     tags.feed(text)
@@ -263,7 +264,7 @@ def test_missing_plotly_says_how_to_install_it(
 ) -> None:
     monkeypatch.setitem(sys.modules, "plotly.offline", None)
     with pytest.raises(EffconvError, match=re.escape("pip install plotly")):
-        write_page(record, tmp_path / "page.html")
+        write_page(ComparisonRecord.read(record), tmp_path / "page.html")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -271,8 +272,8 @@ def test_failing_write_leaves_no_file(record: dict[str, Any], tmp_path: Path, mo
     monkeypatch.setattr(page_module, "plotly_script", lambda: "")
     (tmp_path / "page.html").mkdir()
     with pytest.raises(OutputError, match="it is a directory"):
-        write_page(record, tmp_path / "page.html")
+        write_page(ComparisonRecord.read(record), tmp_path / "page.html")
     assert [path.name for path in tmp_path.iterdir()] == ["page.html"]
     with pytest.raises(ValueError, match="not JSON compliant"):
-        write_page(record | {"provenance": {}, "seed": float("nan")}, tmp_path / "other.html")
+        write_page(ComparisonRecord.read(record | {"provenance": {"seed": float("nan")}}), tmp_path / "other.html")
     assert not (tmp_path / "other.html").exists()

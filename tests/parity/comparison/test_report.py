@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+from effconv.parity.comparison.records import ComparisonRecord
 from effconv.parity.comparison.report import write_report
 from page_record import make_record
 
@@ -11,7 +12,7 @@ def test_provenance_is_in_markdown_as_it_is_in_the_record(tmp_path: Path) -> Non
     """Line by line, so that either may be searched for what stands in the other."""
     record = make_record() | {"explanations": []}
     for name in ("a.json", "a.md"):
-        write_report(record, tmp_path / name)
+        write_report(ComparisonRecord.read(record), tmp_path / name)
     lines = (tmp_path / "a.md").read_text().splitlines()
     block = lines[lines.index("```json") + 1 : lines.index("```")]
     assert json.loads("\n".join(block)) == record["provenance"]

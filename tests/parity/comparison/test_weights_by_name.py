@@ -13,6 +13,7 @@ from torch import Tensor
 from effconv.convert.conversion import convert, write_weights
 from effconv.convert.sources import open_checkpoint
 from effconv.parity.comparison.layerwise import compare_layerwise
+from effconv.parity.comparison.records import ComparisonRecord
 from effconv.parity.comparison.subject import Choice
 from effconv.parity.comparison.weights_by_name import compare_by_name
 from effconv.parity.reference.reading import BY_TENSORFLOW, NOT_COVERED
@@ -39,7 +40,7 @@ def planted(folder: Path, edit: Callable[[dict[str, np.ndarray]], None]) -> Path
     return folder / "candidate.safetensors"
 
 
-def compared(**choice: Any) -> dict[str, Any]:
+def compared(**choice: Any) -> ComparisonRecord:
     given = {"model": str(TINY / "config.json"), "checkpoint": TINY, **choice}
     return compare_layerwise(Choice(**given), Path, "effconv parity", explaining=False, backward=False)
 
@@ -58,30 +59,32 @@ def colours_swapped(state: dict[str, np.ndarray]) -> None:
 def test_random_values_in_taps_no_input_reaches_are_refused(tmp_path: Path) -> None:
     candidate = planted(tmp_path, unreached_taps)
     found = compared(candidate=candidate, size=(64, 64))
-    assert (found["ok"], found["first_failure"]) == (False, None)
-    (differ,) = found["tensors"]["differ"]
-    assert (differ["tensor"], differ["official"]) == (f"{HIGHEST}.weight", OFFICIAL)
-    assert (differ["differ"], differ["values"], found["tensors"]["read_by"]) == (128, 144, BY_TENSORFLOW)
-    assert found["verdict"] == (
-        f"all 331 layers hold on this input, but 1 of {found['tensors']['compared']} tensors differs from the "
+    assert (found.ok, found.first_failure) == (False, None)
+    weights = found.tensors
+    assert weights
+    (differ,) = weights.differ
+    assert (differ.tensor, differ.official) == (f"{HIGHEST}.weight", OFFICIAL)
+    assert (differ.differ, differ.values, weights.read_by) == (128, 144, BY_TENSORFLOW)
+    assert found.verdict == (
+        f"all 331 layers hold on this input, but 1 of {weights.compared} tensors differs from the "
         f"checkpoint: {HIGHEST}.weight ({OFFICIAL}), 128 of 144 values"
     )
-    assert HIGHEST in {each["module"] for each in found["unexercised"]}
+    assert HIGHEST in {each.module for each in found.unexercised}
     # The candidate is known by its own file, the checkpoint by its fingerprint under the reference.
-    assert "checkpoint_fingerprint" not in found["candidate"]
-    assert found["candidate"]["weights"] == candidate.name
-    assert len(found["candidate"]["sha256"]) == 64
-    assert found["reference"]["checkpoint_fingerprint"] == open_checkpoint(TINY).fingerprint()
+    assert found.candidate.checkpoint_fingerprint is None
+    assert found.candidate.weights == candidate.name
+    assert len(found.candidate.sha256 or "") == 64
+    assert found.reference.more["checkpoint_fingerprint"] == open_checkpoint(TINY).fingerprint()
 
 
 @pytest.mark.tf
 def test_the_checkpoints_own_weights_are_said_to_be() -> None:
     found = compared(size=(64, 64))
-    assert found["ok"]
-    assert found["verdict"].endswith(
-        f"all 331 layers hold, all {found['tensors']['compared']} tensors are the checkpoint's"
-    )
-    assert found["candidate"]["checkpoint_fingerprint"] == found["reference"]["checkpoint_fingerprint"]
+    weights = found.tensors
+    assert weights
+    assert found.ok
+    assert found.verdict.endswith(f"all 331 layers hold, all {weights.compared} tensors are the checkpoint's")
+    assert found.candidate.checkpoint_fingerprint == found.reference.more["checkpoint_fingerprint"]
 
 
 def test_colours_swapped_hold_on_a_grey_picture_and_are_refused_by_name(tmp_path: Path) -> None:
@@ -90,18 +93,20 @@ def test_colours_swapped_hold_on_a_grey_picture_and_are_refused_by_name(tmp_path
     images[:] = images[:, :1]
     record(CandidateTrace(load_tiny(TINY), images, {"kind": "tensorflow"}), tmp_path / "grey.npz", with_float64=True)
     found = compared(candidate=planted(tmp_path, colours_swapped), reference=str(tmp_path / "grey.npz"))
-    assert (found["ok"], found["first_failure"]) == (False, None)
-    assert [each["tensor"] for each in found["tensors"]["differ"]] == [STEM]
-    assert found["tensors"]["read_by"] == NOT_COVERED
-    assert found["unexercised"][0]["channels"] == ["red and green", "red and blue", "green and blue"]
-    assert "not reached by this input: colour channels apart (red and green)" in found["verdict"]
+    assert (found.ok, found.first_failure) == (False, None)
+    weights = found.tensors
+    assert weights
+    assert [each.tensor for each in weights.differ] == [STEM]
+    assert weights.read_by == NOT_COVERED
+    assert found.unexercised[0].channels == ("red and green", "red and blue", "green and blue")
+    assert "not reached by this input: colour channels apart (red and green)" in found.verdict
 
 
 def test_two_runs_of_effconv_say_so() -> None:
     found = compared(reference="torch", size=(64, 64))
-    assert found["ok"]
-    assert found["verdict"].startswith("two runs of effconv agree: all 331 layers hold, all ")
-    assert found["reference"]["checkpoint_fingerprint"] == open_checkpoint(TINY).fingerprint()
+    assert found.ok
+    assert found.verdict.startswith("two runs of effconv agree: all 331 layers hold, all ")
+    assert found.reference.more["checkpoint_fingerprint"] == open_checkpoint(TINY).fingerprint()
 
 
 @pytest.mark.parametrize(

@@ -17,9 +17,10 @@ from effconv.effdet_torch.config import Config, get_config
 from effconv.errors import CheckpointError
 from effconv.loading import load
 from effconv.parity.comparison.compare import compare
+from effconv.parity.comparison.records import Candidate, Images, Reference
 from effconv.parity.comparison.report import comparison_markdown
 from effconv.parity.comparison.rows import Row, first_failure
-from effconv.parity.comparison.verdict import comparison_record
+from effconv.parity.comparison.verdict import Sides, comparison_record
 from effconv.parity.embedded import CONFIG, FOLDER
 from effconv.parity.reference.reading import BY_TENSORFLOW, NOT_COVERED, official_names, read_with_tensorflow
 from effconv.parity.traces import official
@@ -144,10 +145,11 @@ def test_what_only_we_read_is_said_not_to_be_covered(file: str) -> None:
     config = config_of(LITE)
     trace, rows = compared(LITE / file, config)
     assert trace.source["reading"] == NOT_COVERED
-    sides = {"reference": trace.source, "candidate": {"label": "effconv"}, "images": {"label": "noise"}}
+    images = Images(label="noise", shape=(1, 3, 64, 64))
+    sides = Sides(Reference.of(trace.source), Candidate(label="effconv"), images)
     record = comparison_record("tiny", rows, [], [], sides, "parity")
-    assert record["verdict"].endswith("layers hold; how the weights were read is not covered")
-    assert f"with weights read {NOT_COVERED}" in record["reference"]["label"]
+    assert record.verdict.endswith("layers hold; how the weights were read is not covered")
+    assert f"with weights read {NOT_COVERED}" in record.reference.label
     assert "effconv (not covered" in comparison_markdown(record)
 
 

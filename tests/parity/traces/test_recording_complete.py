@@ -10,6 +10,7 @@ import pytest
 
 from effconv.convert.layers import layers
 from effconv.parity.comparison.compare import compare
+from effconv.parity.comparison.records import Reference
 from effconv.parity.comparison.rows import Row, first_failure
 from effconv.parity.comparison.verdict import verdict
 from effconv.parity.traces.candidate_trace import CandidateTrace
@@ -39,7 +40,7 @@ def header(path: Path) -> Any:
 def compared(path: Path) -> tuple[list[Row], str]:
     trace = RecordedTrace(path)
     rows = compare(trace, load_tiny(TINY))
-    return rows, verdict(rows, [], trace.source)
+    return rows, verdict(rows, [], Reference.of(trace.source))
 
 
 @pytest.mark.parametrize("kind", ["tensorflow", "torch", "made up", None])

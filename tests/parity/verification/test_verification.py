@@ -20,6 +20,7 @@ from effconv.convert import zoo
 from effconv.convert.conversion import Conversion, write_weights
 from effconv.convert.output_kinds import PAGE_MARK
 from effconv.effdet_torch.config import get_config
+from effconv.parity.comparison.records import ComparisonRecord
 from effconv.parity.datasets import coco_archives
 from effconv.parity.datasets.dataset import read_dataset
 from effconv.parity.evaluation import contents, published, published_rows
@@ -29,6 +30,7 @@ from effconv.parity.verification import verify as verification
 from effconv.parity.verification.verify import verification_page
 from evaluation_runs import SWISH
 from loopback import Server, status
+from page_record import make_record
 from small_images import write_pictures
 from stand_in_archives import by_path, stand_in, zipped
 
@@ -161,10 +163,10 @@ def steps(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[], dict[
     """Verifies a tiny model on pictures in tmp_path; layers are counted as they are compared, metrics are given."""
     compared: list[Any] = []
 
-    def compare(choice: Any, *rest: Any, **more: Any) -> dict[str, Any]:
+    def compare(choice: Any, *rest: Any, **more: Any) -> ComparisonRecord:
         compared.append(choice)
         assert get_config(choice.model).name == "tiny-swish"  # a configuration of one's own is known by its path
-        return {"ok": True, "verdict": f"comparison {len(compared)}", "rows": []}
+        return ComparisonRecord.read(make_record() | {"ok": True, "verdict": f"comparison {len(compared)}", "rows": []})
 
     published_metrics = dataclasses.replace(RECORD, published=REPRODUCED)
     monkeypatch.setattr(verification, "compare_layerwise", compare)
