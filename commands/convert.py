@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ..effdet_torch.config import Config
 
 CONTAINERS = ("tf1", "h5", "keras")
-PORTS = ("effconv", "effdet", "zylo117", "pytorch-tools", "mmdetection")
+PORTS = ("effconv", "effdet", "effdet-level-first", "zylo117", "pytorch-tools", "mmdetection")
 
 
 @click.command("convert")

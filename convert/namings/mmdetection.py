@@ -76,6 +76,7 @@ MMDETECTION = Naming(
     partial(modules, PATHS),
     partial(vectors, PATHS),
     signs=("backbone.layers.0.conv.weight", "bbox_head.cls_header.pointwise_conv.bias"),
+    class_outputs="bbox_head.cls_header.pointwise_conv.bias",
     models=lambda config: config.squeeze_excite and config.fusion == "fastattn",
     zero_padded_pool=True,
     notice="its boxes must be coded as TensorFlow's (yxyx): the file does not say",
