@@ -7,6 +7,7 @@ import click
 
 from .options import (
     PATH,
+    container_option,
     force_option,
     json_option,
     keep_others,
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from ..convert.layout import Array
     from ..effdet_torch.config import Config
 
-CONTAINERS = ("tf1", "h5", "keras")
 PORTS = ("effconv", "effdet", "effdet-level-first", "zylo117", "pytorch-tools", "mmdetection")
 
 
@@ -35,11 +35,7 @@ PORTS = ("effconv", "effdet", "effdet-level-first", "zylo117", "pytorch-tools", 
     help=".safetensors, .pth, .h5, or a TensorFlow prefix or folder.",
 )
 @click.option("--to", type=click.Choice(["tf", *PORTS]), help="Whose names; default: effconv's, or TensorFlow's.")
-@click.option(
-    "--container",
-    type=click.Choice(CONTAINERS),
-    help="Of --to tf: a TF1 checkpoint (default), Keras weights (.h5), or a TF2 object checkpoint.",
-)
+@container_option("Of --to tf: a TF1 checkpoint (default), Keras weights (.h5), or a TF2 object checkpoint.")
 @click.option("--from", "names", type=click.Choice(PORTS), help="Whose names FILE has; default: told by its names.")
 @model_option(required=False)
 @click.option(
@@ -72,14 +68,13 @@ def convert_command(
     FILE is a TensorFlow checkpoint (directory, prefix, .index, .tar.gz, .h5), or PyTorch weights (.safetensors, .pth).
     Which port's they are, which model and how many classes is told by their names and shapes.
     """
-    from ..convert.conversion import checkpoint_prefix
     from ..convert.output import require_place
     from ..errors import CheckpointError
-    from ..saving import H5, TENSORFLOW, container_of, outputs_of, target_of, write_state
+    from ..saving import TENSORFLOW, container_of, outputs_of, place_of, target_of, write_state
 
     container = container_of(Path(output), to, container)
     to = to or target_of(Path(output))
-    place = checkpoint_prefix(output) if to == TENSORFLOW and container != H5 else Path(output)
+    place = place_of(output, to, container)
     outputs = outputs_of(place, to, container)
     for path in outputs:
         require_place(path)

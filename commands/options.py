@@ -203,6 +203,14 @@ precision_option = click.option(
     show_default=True,
     help="Of the network's weights and arithmetic.",
 )
+CONTAINERS = ("tf1", "h5", "keras")  # those of `saving.py`, which is imported late
+
+
+def container_option(text: str) -> Callable[..., Any]:
+    """`--container`, in which TensorFlow's weights are written."""
+    return click.option("--container", type=click.Choice(CONTAINERS), help=text)
+
+
 nonfinite_option = click.option("--allow-nonfinite", is_flag=True, help="Take NaN and infinite weights as they are.")
 verify_option = click.option("--verify/--no-verify", default=True, help="Check every checksum (default), or none.")
 # Eager: outputs are looked at when it is known.

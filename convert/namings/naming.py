@@ -42,7 +42,13 @@ class Naming(NamedTuple):
     functions: Callable[[Config], Modules] = lambda config: iter(())  # modules without tensors, paired as `modules`
     zero_padded_pool: bool = False  # its own network pads max-pooling with zeros: another function
     stranger: Callable[[Mapping[str, tuple[int, ...]]], str] = lambda shapes: ""  # which other network has such shapes
+    other_boxes: Callable[[Config], str] = lambda config: ""  # why such a file's boxes are hardly coded as TensorFlow's
     notice: str = ""  # what else of the port's own network is to be known
+
+    @property
+    def own_function(self) -> bool:
+        """Whether the port's own network computes another function with the same tensors."""
+        return self.zero_padded_pool or self.epsilon != OURS_EPSILON
 
 
 def places(naming: Naming, config: Config) -> tuple[Place, ...]:

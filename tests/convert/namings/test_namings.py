@@ -179,7 +179,7 @@ def test_a_file_is_known_by_its_names_and_shapes() -> None:
         ({"layer1.weight": (1,)}, "names of no kind that effconv knows"),
         (
             without(shapes_of("effdet", "d0"), "combine.conv.conv_pw.bias"),
-            "effdet's models without tf_ in their name (expected a bias fpn.cell. ... .conv_pw.bias, found none), which",
+            "effdet's models without tf_ in their name (expected a bias fpn.cell. ... .conv_pw.bias, found none)",
         ),
         (
             without(shapes_of("effdet-level-first", "d1", num_classes=3), "combine.conv.conv_pw.bias"),
