@@ -5,7 +5,7 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .convert.apply import require_finite, require_state, with_its_classes
 from .convert.conversion import convert
@@ -92,7 +92,21 @@ def load(
     return network.eval()
 
 
-def read_state(
+class Read(NamedTuple):
+    """What was read of a file: the state dict under our names, its model, and what the anchors in it say, if any."""
+
+    state: dict[str, Array]
+    config: Config
+    anchors: dict[str, Any] | None
+
+
+def read_state(path: Path, model: str | Config | None = None, **options: Any) -> tuple[dict[str, Array], Config]:
+    """(whole state dict under our names, its model's Config) of a `.safetensors`, `.pth` or `.pt` file: `read_file`."""
+    read = read_file(path, model, **options)
+    return read.state, read.config
+
+
+def read_file(
     path: Path,
     model: str | Config | None = None,
     *,
@@ -101,8 +115,8 @@ def read_state(
     function: str | None = None,
     verify: bool = True,
     allow_nonfinite: bool = False,
-) -> tuple[dict[str, Array], Config]:
-    """(whole state dict under our names, its model's Config) of a `.safetensors`, `.pth` or `.pt` file.
+) -> Read:
+    """The whole state dict of a `.safetensors`, `.pth` or `.pt` file.
 
     The file may be another port's (`convert/namings`): which one, and of which model, its names and shapes say, where
     `naming` and `model` do not, and which function, as `load` has it; what was decided is warned of (PortWarning). An
@@ -112,7 +126,7 @@ def read_state(
     misshapes a single one, or holds NaN or infinity where not allowed; FunctionError for a function that is no choice.
     """
     stored = read_stored(path, weights=weights, verify=verify)
-    config = None if model is None else get_config(model)
+    config, anchors = None if model is None else get_config(model), None
     if stored.config is not None:
         _require_choice(False, function, path)
         if naming not in (None, EFFCONV):
@@ -133,18 +147,18 @@ def read_state(
         state = stored.state
         require_state(state, config, str(path))
     else:
-        state, config = _from_port(path, stored.state, config, naming, function)
+        state, config, anchors = _from_port(path, stored.state, config, naming, function)
     if not allow_nonfinite:
         require_finite(state, str(path))
     if verify and stored.checksums is None:
         message = f"{path}: has no checksums, so its weights are taken as they are; files effconv writes have them"
-        warnings.warn(message, UncheckedWarning, stacklevel=3)
-    return state, config
+        warnings.warn(message, UncheckedWarning, stacklevel=4)
+    return Read(state, config, anchors)
 
 
 def _from_port(
     path: Path, stored: Mapping[str, Array], config: Config | None, naming: Naming | None, function: str | None
-) -> tuple[dict[str, Array], Config]:
+) -> Read:
     """Our state dict of a file that does not say what it is."""
     content = unwrapped(stored)
     shapes = {key: value.shape for key, value in content.tensors.items()}
@@ -165,8 +179,8 @@ def _from_port(
     if config is None or config.num_classes != fit.config.num_classes:
         notices.insert(0, f"taken as {fit.config.label}")
     if notices:
-        warnings.warn(f"{path}: {'; '.join(notices)}", PortWarning, stacklevel=4)
-    return state, taken
+        warnings.warn(f"{path}: {'; '.join(notices)}", PortWarning, stacklevel=5)
+    return Read(state, taken, content.anchors)
 
 
 def _require_choice(there_is: bool, function: str | None, path: Path) -> None:

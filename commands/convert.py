@@ -116,12 +116,12 @@ def _read(
     from ..convert.sources import open_checkpoint
     from ..effdet_torch.config import get_config
     from ..errors import CheckpointError
-    from ..loading import CHECKPOINT_ENDINGS, FunctionError, read_state
+    from ..loading import CHECKPOINT_ENDINGS, FunctionError, read_file
 
     if file.suffix in CHECKPOINT_ENDINGS:
         naming = NAMINGS[names] if names else None
         try:
-            state, config = read_state(
+            state, config, anchors = read_file(
                 file,
                 model,
                 weights=weights,
@@ -133,7 +133,7 @@ def _read(
         except FunctionError:
             refuse_given({"function"}, f"{file}, whose function is known")
             raise
-        return state, config, {"file": file.name}
+        return state, config, {"file": file.name, **({"anchors": anchors} if anchors else {})}
     refuse_given({"function"}, "a TensorFlow checkpoint, whose function is the official one")
     if names is not None:
         raise CheckpointError(f"{file}: a TensorFlow checkpoint, whose names are its own; leave out --from")
