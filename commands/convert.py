@@ -9,11 +9,14 @@ from .options import (
     PATH,
     container_option,
     force_option,
+    function_option,
     json_option,
     keep_others,
     model_option,
     nonfinite_option,
+    num_classes_option,
     print_json,
+    require_classes,
     verify_option,
 )
 from .refusals import UNCHECKED, refuse_checks, refuse_given
@@ -38,12 +41,8 @@ PORTS = ("effconv", "effdet", "effdet-level-first", "zylo117", "pytorch-tools", 
 @container_option("Of --to tf: a TF1 checkpoint (default), Keras weights (.h5), or a TF2 object checkpoint.")
 @click.option("--from", "names", type=click.Choice(PORTS), help="Whose names FILE has; default: told by its names.")
 @model_option(required=False)
-@click.option(
-    "--function",
-    type=click.Choice(["port", "official"]),
-    help="Where FILE's port computes another function: which its weights were trained in; default: by their values.",
-)
-@click.option("--num-classes", type=click.IntRange(min=1), help="Refuse a file of another number of classes.")
+@function_option("FILE")
+@num_classes_option
 @click.option("--weights", type=click.Choice(["ema", "raw"]), help="Default: the moving averages where there are any.")
 @force_option
 @nonfinite_option
@@ -69,7 +68,6 @@ def convert_command(
     Which port's they are, which model and how many classes is told by their names and shapes.
     """
     from ..convert.output import require_place
-    from ..errors import CheckpointError
     from ..saving import TENSORFLOW, container_of, outputs_of, place_of, target_of, write_state
 
     container = container_of(Path(output), to, container)
@@ -80,8 +78,7 @@ def convert_command(
         require_place(path)
     keep_others(outputs)
     state, config, source = _read(file, names, model, function, weights, verify, allow_nonfinite)
-    if num_classes not in (None, config.num_classes):
-        raise CheckpointError(f"{file}: expected {num_classes} classes, found {config.num_classes}")
+    require_classes(file, num_classes, config.num_classes)
     written = write_state(state, config, place, to, source, container)
     if as_json:
         print_json(

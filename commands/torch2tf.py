@@ -13,7 +13,9 @@ from .options import (
     keep_others,
     model_option,
     nonfinite_option,
+    num_classes_option,
     print_json,
+    require_classes,
     verify_option,
 )
 
@@ -30,6 +32,7 @@ from .options import (
 @container_option("A TF1 checkpoint (default), Keras weights (.h5), or a TF2 object checkpoint.")
 @click.option("--ema", type=PATH, help="Weights to store as moving averages in a TF1 checkpoint; default: the same.")
 @model_option(required=False)
+@num_classes_option
 @force_option
 @nonfinite_option
 @verify_option
@@ -40,6 +43,7 @@ def torch2tf(
     container: str | None,
     ema: Path | None,
     model: str | None,
+    num_classes: int | None,
     allow_nonfinite: bool,
     verify: bool,
     as_json: bool,
@@ -61,6 +65,7 @@ def torch2tf(
     keep_others(outputs)
     read = partial(read_state, verify=verify, allow_nonfinite=allow_nonfinite)
     state, config = read(weights, model)
+    require_classes(weights, num_classes, config.num_classes)
     if ema:
         written = write_checkpoint(state, read(ema, config)[0], config, place, str(weights))
     else:

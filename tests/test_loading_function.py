@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner, Result
+from PIL import Image
 from torch import Tensor
 
 import effconv
@@ -124,6 +125,44 @@ def tools_file(tmp_path: Path) -> tuple[Path, dict[str, np.ndarray]]:
 
 
 STEM = "backbone.stem.norm.running_var"
+
+
+def test_a_prediction_is_of_either_function(file: Path, tmp_path: Path) -> None:
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (96, 128, 3), np.uint8)).save(tmp_path / "x.png")
+    found = {}
+    for function in ("port", "official"):
+        words = ("predict", tmp_path / "x.png", "-o", tmp_path / function, "--model", CONFIG, "--ckpt", file)
+        result = run(*words, "--function", function, "--min-score", 0)
+        assert result.exit_code == 0, result.output
+        found[function] = json.loads((tmp_path / function / "detections.json").read_text())
+    assert found["port"] != found["official"]
+    refused = run(*words[:-1], SWISH, "--function", "port")
+    assert refused.exit_code == 2
+    assert "its function is known" in refused.stderr.splitlines()[-1]
+
+
+@pytest.mark.parametrize("words", [(), ("--end-to-end",), ("--engine", "fast")])
+def test_a_function_without_a_candidate_is_refused(words: tuple[str, ...]) -> None:
+    given = ("--reference", "torch") if not words else ()
+    refused = run("parity", "--model", CONFIG, "--ckpt", SWISH, "--function", "port", *given, *words)
+    assert refused.exit_code == 2
+    assert "the function is a candidate's; name one, or leave the function out (--candidate)" in refused.stderr
+
+
+@pytest.mark.parametrize("command", ["tf2torch", "torch2tf"])
+def test_another_number_of_classes_is_refused(command: str, tmp_path: Path) -> None:
+    ours = tmp_path / "ours.safetensors"
+    effconv.save(load_tiny(SWISH), ours)
+    classes = load_tiny(SWISH).config.num_classes
+    outputs = {"tf2torch": tmp_path / "x.safetensors", "torch2tf": tmp_path / "y"}
+    read = ("--model", CONFIG, "--ckpt", SWISH) if command == "tf2torch" else (ours,)
+    before = {*tmp_path.iterdir()}
+    refused = run(command, *read, "-o", outputs[command], "--num-classes", classes + 1)
+    assert refused.exit_code == 2
+    assert f"expected {classes + 1} classes, found {classes}" in refused.stderr
+    assert {*tmp_path.iterdir()} == before
+    done = run(command, *read, "-o", outputs[command], "--num-classes", classes)
+    assert done.exit_code == 0, done.output
 
 
 def test_another_epsilon_is_made_up_for_or_is_said_to_be_official(

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 from ...effdet_torch.preprocessing.decode import read_encoded
-from ...loading import load
 from ..datasets.dataset import read_dataset
 from ..evaluation.pipeline import Settings, build
 from ..provenance import provenance
@@ -14,7 +13,7 @@ from ..reference.network import import_tensorflow
 from ..traces.images import drawn
 from ..traces.official import official_variables
 from .end_to_end import STAGES, BothSides, ImageResult, compare_images
-from .subject import Choice, candidate_record, choose_subject
+from .subject import Choice, candidate_record, choose_subject, load_candidate
 
 DRAWN = ((90, 120), (300, 200))  # (H, W) of the pictures compared where none is named
 
@@ -36,11 +35,7 @@ def compare_end_to_end(
     images = _images(choice.image, coco)[:limit]
     variables, source = official_variables(subject.checkpoint, subject.config, subject.weights, verify=subject.verify)
     pipeline = build(subject.config, settings or Settings(size=choice.size))
-    model = (
-        subject.load()
-        if choice.candidate is None
-        else load(choice.candidate, model=subject.config, verify=choice.verify)
-    )
+    model = load_candidate(choice, subject)
     sides = BothSides(pipeline.config, variables, model)
     total = len(images)
     results = compare_images(

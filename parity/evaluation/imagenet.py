@@ -116,9 +116,11 @@ def best_classes(model: EfficientDet, head: Mapping[str, Array], images: Tensor)
     `head` is what a classifier has behind the backbone, under lukemelas' names: `_conv_head`, `_bn1`, `_fc`.
     """
     tensors = {key: torch.from_numpy(np.array(value)) for key, value in head.items()}
-    norm = [tensors[f"_bn1.{name}"] for name in ("running_mean", "running_var", "weight", "bias")]
+    mean, variance, scale, offset = (
+        tensors[f"_bn1.{name}"] for name in ("running_mean", "running_var", "weight", "bias")
+    )
     with torch.inference_mode():
         features = functional.conv2d(model.backbone(images)[-1], tensors["_conv_head.weight"])
-        activated = functional.relu6(functional.batch_norm(features, *norm, eps=EPSILON))
+        activated = functional.relu6(functional.batch_norm(features, mean, variance, scale, offset, eps=EPSILON))
         logits = functional.linear(activated.mean((2, 3)), tensors["_fc.weight"], tensors["_fc.bias"])
     return [int(number) for number in logits[0].topk(BEST).indices]
