@@ -5,7 +5,7 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .convert.apply import require_finite, require_state, with_its_classes
 from .convert.conversion import convert
@@ -13,7 +13,7 @@ from .convert.fingerprints import identify_state
 from .convert.layout import Array
 from .convert.namings.backbones import BackboneWeights, backbone_of, official_backbone
 from .convert.namings.containers import unwrapped
-from .convert.namings.naming import Naming
+from .convert.namings.naming import OURS_EPSILON, Naming
 from .convert.namings.recognition import EFFCONV, Fit, recognise
 from .convert.namings.tensors import from_port
 from .convert.sources import open_checkpoint
@@ -22,6 +22,8 @@ from .effdet_torch.config import VARIANTS, Config, ConfigError, get_config
 from .errors import CheckpointError
 
 FUNCTIONS = ("port", "official")
+OWN_POOL = "its own network pads max-pooling with zeros, TensorFlow's with minus infinity"
+OWN_EPSILON = "its own batch norm has an epsilon of {:g}, TensorFlow's of 1e-3, which the running variances make up for"
 CHECKPOINT_ENDINGS = (".safetensors", ".pth", ".pt")  # PyTorch weights, which have no official fingerprint
 
 if TYPE_CHECKING:
@@ -59,7 +61,8 @@ def load(
     there are any). `verify` checks every checksum, and warns (UncheckedWarning) of PyTorch weights that have none. NaN
     and infinite weights are refused unless `allow_nonfinite`.
 
-    Some ports' own networks compute another function under familiar names (`Config.zero_padded_pool`). Their files are
+    Some ports' own networks compute another function with the same tensors (`Config.zero_padded_pool`, another epsilon
+    of batch norm, which the running variances can make up for). Their files are
     taken as of `function` "port" (trained there) or "official" (Google's, converted); None: as official when the values
     are those of a known release, else as the port's, which is warned of (PortWarning).
 
@@ -89,7 +92,21 @@ def load(
     return network.eval()
 
 
-def read_state(
+class Read(NamedTuple):
+    """What was read of a file: the state dict under our names, its model, and what the anchors in it say, if any."""
+
+    state: dict[str, Array]
+    config: Config
+    anchors: dict[str, Any] | None
+
+
+def read_state(path: Path, model: str | Config | None = None, **options: Any) -> tuple[dict[str, Array], Config]:
+    """(whole state dict under our names, its model's Config) of a `.safetensors`, `.pth` or `.pt` file: `read_file`."""
+    read = read_file(path, model, **options)
+    return read.state, read.config
+
+
+def read_file(
     path: Path,
     model: str | Config | None = None,
     *,
@@ -98,8 +115,8 @@ def read_state(
     function: str | None = None,
     verify: bool = True,
     allow_nonfinite: bool = False,
-) -> tuple[dict[str, Array], Config]:
-    """(whole state dict under our names, its model's Config) of a `.safetensors`, `.pth` or `.pt` file.
+) -> Read:
+    """The whole state dict of a `.safetensors`, `.pth` or `.pt` file.
 
     The file may be another port's (`convert/namings`): which one, and of which model, its names and shapes say, where
     `naming` and `model` do not, and which function, as `load` has it; what was decided is warned of (PortWarning). An
@@ -109,7 +126,7 @@ def read_state(
     misshapes a single one, or holds NaN or infinity where not allowed; FunctionError for a function that is no choice.
     """
     stored = read_stored(path, weights=weights, verify=verify)
-    config = None if model is None else get_config(model)
+    config, anchors = None if model is None else get_config(model), None
     if stored.config is not None:
         _require_choice(False, function, path)
         if naming not in (None, EFFCONV):
@@ -130,34 +147,40 @@ def read_state(
         state = stored.state
         require_state(state, config, str(path))
     else:
-        state, config = _from_port(path, stored.state, config, naming, function)
+        state, config, anchors = _from_port(path, stored.state, config, naming, function)
     if not allow_nonfinite:
         require_finite(state, str(path))
     if verify and stored.checksums is None:
         message = f"{path}: has no checksums, so its weights are taken as they are; files effconv writes have them"
-        warnings.warn(message, UncheckedWarning, stacklevel=3)
-    return state, config
+        warnings.warn(message, UncheckedWarning, stacklevel=4)
+    return Read(state, config, anchors)
 
 
 def _from_port(
     path: Path, stored: Mapping[str, Array], config: Config | None, naming: Naming | None, function: str | None
-) -> tuple[dict[str, Array], Config]:
+) -> Read:
     """Our state dict of a file that does not say what it is."""
     content = unwrapped(stored)
     shapes = {key: value.shape for key, value in content.tensors.items()}
     fit = recognise(shapes, str(path), config, naming)
-    state = from_port(content.tensors, fit.naming, fit.config)
-    require_state(state, fit.config, str(path))  # numbers of another type than float
-    _require_choice(fit.naming.zero_padded_pool, function, path)
-    taken, how = _function_of(state, fit, function, str(path))
+    official = from_port(content.tensors, fit.naming._replace(epsilon=OURS_EPSILON), fit.config)
+    require_state(official, fit.config, str(path))  # numbers of another type than float
+    _require_choice(fit.naming.own_function, function, path)
+    state, taken, how = official, fit.config, ""
+    if fit.naming.own_function and function != "official":
+        if function is None and identify_state(official, fit.config, str(path)).released:
+            how = "the values are of a release of Google's, so it is the official function"
+        else:
+            state = from_port(content.tensors, fit.naming, fit.config)
+            taken, how = _own_function(fit, str(path))
     notices = [*content.notices, *([how] if how else []), *([fit.naming.notice] if fit.naming.notice else [])]
     if fit.naming is not EFFCONV:
         notices.insert(0, f"converted from {fit.naming.port}'s names")
     if config is None or config.num_classes != fit.config.num_classes:
         notices.insert(0, f"taken as {fit.config.label}")
     if notices:
-        warnings.warn(f"{path}: {'; '.join(notices)}", PortWarning, stacklevel=4)
-    return state, taken
+        warnings.warn(f"{path}: {'; '.join(notices)}", PortWarning, stacklevel=5)
+    return Read(state, taken, content.anchors)
 
 
 def _require_choice(there_is: bool, function: str | None, path: Path) -> None:
@@ -168,15 +191,23 @@ def _require_choice(there_is: bool, function: str | None, path: Path) -> None:
         )
 
 
-def _function_of(state: Mapping[str, Array], fit: Fit, function: str | None, source: str) -> tuple[Config, str]:
-    """(the model that a port's weights are of, what is to be said of its function)."""
-    if not fit.naming.zero_padded_pool or function == "official" or fit.config.zero_padded_pool:
-        return fit.config, ""
-    if function is None and identify_state(state, fit.config, source).released:
-        return fit.config, "the values are of a release of Google's, so it is the official function"
-    said = "its own network pads max-pooling with zeros, TensorFlow's with minus infinity; taken as its own"
-    notice = f"{said}; if they are Google's weights, say that the function is official"
-    return replace(fit.config, zero_padded_pool=True), notice
+def _own_function(fit: Fit, source: str) -> tuple[Config, str]:
+    """(the model that weights trained in a port's own network are of, what is to be said of its function).
+
+    Raises CheckpointError where that is no model of ours.
+    """
+    if boxes := fit.naming.other_boxes(fit.config):
+        raise CheckpointError(
+            f"{source} ({fit.naming.port}): expected boxes coded as TensorFlow's (dy, dx, dh, dw), found as many "
+            f"classes as {boxes}: another function; if its boxes are TensorFlow's, say that the function is official",
+            parameters={"function": "official"},
+        )
+    said = [] if fit.config.zero_padded_pool or not fit.naming.zero_padded_pool else [OWN_POOL]
+    if fit.naming.epsilon != OURS_EPSILON:
+        said.append(OWN_EPSILON.format(fit.naming.epsilon))
+    advice = "taken as its own; if they are Google's weights, say that the function is official"
+    notice = "; ".join([*said, advice]) if said else ""
+    return replace(fit.config, zero_padded_pool=fit.naming.zero_padded_pool), notice
 
 
 def read_backbone(path: Path, config: Config, *, verify: bool = True) -> BackboneWeights:

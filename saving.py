@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .convert.conversion import checkpoint_paths, manifest_path, write_checkpoint
+from .convert.conversion import checkpoint_paths, checkpoint_prefix, manifest_path, write_checkpoint
 from .convert.keras_containers import write_h5, write_object_checkpoint
 from .convert.layout import Array
 from .convert.namings.manifest import function_note, port_manifest
@@ -86,6 +86,11 @@ def container_of(path: Path, to: str | None, container: str | None) -> str:
             f"{path}: expected the prefix of a checkpoint, found the ending of Keras weights; choose another"
         )
     return container or (H5 if ended else TF1)
+
+
+def place_of(output: str, to: str, container: str = TF1) -> Path:
+    """Where an output goes: the file, or the prefix that `checkpoint_prefix` makes of a folder."""
+    return checkpoint_prefix(output) if to == TENSORFLOW and container != H5 else Path(output)
 
 
 def outputs_of(path: Path, to: str, container: str = TF1) -> dict[Path, Kind]:

@@ -7,12 +7,16 @@ import click
 
 from .options import (
     PATH,
+    container_option,
     force_option,
+    function_option,
     json_option,
     keep_others,
     model_option,
     nonfinite_option,
+    num_classes_option,
     print_json,
+    require_classes,
     verify_option,
 )
 from .refusals import UNCHECKED, refuse_checks, refuse_given
@@ -21,8 +25,7 @@ if TYPE_CHECKING:
     from ..convert.layout import Array
     from ..effdet_torch.config import Config
 
-CONTAINERS = ("tf1", "h5", "keras")
-PORTS = ("effconv", "effdet", "zylo117", "pytorch-tools", "mmdetection")
+PORTS = ("effconv", "effdet", "effdet-level-first", "zylo117", "pytorch-tools", "mmdetection")
 
 
 @click.command("convert")
@@ -35,19 +38,11 @@ PORTS = ("effconv", "effdet", "zylo117", "pytorch-tools", "mmdetection")
     help=".safetensors, .pth, .h5, or a TensorFlow prefix or folder.",
 )
 @click.option("--to", type=click.Choice(["tf", *PORTS]), help="Whose names; default: effconv's, or TensorFlow's.")
-@click.option(
-    "--container",
-    type=click.Choice(CONTAINERS),
-    help="Of --to tf: a TF1 checkpoint (default), Keras weights (.h5), or a TF2 object checkpoint.",
-)
+@container_option("Of --to tf: a TF1 checkpoint (default), Keras weights (.h5), or a TF2 object checkpoint.")
 @click.option("--from", "names", type=click.Choice(PORTS), help="Whose names FILE has; default: told by its names.")
 @model_option(required=False)
-@click.option(
-    "--function",
-    type=click.Choice(["port", "official"]),
-    help="Where FILE's port computes another function: which its weights were trained in; default: by their values.",
-)
-@click.option("--num-classes", type=click.IntRange(min=1), help="Refuse a file of another number of classes.")
+@function_option("FILE")
+@num_classes_option
 @click.option("--weights", type=click.Choice(["ema", "raw"]), help="Default: the moving averages where there are any.")
 @force_option
 @nonfinite_option
@@ -72,21 +67,18 @@ def convert_command(
     FILE is a TensorFlow checkpoint (directory, prefix, .index, .tar.gz, .h5), or PyTorch weights (.safetensors, .pth).
     Which port's they are, which model and how many classes is told by their names and shapes.
     """
-    from ..convert.conversion import checkpoint_prefix
     from ..convert.output import require_place
-    from ..errors import CheckpointError
-    from ..saving import H5, TENSORFLOW, container_of, outputs_of, target_of, write_state
+    from ..saving import TENSORFLOW, container_of, outputs_of, place_of, target_of, write_state
 
     container = container_of(Path(output), to, container)
     to = to or target_of(Path(output))
-    place = checkpoint_prefix(output) if to == TENSORFLOW and container != H5 else Path(output)
+    place = place_of(output, to, container)
     outputs = outputs_of(place, to, container)
     for path in outputs:
         require_place(path)
     keep_others(outputs)
     state, config, source = _read(file, names, model, function, weights, verify, allow_nonfinite)
-    if num_classes not in (None, config.num_classes):
-        raise CheckpointError(f"{file}: expected {num_classes} classes, found {config.num_classes}")
+    require_classes(file, num_classes, config.num_classes)
     written = write_state(state, config, place, to, source, container)
     if as_json:
         print_json(
@@ -121,12 +113,12 @@ def _read(
     from ..convert.sources import open_checkpoint
     from ..effdet_torch.config import get_config
     from ..errors import CheckpointError
-    from ..loading import CHECKPOINT_ENDINGS, FunctionError, read_state
+    from ..loading import CHECKPOINT_ENDINGS, FunctionError, read_file
 
     if file.suffix in CHECKPOINT_ENDINGS:
         naming = NAMINGS[names] if names else None
         try:
-            state, config = read_state(
+            state, config, anchors = read_file(
                 file,
                 model,
                 weights=weights,
@@ -138,7 +130,7 @@ def _read(
         except FunctionError:
             refuse_given({"function"}, f"{file}, whose function is known")
             raise
-        return state, config, {"file": file.name}
+        return state, config, {"file": file.name, **({"anchors": anchors} if anchors else {})}
     refuse_given({"function"}, "a TensorFlow checkpoint, whose function is the official one")
     if names is not None:
         raise CheckpointError(f"{file}: a TensorFlow checkpoint, whose names are its own; leave out --from")

@@ -12,6 +12,7 @@ from .evaluation_options import describe_evaluation, evaluation_options
 from .options import (
     PATH,
     fetch_release,
+    function_option,
     json_option,
     model_option,
     print_json,
@@ -37,6 +38,7 @@ SCORING = frozenset({"coco", "results", "against", "split", "limit", "strict", "
 @click.option("--ckpt", type=PATH, help="Checkpoint or converted weights; default: the released one.")
 @click.option("--generation", help="Which released checkpoint to download: coco2 (default), coco, ...")
 @click.option("--weights", type=click.Choice(["ema", "raw"]), help="Default: the moving averages where there are any.")
+@function_option("CKPT")
 @click.option("--size", metavar="HxW", help="Input height and width in pixels; default: the model's.")
 @evaluation_options
 @skip_option

@@ -200,6 +200,35 @@ precision_option = click.option(
     show_default=True,
     help="Of the network's weights and arithmetic.",
 )
+CONTAINERS = ("tf1", "h5", "keras")  # those of `saving.py`, which is imported late
+
+
+def container_option(text: str) -> Callable[..., Any]:
+    """`--container`, in which TensorFlow's weights are written."""
+    return click.option("--container", type=click.Choice(CONTAINERS), help=text)
+
+
+def function_option(whose: str) -> Callable[..., Any]:
+    """`--function`, of a file of weights whose port computes another function with the same tensors."""
+    text = (
+        f"Where {whose}'s port computes another function: which its weights were trained in; default: by their values."
+    )
+    return click.option("--function", type=click.Choice(["port", "official"]), help=text)
+
+
+num_classes_option = click.option(
+    "--num-classes", type=click.IntRange(min=1), help="Refuse a file of another number of classes."
+)
+
+
+def require_classes(file: Path, wanted: int | None, found: int) -> None:
+    """Raise CheckpointError where a number of classes is wanted and a file has another."""
+    from ..errors import CheckpointError
+
+    if wanted not in (None, found):
+        raise CheckpointError(f"{file}: expected {wanted} classes, found {found}")
+
+
 nonfinite_option = click.option("--allow-nonfinite", is_flag=True, help="Take NaN and infinite weights as they are.")
 verify_option = click.option("--verify/--no-verify", default=True, help="Check every checksum (default), or none.")
 # Eager: outputs are looked at when it is known.

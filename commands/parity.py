@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 import click
 
 from .evaluation_options import EVALUATION_NAMES, describe_evaluation, evaluation_options
-from .options import PATH, Output, fetch_release, json_option, model_option, print_json, verify_option
+from .options import PATH, Output, fetch_release, function_option, json_option, model_option, print_json, verify_option
 from .parity_modes import Mode, require_used
 
 
@@ -22,6 +22,7 @@ from .parity_modes import Mode, require_used
 @click.option("--weights", type=click.Choice(["ema", "raw"]), help="Default: the moving averages where there are any.")
 @click.option("--backbone", type=PATH, help="An EfficientNet alone, in a detector whose other weights are random.")
 @click.option("--candidate", type=PATH, help="PyTorch weights to prove (.safetensors, .pth); default: CKPT converted.")
+@function_option("CANDIDATE")
 @click.option(
     "--reference",
     metavar="tf|torch|TRACE.npz|GRAPH.pb|SAVED_MODEL",

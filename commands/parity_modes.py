@@ -24,12 +24,12 @@ class Mode(Enum):
 
 COMPUTED = (None, "tf", "torch")  # references that are computed, of a checkpoint; any other is a file
 _SUBJECT = frozenset({"model", "ckpt", "generation", "weights", "size", "verify", "as_json"})
-_INPUT = frozenset({"candidate", "image", "noise_seed"})
+_INPUT = frozenset({"candidate", "function", "image", "noise_seed"})
 _SHOWN = frozenset({"layerwise", "backward", "explain", "report", "force"})
 # By the names the command's function has for them. `engine` chooses the layers too: eager is what they are of.
 USED: Mapping[Mode, frozenset[str]] = {
     Mode.LAYERS: _SUBJECT | _INPUT | _SHOWN | {"reference", "engine", "backbone"},
-    Mode.END_TO_END: _SUBJECT | {"end_to_end", "candidate", "image", "coco", "limit"} | set(SETTINGS),
+    Mode.END_TO_END: _SUBJECT | {"end_to_end", "candidate", "function", "image", "coco", "limit"} | set(SETTINGS),
     Mode.COCO: _SUBJECT | {"coco", "force"} | set(EVALUATION_NAMES),
     Mode.ENGINE: _SUBJECT | _INPUT | {"engine"},
     Mode.MODULE: _SUBJECT

@@ -14,6 +14,7 @@ from .options import (
     engine_option,
     fetch_release,
     force_option,
+    function_option,
     json_option,
     keep_others,
     model_option,
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 @click.option("--ckpt", type=PATH, help="Checkpoint or converted weights; default: the released one.")
 @click.option("--generation", help="Which released checkpoint to download: coco2 (default), coco, ...")
 @click.option("--weights", type=click.Choice(["ema", "raw"]), help="Default: moving averages if there are any.")
+@function_option("CKPT")
 @click.option(
     "--min-score",
     type=Number(0, 1),

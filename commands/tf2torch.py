@@ -13,7 +13,9 @@ from .options import (
     keep_others,
     model_option,
     nonfinite_option,
+    num_classes_option,
     print_json,
+    require_classes,
     verify_option,
 )
 from .refusals import DOWNLOADED, UNCHECKED, choose_one, refuse_checks
@@ -27,6 +29,7 @@ from .refusals import DOWNLOADED, UNCHECKED, choose_one, refuse_checks
 @click.option(
     "-o", "--output", type=Output(".safetensors", kind="WEIGHTS"), help="Default: MODEL.safetensors in this directory."
 )
+@num_classes_option
 @force_option
 @nonfinite_option
 @verify_option
@@ -37,6 +40,7 @@ def tf2torch(
     generation: str | None,
     weights: str | None,
     output: Path | None,
+    num_classes: int | None,
     allow_nonfinite: bool,
     verify: bool,
     as_json: bool,
@@ -58,6 +62,7 @@ def tf2torch(
     if not checkpoint.has_checksums:
         refuse_checks(UNCHECKED)
     config = with_its_classes(checkpoint.variables, checkpoint.container, config)
+    require_classes(path, num_classes, config.num_classes)
     with progress(f"checking {path.name}", BYTES) as report:
         conversion = convert(
             checkpoint,

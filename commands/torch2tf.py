@@ -1,70 +1,79 @@
-"""The command that writes a TensorFlow checkpoint from PyTorch weights."""
+"""The command that writes TensorFlow's weights from PyTorch's."""
 
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import click
 
 from .options import (
     PATH,
+    container_option,
     force_option,
     json_option,
     keep_others,
     model_option,
     nonfinite_option,
+    num_classes_option,
     print_json,
+    require_classes,
     verify_option,
 )
-
-
-class Prefix(click.Path):
-    """The prefix of a checkpoint to write; a folder stands for the prefix `model` in it."""
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
-        """The path. Raises EffconvError where nothing can or may be written."""
-        from ..convert.conversion import checkpoint_paths, checkpoint_prefix
-        from ..convert.output import require_place
-        from ..convert.output_kinds import CHECKPOINT
-
-        prefix = checkpoint_prefix(str(value))
-        paths = checkpoint_paths(prefix)
-        for path in paths:
-            require_place(path)
-        keep_others(dict.fromkeys(paths, CHECKPOINT))
-        return prefix
 
 
 @click.command("torch2tf")
 @click.argument("weights", type=PATH)
 @click.option(
-    "-o", "--output", "prefix", type=Prefix(), required=True, help="Prefix, e.g. d0/model; a folder: model in it."
+    "-o",
+    "--output",
+    type=click.Path(),
+    required=True,
+    help="Prefix, e.g. d0/model; a folder: model in it; .h5: Keras weights.",
 )
-@click.option("--ema", type=PATH, help="Weights to store as moving averages; default: the same.")
+@container_option("A TF1 checkpoint (default), Keras weights (.h5), or a TF2 object checkpoint.")
+@click.option("--ema", type=PATH, help="Weights to store as moving averages in a TF1 checkpoint; default: the same.")
 @model_option(required=False)
+@num_classes_option
 @force_option
 @nonfinite_option
 @verify_option
 @json_option
 def torch2tf(
     weights: Path,
-    prefix: Path,
+    output: str,
+    container: str | None,
     ema: Path | None,
     model: str | None,
+    num_classes: int | None,
     allow_nonfinite: bool,
     verify: bool,
     as_json: bool,
 ) -> None:
-    """Convert PyTorch weights (.safetensors, .pth) to an official-format TensorFlow checkpoint."""
+    """Convert PyTorch weights (.safetensors, .pth) to what the official TensorFlow code reads."""
     from ..convert.conversion import write_checkpoint
+    from ..convert.output import require_place
+    from ..errors import EffconvError
     from ..loading import read_state
+    from ..saving import TENSORFLOW, TF1, container_of, outputs_of, place_of, write_state
 
+    container = container_of(Path(output), TENSORFLOW, container)
+    if ema and container != TF1:
+        raise EffconvError(f"--ema: {container} holds one set of weights; leave it out, or write a TF1 checkpoint")
+    place = place_of(output, TENSORFLOW, container)
+    outputs = outputs_of(place, TENSORFLOW, container)
+    for path in outputs:
+        require_place(path)
+    keep_others(outputs)
     read = partial(read_state, verify=verify, allow_nonfinite=allow_nonfinite)
     state, config = read(weights, model)
-    averages = read(ema, config)[0] if ema else state
-    written = write_checkpoint(state, averages, config, prefix, str(weights))
+    require_classes(weights, num_classes, config.num_classes)
+    if ema:
+        written = write_checkpoint(state, read(ema, config)[0], config, place, str(weights))
+    else:
+        written = write_state(state, config, place, TENSORFLOW, {"file": weights.name}, container)
     if as_json:
-        print_json({"model": config.name, "variables": len(state), "files": [str(path) for path in written]})
+        files = [str(path) for path in written]
+        print_json({"model": config.name, "container": container, "variables": len(state), "files": files})
         return
-    click.echo(f"{weights} ({config.name}): {len(state)} variables, each with its moving average")
+    averages = ", each with its moving average" if container == TF1 else ""
+    click.echo(f"{weights} ({config.name}): {len(state)} variables{averages}")
     click.echo("-> " + ", ".join(str(path) for path in written))

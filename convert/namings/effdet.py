@@ -1,8 +1,12 @@
 """effdet (rwightman/efficientdet-pytorch), its `tf_efficientdet_*` models, with timm's EfficientNet as backbone.
 
-Source: effdet `effdet/efficientdet.py` and `factory.py`, timm `models/_efficientnet_blocks.py`.
+A network built with `head_bn_level_first`, or turned by `toggle_head_bn_level_first`, keeps its heads' norms by level
+and then by repeat, where others keep them by repeat and then by level. It computes the same.
+
+Source: effdet `effdet/efficientdet.py: HeadNet` and `factory.py`, timm `models/_efficientnet_blocks.py`.
 """
 
+from collections.abc import Mapping
 from functools import partial
 
 from ...effdet_torch.architecture import blocks, cell_nodes, extra_levels, stage_repeats
@@ -51,6 +55,10 @@ def _head(name: str) -> HeadPaths:
     )
 
 
+def _level_first(name: str) -> HeadPaths:
+    return _head(name)._replace(norm=lambda repeat, place: f"{name}.bn_rep.{place}.{repeat}")
+
+
 def _functions(config: Config) -> Modules:
     for index, (block, path) in enumerate(zip(blocks(config), by_stage(config), strict=True)):
         yield f"backbone.blocks.{index}", f"backbone.blocks.{path}"
@@ -67,6 +75,24 @@ def _functions(config: Config) -> Modules:
             yield f"{ours}.activation", f"{theirs}.after_combine.act"
 
 
+def _stranger(shapes: Mapping[str, tuple[int, ...]]) -> str:
+    """Which of effdet's other networks a file is of, under the same names, and what that computes otherwise."""
+    for start, what in OTHERS:
+        if any(key.startswith(start) for key in shapes):
+            return what
+    redundant = [key for key in shapes if key.startswith("fpn.cell.") and key.endswith(".conv_pw.bias")]
+    return "" if redundant else SYMMETRIC
+
+
+# (how a key begins that no `tf_efficientdet_*` has, whose it is)
+OTHERS = (
+    ("fpn.cell.0.fnode.10.", "effdet's efficientdet_q*, whose fusion is a QuadFPN: another network"),
+    ("backbone.blocks.1.0.conv_exp.", "effdet's efficientdetv2_*, whose backbone is EfficientNetV2: another network"),
+)
+SYMMETRIC = (
+    "effdet's models without tf_ in their name (expected a bias fpn.cell. ... .conv_pw.bias, found none), which pad "
+    "symmetrically where TensorFlow pads at the bottom and right: another function"
+)
 PATHS = Paths(
     stem=Projection("backbone.conv_stem", "backbone.bn1"),
     block=EXPANDING | GATE,
@@ -83,7 +109,17 @@ EFFDET = Naming(
     "effdet (timm)",
     partial(modules, PATHS),
     partial(vectors, PATHS),
-    signs=("backbone.conv_stem.weight", "class_net.predict.conv_pw.bias"),
+    signs=("class_net.bn_rep.0.0.bn.weight", "box_net.bn_rep.0.0.bn.weight"),
+    class_outputs="class_net.predict.conv_pw.bias",
     models=lambda config: True,
     functions=_functions,
+    stranger=_stranger,
+)
+LEVEL_FIRST_PATHS = PATHS._replace(class_head=_level_first("class_net"), box_head=_level_first("box_net"))
+EFFDET_LEVEL_FIRST = EFFDET._replace(
+    name="effdet-level-first",
+    port="effdet (timm), its heads' norms level-first",
+    modules=partial(modules, LEVEL_FIRST_PATHS),
+    vectors=partial(vectors, LEVEL_FIRST_PATHS),
+    signs=("class_net.bn_rep.0.0.weight", "box_net.bn_rep.0.0.weight"),
 )

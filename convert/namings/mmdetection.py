@@ -12,6 +12,7 @@ from .naming import Naming
 from .paths import HeadPaths, NodePaths, Paths, Projection, modules, vectors
 from .zylo117 import level_and_path
 
+OWN_CLASSES = 80  # of its configurations that are not named `tensorflow/`
 BLOCK = {
     "expand": "expand_conv.conv",
     "expand_norm": "expand_conv.bn",
@@ -59,6 +60,12 @@ def _head(name: str) -> HeadPaths:
     )
 
 
+def _other_boxes(config: Config) -> str:
+    if config.num_classes != OWN_CLASSES:
+        return ""
+    return f"{OWN_CLASSES}, with which its own training codes boxes as (dx, dy, dw, dh)"
+
+
 PATHS = Paths(
     stem=Projection("backbone.layers.0.conv", "backbone.layers.0.bn"),
     block=BLOCK,
@@ -76,7 +83,9 @@ MMDETECTION = Naming(
     partial(modules, PATHS),
     partial(vectors, PATHS),
     signs=("backbone.layers.0.conv.weight", "bbox_head.cls_header.pointwise_conv.bias"),
+    class_outputs="bbox_head.cls_header.pointwise_conv.bias",
     models=lambda config: config.squeeze_excite and config.fusion == "fastattn",
     zero_padded_pool=True,
+    other_boxes=_other_boxes,
     notice="its boxes must be coded as TensorFlow's (yxyx): the file does not say",
 )

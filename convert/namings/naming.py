@@ -34,13 +34,21 @@ class Naming(NamedTuple):
     modules: Callable[[Config], Modules]
     vectors: Callable[[Config], Modules]  # (path of our `edge_weights` list, key of their vector)
     signs: tuple[str, ...]  # keys that every file of this naming has, and no other naming's
+    class_outputs: str  # the bias of the class outputs: its length tells the number of classes
     models: Callable[[Config], bool]  # which architectures the port has
     unused: Callable[[Config], Mapping[str, tuple[int, ...]]] = lambda config: {}  # theirs, with no use: {key: shape}
     lacks_bias: Callable[[str], bool] = lambda key: False  # of our convolution, by its bias's key
     epsilon: float = OURS_EPSILON
     functions: Callable[[Config], Modules] = lambda config: iter(())  # modules without tensors, paired as `modules`
     zero_padded_pool: bool = False  # its own network pads max-pooling with zeros: another function
+    stranger: Callable[[Mapping[str, tuple[int, ...]]], str] = lambda shapes: ""  # which other network has such shapes
+    other_boxes: Callable[[Config], str] = lambda config: ""  # why such a file's boxes are hardly coded as TensorFlow's
     notice: str = ""  # what else of the port's own network is to be known
+
+    @property
+    def own_function(self) -> bool:
+        """Whether the port's own network computes another function with the same tensors."""
+        return self.zero_padded_pool or self.epsilon != OURS_EPSILON
 
 
 def places(naming: Naming, config: Config) -> tuple[Place, ...]:

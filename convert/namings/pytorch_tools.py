@@ -91,6 +91,7 @@ PYTORCH_TOOLS = Naming(
     partial(modules, PATHS),
     partial(vectors, PATHS),
     signs=("encoder.conv_stem.weight", "cls_head_conv.1.bias"),
+    class_outputs="cls_head_conv.1.bias",
     models=lambda config: config.squeeze_excite and config.max_level == HIGHEST_LEVEL,
     unused=_unused,
     lacks_bias=_lacks_bias,

@@ -8,7 +8,7 @@ from ...effdet_torch.config import OFFICIAL_NAMES, VARIANTS, Config
 from ...errors import CheckpointError, first_names
 from ..apply import IncompleteConversion
 from ..rules import rules
-from .effdet import EFFDET
+from .effdet import EFFDET, EFFDET_LEVEL_FIRST
 from .mmdetection import MMDETECTION
 from .naming import Naming
 from .paths import Modules
@@ -30,10 +30,11 @@ EFFCONV = Naming(
     _own_modules,
     lambda config: iter(()),
     signs=("backbone.stem.conv.weight", "class_head.predict.pointwise.bias"),
+    class_outputs="class_head.predict.pointwise.bias",
     models=lambda config: True,
 )
 NAMINGS: Mapping[str, Naming] = {
-    naming.name: naming for naming in (EFFCONV, EFFDET, ZYLO117, PYTORCH_TOOLS, MMDETECTION)
+    naming.name: naming for naming in (EFFCONV, EFFDET, EFFDET_LEVEL_FIRST, ZYLO117, PYTORCH_TOOLS, MMDETECTION)
 }
 # (a key, or how a key begins, that only such files have; whose they are and why they are not converted)
 STRANGERS = (
@@ -44,6 +45,15 @@ STRANGERS = (
 )
 
 
+def _of_a_stranger(source: str, whose: str) -> CheckpointError:
+    return CheckpointError(f"{source}: a file of {whose}; it cannot be converted, only its own network can run it")
+
+
+def _require_own(naming: Naming, shapes: Mapping[str, Shape], source: str) -> None:
+    if whose := naming.stranger(shapes):
+        raise _of_a_stranger(source, whose)
+
+
 class Fit(NamedTuple):
     """A naming and a model that a file's every name and shape agree with."""
 
@@ -52,18 +62,22 @@ class Fit(NamedTuple):
 
 
 def naming_of(shapes: Mapping[str, Shape], source: str) -> Naming:
-    """The naming whose signs a file has. Raises CheckpointError naming both for two, and what is known for none."""
+    """The naming whose signs a file has.
+
+    Raises CheckpointError naming both for two, what is known for none, and whose other network it is where names tell.
+    """
+    for start, whose in STRANGERS:  # first: some of them have another port's heads
+        if any(key.startswith(start) for key in shapes):
+            raise _of_a_stranger(source, whose)
     found = [naming for naming in NAMINGS.values() if any(sign in shapes for sign in naming.signs)]
     if len(found) == 1:
+        _require_own(found[0], shapes, source)
         return found[0]
     if found:
         raise CheckpointError(
             f"{source}: its names are {' and '.join(naming.port for naming in found)}'s; say which it is of",
             parameters={"names": found[0].name},
         )
-    for start, whose in STRANGERS:
-        if any(key.startswith(start) for key in shapes):
-            raise CheckpointError(f"{source}: a file of {whose}; it cannot be converted")
     known = ", ".join(naming.port for naming in NAMINGS.values())
     raise CheckpointError(
         f"{source}: names of no kind that effconv knows ({known}); it begins with {first_names(list(shapes))}"
@@ -78,7 +92,7 @@ def fits(shapes: Mapping[str, Shape], naming: Naming) -> list[Config]:
 
 def with_classes_of(shapes: Mapping[str, Shape], naming: Naming, config: Config) -> Config | None:
     """`config` with the number of classes that a file's class outputs have; None where that is no whole number."""
-    outputs = shapes.get(naming.signs[1], ())
+    outputs = shapes.get(naming.class_outputs, ())
     classes, rest = divmod(outputs[0] if len(outputs) == 1 else 0, config.num_anchors)
     return None if rest or not classes else dataclasses.replace(config, num_classes=classes)
 
@@ -94,6 +108,7 @@ def recognise(
     naming = naming or naming_of(shapes, source)
     if not any(sign in shapes for sign in naming.signs):
         raise CheckpointError(f"{source}: not of {naming.port}, whose files have {' and '.join(naming.signs)}")
+    _require_own(naming, shapes, source)
     if config is not None:
         if not naming.models(config):
             raise CheckpointError(f"{source}: {naming.port} has no {config.name}")

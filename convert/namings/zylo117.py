@@ -92,6 +92,7 @@ ZYLO117 = Naming(
     partial(modules, PATHS),
     partial(vectors, PATHS),
     signs=("backbone_net.model._conv_stem.conv.weight", "classifier.header.pointwise_conv.conv.bias"),
+    class_outputs="classifier.header.pointwise_conv.conv.bias",
     models=lambda config: config.squeeze_excite,
     unused=_unused,
     functions=_functions,

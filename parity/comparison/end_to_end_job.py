@@ -5,7 +5,6 @@ from functools import partial
 from pathlib import Path
 
 from ...effdet_torch.preprocessing.decode import read_encoded
-from ...loading import load
 from ..datasets.dataset import read_dataset
 from ..evaluation.pipeline import Settings, build
 from ..provenance import provenance
@@ -15,7 +14,7 @@ from ..traces.official import official_variables
 from .end_to_end import STAGES, BothSides, ImageResult, compare_images
 from .end_to_end_record import EndToEnd, EndToEndRecord, EndToEndRow, ImageRow, ListCounts, StageCount, StageRow
 from .records import Reference
-from .subject import Choice, candidate_record, choose_subject
+from .subject import Choice, candidate_record, choose_subject, load_candidate
 
 DRAWN = ((90, 120), (300, 200))  # (H, W) of the pictures compared where none is named
 
@@ -37,11 +36,7 @@ def compare_end_to_end(
     images = _images(choice.image, coco)[:limit]
     variables, source = official_variables(subject.checkpoint, subject.config, subject.weights, verify=subject.verify)
     pipeline = build(subject.config, settings or Settings(size=choice.size))
-    model = (
-        subject.load()
-        if choice.candidate is None
-        else load(choice.candidate, model=subject.config, verify=choice.verify)
-    )
+    model = load_candidate(choice, subject)
     sides = BothSides(pipeline.config, variables, model)
     total = len(images)
     results = compare_images(

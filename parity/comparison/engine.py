@@ -22,7 +22,6 @@ from ...effdet_torch.engines.engines import make_engine
 from ...effdet_torch.engines.fast import fast
 from ...effdet_torch.model import EfficientDet
 from ...errors import EffconvError
-from ...loading import load
 from ...strict_json import finite
 from ..limits import FLOAT64_LIMIT, accumulated_limit
 from ..provenance import provenance
@@ -32,7 +31,7 @@ from .compare import precisions
 from .engine_record import EngineRecord, OutputRow
 from .fast_soundness import sound_parts
 from .soundness import Soundness, sound_layers
-from .subject import Choice, candidate_record, choose_images, choose_subject
+from .subject import Choice, candidate_record, choose_images, choose_subject, load_candidate
 
 SMALLEST = 32  # pixels along an axis
 
@@ -54,7 +53,7 @@ def compare_engine(choice: Choice, fetch: Callable[[str], Path], engine: str, co
     EffconvError."""
     subject = choose_subject(choice, fetch)
     truth = subject.load()
-    model = truth if choice.candidate is None else load(choice.candidate, model=subject.config, verify=choice.verify)
+    model = load_candidate(choice, subject, truth)
     given, label = choose_images(choice, subject.config)
     cases = list(cases_of(torch.from_numpy(given)))
     unsound = unsound_layer(model, engine, cases[:2])

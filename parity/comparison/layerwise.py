@@ -7,7 +7,6 @@ from ...convert.conversion import convert
 from ...convert.sources import open_checkpoint
 from ...effdet_torch.model import EfficientDet
 from ...errors import EffconvError
-from ...loading import load
 from ...progress import CHANGES, LAYERS, progress
 from ..mistakes.network import Change, raw_weights
 from ..traces.official import OfficialTrace, official_variables
@@ -19,7 +18,16 @@ from .exercise import unexercised
 from .explain import explain
 from .records import ComparisonRecord, Images, Reference, WeightsByName
 from .rows import first_failure
-from .subject import Choice, Fetch, Subject, candidate_record, checkpoint_record, choose_subject, choose_trace
+from .subject import (
+    Choice,
+    Fetch,
+    Subject,
+    candidate_record,
+    checkpoint_record,
+    choose_subject,
+    choose_trace,
+    load_candidate,
+)
 from .verdict import Sides, comparison_record
 from .weights_by_name import compare_by_name
 
@@ -37,9 +45,7 @@ def compare_layerwise(
             f"{choice.reference}: a trace of {trace.config.name}, and the model asked for is {subject.config.name}"
         )
     clean = subject.load()
-    candidate = (
-        clean if choice.candidate is None else load(choice.candidate, model=subject.config, verify=choice.verify)
-    )
+    candidate = load_candidate(choice, subject, clean)
     with progress("comparing", LAYERS) as report:
         rows = compare(trace, candidate, report)
     gradient_rows = []

@@ -40,5 +40,14 @@ def backbone_text(record: Mapping[str, Any]) -> str:
         f"Real ImageNet weights: all tensors of the backbone in `{backbone['file']}` ({backbone['names']}'s names), "
         f"{backbone['tensors']} of them, on {len(rows)} COCO photographs: {held} of {layers} layers hold, the largest "
         f"difference in float64 is {worst:.1e}, in float32 {max(row['nearest_limit'] for row in rows):.2f} of what a "
-        f"sound layer may have."
+        f"sound layer may have. " + _seen(record["classification"])
+    )
+
+
+def _seen(record: Mapping[str, Any]) -> str:
+    official, symmetric = (record["seen"][f"{name} padding"] for name in ("official", "symmetric"))
+    return (
+        f"A classifier made of it has the main COCO category among its five best ImageNet classes on {official} of "
+        f"{record['photographs']} photographs, those whose main category ImageNet has; with symmetric padding on "
+        f"{symmetric}."
     )

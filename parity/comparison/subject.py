@@ -37,6 +37,7 @@ class Choice(NamedTuple):
     checkpoint: Path | None = None
     weights: str | None = None  # "ema" or "raw"
     candidate: Path | None = None  # weights to prove; the checkpoint's own, converted, where None
+    function: str | None = None  # of the candidate, as `loading.load` has it
     reference: str | None = None  # "tf", "torch", or a path
     image: Path | None = None
     noise_seed: int | None = None
@@ -126,6 +127,20 @@ def choose_images(choice: Choice, config: Config) -> tuple[NDArray[np.float32], 
         return photograph(choice.image, config, size), choice.image.name
     seed = choice.noise_seed or 0
     return noise(seed, size), f"noise, seed {seed}"
+
+
+def load_candidate(choice: Choice, subject: Subject, own: EfficientDet | None = None) -> EfficientDet:
+    """The model to prove; the checkpoint's, which `own` is where it is loaded, if no other is named.
+
+    Raises EffconvError for a candidate that is none, and for a function without a candidate.
+    """
+    if choice.candidate is not None:
+        return load(choice.candidate, model=subject.config, function=choice.function, verify=choice.verify)
+    if choice.function is not None:
+        raise EffconvError(
+            "the function is a candidate's; name one, or leave the function out", parameters={"candidate": None}
+        )
+    return subject.load() if own is None else own
 
 
 def candidate_record(choice: Choice, subject: Subject) -> Candidate:

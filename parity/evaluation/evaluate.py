@@ -35,6 +35,7 @@ class Evaluation:
     model: str | None = None
     checkpoint: Path | None = None
     weights: str | None = None  # "ema" or "raw"; None: moving averages where there are any
+    function: str | None = None  # as `loading.load` has it
     split: str | None = None
     settings: Settings = field(default_factory=Settings)
     limit: int | None = None  # only the first N images
@@ -67,7 +68,7 @@ def evaluate_model(
     group = Group()
     dataset, examination = _examined(asked, group)
     path = asked.checkpoint or fetch(get_config(asked.model or "").name)
-    model = load(path, model=asked.model, weights=asked.weights, verify=asked.verify)
+    model = load(path, model=asked.model, weights=asked.weights, function=asked.function, verify=asked.verify)
     categories = choose_categories(model.config, dataset, asked.category_map)
     pipeline = build(model.config, asked.settings)
     images = dataset.images[: asked.limit]

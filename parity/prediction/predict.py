@@ -41,6 +41,7 @@ class Asked:
     model: str | None = None
     checkpoint: Path | None = None
     weights: str | None = None
+    function: str | None = None  # as `loading.load` has it
     settings: Settings = field(default_factory=Settings)
     min_score: float = 0.3  # objects below it are neither drawn nor written
     device: str = "cpu"
@@ -96,7 +97,8 @@ def predict_images(
     if asked.output.exists() and not asked.output.is_dir():
         raise OutputError(f"{asked.output}: is a file; name a folder for the output")
     path = asked.checkpoint or fetch(get_config(asked.model or "").name)
-    model = load(path, model=asked.model, weights=asked.weights, verify=asked.verify).to(require_device(asked.device))
+    model = load(path, model=asked.model, weights=asked.weights, function=asked.function, verify=asked.verify)
+    model = model.to(require_device(asked.device))
     pipeline = build(model.config, asked.settings)
     network = make_engine(asked.engine, model, pipeline.config.image_size)
     skipped: dict[str, str] = {}

@@ -48,6 +48,7 @@ USES = {
     "torch2tf of our weights": Use("torch2tf {ours} -o out/model"),
     "torch2tf of a .pth": Use(f"torch2tf {{pth}} -o out/model {CONFIG}"),
     "torch2tf with averages": Use("torch2tf {ours} -o out/model --ema {ours}"),
+    "torch2tf to Keras weights": Use("torch2tf {ours} -o out.h5"),
     "inspect a checkpoint": Use("inspect {tf}"),
     "inspect an .index alone": Use("inspect {index}", "verify"),
     "inspect an .h5": Use("inspect {h5}", "verify"),

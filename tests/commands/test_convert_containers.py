@@ -12,7 +12,7 @@ from click.testing import CliRunner, Result
 
 import effconv
 from effconv.cli import main
-from effconv.commands.convert import CONTAINERS
+from effconv.commands.options import CONTAINERS
 from effconv.convert.apply import plan
 from effconv.convert.sources import Container, open_checkpoint
 from effconv.effdet_torch.config import get_config
@@ -167,6 +167,52 @@ def test_object_checkpoint_of_the_users_is_left_alone(weights: Path, tmp_path: P
     for container in ("keras", "tf1", "keras"):  # one takes the other's place
         assert run("convert", weights, "-o", tmp_path / "ours", "--to", "tf", "--container", container).exit_code == 0
         assert open_checkpoint(tmp_path / "ours").container is KINDS[container]
+
+
+@pytest.mark.parametrize("container", CONTAINERS)
+def test_torch2tf_writes_the_same_containers(
+    container: str, network: EfficientDet, weights: Path, tmp_path: Path
+) -> None:
+    files = []
+    for command in (("convert", "--to", "tf"), ("torch2tf",)):
+        folder = tmp_path / command[0]
+        folder.mkdir()
+        out = folder / f"pets{ENDINGS[container]}"
+        name, *words = command
+        done = run(name, weights, "-o", out, *words, "--container", container)
+        assert done.exit_code == 0, done.output
+        files.append({path.name: path.read_bytes() for path in folder.iterdir()})
+    assert files[0] == files[1]
+    same(network, out)
+
+
+def test_torch2tf_tells_h5_by_its_ending_and_a_folder_is_a_prefix(weights: Path, tmp_path: Path) -> None:
+    done = run("torch2tf", weights, "-o", tmp_path / "x.h5", "--json")
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout)["container"] == "h5"
+    assert open_checkpoint(tmp_path / "x.h5").container is Container.H5
+    assert run("torch2tf", weights, "-o", f"{tmp_path / 'new'}/", "--container", "keras").exit_code == 0
+    assert (tmp_path / "new" / "model.index").is_file()
+
+
+@pytest.mark.parametrize(
+    ("output", "words", "message"),
+    [
+        ("x.h5", ("--container", "tf1"), "the ending of Keras weights; choose another"),
+        ("x.h5", ("--container", "keras"), "the ending of Keras weights; choose another"),
+        ("x", ("--container", "h5"), "Keras weights are a file ending in .h5; name the output so"),
+        ("x.h5", ("--ema", "{weights}"), "--ema: h5 holds one set of weights; leave it out, or write a TF1 checkpoint"),
+        ("x", ("--container", "keras", "--ema", "{weights}"), "--ema: keras holds one set of weights; leave it out"),
+    ],
+)
+def test_torch2tf_refuses_what_does_not_go_together(
+    output: str, words: tuple[str, ...], message: str, weights: Path, tmp_path: Path
+) -> None:
+    done = run("torch2tf", weights, "-o", tmp_path / output, *(word.format(weights=weights) for word in words))
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert message in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_command_knows_every_container() -> None:

@@ -1,10 +1,17 @@
 """What training scripts put around a state dict is taken off, and said."""
 
+import json
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import pytest
+import torch
+from click.testing import CliRunner
 
+from effconv.cli import main
 from effconv.convert.layout import Array
-from effconv.convert.namings.containers import unwrapped
+from effconv.convert.namings.containers import described_anchors, unwrapped
 from effconv.convert.namings.recognition import NAMINGS
 from effconv.convert.namings.tensors import expected
 from effconv.effdet_torch.config import get_config
@@ -33,6 +40,29 @@ def test_a_detbench_s_anchors_are_told_apart(plain: dict[str, Array], kind: str)
     content = unwrapped(stored)
     assert content.tensors.keys() == plain.keys()
     assert content.notices == [f"19,206 anchors that are kept in it are left out: the {kind} ones"]
+
+
+def test_anchors_say_image_size_scale_and_aspects() -> None:
+    for config in (LITE0, get_config("d7"), get_config("d7x"), replace(get_config("d0"), image_size=(384, 640))):
+        described = described_anchors(official_anchors(config).numpy())
+        assert described == {
+            "image_size": list(config.image_size),
+            "anchor_scale": config.anchor_scale,
+            "aspects": list(config.aspect_ratios),
+            "set": "official",
+        }
+        legacy = described_anchors(legacy_anchors(config).numpy())
+        assert legacy == {**described, "set": "legacy"}
+
+
+def test_the_manifest_has_what_they_say(plain: dict[str, Array], tmp_path: Path) -> None:
+    tensors = {f"model.{key}": torch.from_numpy(value) for key, value in plain.items()}
+    torch.save({**tensors, "anchors.boxes": legacy_anchors(LITE0)}, tmp_path / "bench.pth")
+    done = CliRunner().invoke(main, ["convert", str(tmp_path / "bench.pth"), "-o", str(tmp_path / "x.safetensors")])
+    assert done.exit_code == 0, done.output
+    source = json.loads((tmp_path / "x.manifest.json").read_text())["source"]
+    said = {"image_size": [320, 320], "anchor_scale": 3.0, "aspects": [1.0, 2.0, 0.5], "set": "legacy"}
+    assert source == {"file": "bench.pth", "anchors": said}
 
 
 def test_other_types_are_taken_as_float32_and_said(plain: dict[str, Array]) -> None:

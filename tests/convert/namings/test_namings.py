@@ -126,6 +126,26 @@ def test_a_bias_without_a_place_is_folded_and_its_epsilon_moved() -> None:
     assert recognise({key: value.shape for key, value in with_bias.items()}, "file").config == config
 
 
+def test_effdet_s_level_first_heads_are_a_renaming() -> None:
+    """effdet `HeadNet.toggle_bn_level_first`: [level][repeat], without the container `bn`; nothing else differs."""
+    config = get_config("d4")  # as many repeats as makes a lost transposition visible: 4 beside 5 levels
+    state = state_of(config)
+    usual, turned = (to_port(state, NAMINGS[name], config) for name in ("effdet", "effdet-level-first"))
+    toggled = {}
+    for key, value in usual.items():
+        head, _, rest = key.partition(".bn_rep.")
+        repeat, level, *names = rest.split(".") if rest else ("", "")
+        toggled[f"{head}.bn_rep.{level}.{repeat}.{names[1]}" if rest else key] = value
+    assert turned.keys() == toggled.keys()
+    assert all(np.array_equal(value, toggled[key]) for key, value in turned.items())
+    assert turned["class_net.bn_rep.4.3.weight"].shape == (224,)
+    for name, theirs in (("effdet", usual), ("effdet-level-first", turned)):
+        fit = recognise({key: value.shape for key, value in theirs.items()}, "file")
+        assert (fit.naming.name, fit.config) == (name, config)
+        back = from_port(theirs, fit.naming, config)
+        assert all(np.array_equal(back[key], value) for key, value in state.items())
+
+
 def shapes_of(name: str, model: str, **changes: Any) -> dict[str, tuple[int, ...]]:
     return expected(NAMINGS[name], dataclasses.replace(get_config(model), **changes))
 
@@ -151,10 +171,31 @@ def test_a_file_is_known_by_its_names_and_shapes() -> None:
         ({"neck.lateral_convs.0.conv.weight": (64, 40, 1, 1)}, "toandaominh1997/EfficientDet.Pytorch, which is"),
         ({"regressor.layers.0.weight": (64, 64, 3, 3)}, "signatrix/efficientdet, which is another network"),
         ({"backbone.input_conv.0.weight": (32, 3, 3, 3)}, "NVIDIA's DeepLearningExamples, whose backbone pads symm"),
+        (
+            # Its heads have effdet's names.
+            shapes_of("effdet", "d0") | {"backbone.input_conv.0.weight": (32, 3, 3, 3)},
+            "NVIDIA's DeepLearningExamples, whose backbone pads symmetrically",
+        ),
         ({"layer1.weight": (1,)}, "names of no kind that effconv knows"),
         (
-            without(shapes_of("effdet", "d0"), "after_combine.conv.conv_pw.bias"),
-            "nearest is efficientdet-d0: 24 missing from the file: fpn.cell.0.fnode.0.after_combine.conv.conv_pw.bias",
+            without(shapes_of("effdet", "d0"), "combine.conv.conv_pw.bias"),
+            "effdet's models without tf_ in their name (expected a bias fpn.cell. ... .conv_pw.bias, found none)",
+        ),
+        (
+            without(shapes_of("effdet-level-first", "d1", num_classes=3), "combine.conv.conv_pw.bias"),
+            "pad symmetrically where TensorFlow pads at the bottom and right: another function; it cannot be converted",
+        ),
+        (
+            shapes_of("effdet-level-first", "d0") | {"fpn.cell.0.fnode.10.combine.edge_weights": (2,)},
+            "effdet's efficientdet_q*, whose fusion is a QuadFPN: another network; it cannot be converted",
+        ),
+        (
+            shapes_of("effdet", "d0") | {"backbone.blocks.1.0.conv_exp.weight": (96, 24, 3, 3)},
+            "effdet's efficientdetv2_*, whose backbone is EfficientNetV2: another network",
+        ),
+        (
+            without(shapes_of("effdet", "d0"), "class_net.conv_rep.0.conv_pw.bias"),
+            "nearest is efficientdet-d0: 1 missing from the file: class_net.conv_rep.0.conv_pw.bias",
         ),
         (
             shapes_of("effdet", "d0") | {"backbone.bn1.weight": (33,)},
