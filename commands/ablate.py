@@ -72,6 +72,7 @@ def ablate_command(
     images. A change is better or worse when its interval excludes 0 and hardly any way of swapping its detections with
     the baseline's, image by image, makes as large a difference; which fewer than 6 images cannot show.
     """
+    from ..allocation import keep_freed_memory
     from ..parity.ablation.finished_rows import FinishedRows
     from ..parity.ablation.page import write_ablation_page
     from ..parity.ablation.record import AblationRecord, GapRecord
@@ -85,6 +86,7 @@ def ablate_command(
             click.echo(f"--{each.name:24} {each.stage:8} {each.summary}")
         return
     named = _named(context.meta["ablations"], chosen, everything)
+    keep_freed_memory()
     with tempfile.TemporaryDirectory() as temporary:
         study = _study(chosen, Path(temporary))
         record = _split(study, named) if waterfall else _run(study, named, everything, combine, as_json)

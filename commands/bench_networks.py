@@ -180,4 +180,19 @@ def bench_roofline(
     deliver(result.plain(), record, as_json, lambda: roofline_text(result))
 
 
-COMMANDS = (bench_ablation, bench_inference, bench_training, bench_predict, bench_roofline)
+@click.command("allocation")
+@model_option(required=False)
+@click.option("--threads", type=click.IntRange(min=1), help="Default: all processors.")
+@rounds_option(5, "Fresh processes of each kind.")
+@record_option
+@json_option
+def bench_allocation(model: str | None, threads: int | None, rounds: int, record: Path | None, as_json: bool) -> None:
+    """What keeping freed memory gains, as `effconv eval`, `predict`, `ablate` and `train` do on Linux."""
+    from ..parity.benchmarks.allocation import allocation_table, measure_allocation
+    from .options import available_processors
+
+    result = measure_allocation(model or "d0", threads or available_processors(), rounds, command_line())
+    deliver(result.plain(), record, as_json, lambda: allocation_table(result))
+
+
+COMMANDS = (bench_ablation, bench_allocation, bench_inference, bench_training, bench_predict, bench_roofline)

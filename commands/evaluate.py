@@ -59,6 +59,7 @@ def eval_command(
     With --results, options that say how a model runs are refused; with --against, two files of detections are compared.
     Under `torchrun --nproc-per-node N -m effconv.cli eval ...` N processes share the images.
     """
+    from ..allocation import keep_freed_memory
     from ..parity.evaluation.evaluate import evaluate_detections, evaluate_model
     from ..parity.evaluation.report import print_scores
     from ..progress import IMAGES, progress
@@ -81,6 +82,7 @@ def eval_command(
     if results:
         record: ScoreRecord | None = evaluate_detections(asked, results, command)
     else:
+        keep_freed_memory()
         with progress("evaluating", IMAGES) as report:
             record = evaluate_model(asked, fetch, command, report)
     if record is None:

@@ -72,6 +72,7 @@ def predict_command(
     each image, detections.json (COCO results) and images.json (which image and category each id is). Exits with
     status 2 where a file named here cannot be read, and 1 where one of a folder or glob cannot; all others are done.
     """
+    from ..allocation import keep_freed_memory
     from ..parity.datasets.examination import turned_lines
     from ..parity.evaluation.pipeline import Settings
     from ..parity.evaluation.report import not_finite_lines
@@ -88,6 +89,7 @@ def predict_command(
     def fetch(model: str) -> Path:
         return fetch_release(model, generation, asked.verify)
 
+    keep_freed_memory()
     with progress("predicting", IMAGES) as report:
         record = predict_images(asked, fetch, report, (lambda *_: None) if as_json else _tell)
     for line in turned_lines([each["file_name"] for each in record["images"] if each["exif_orientation"] != 1]):

@@ -109,6 +109,7 @@ def train_command(as_json: bool, threads: int | None, record: Path | None, **cho
     """
     import torch
 
+    from ..allocation import keep_freed_memory
     from ..errors import EffconvError
     from ..parity.distributed import Group
     from ..parity.evaluation.report import figure
@@ -129,6 +130,7 @@ def train_command(as_json: bool, threads: int | None, record: Path | None, **cho
         job = _job(chosen)
     except ValueError as error:
         raise EffconvError(f"{error}; `effconv train --help` says what is expected") from error
+    keep_freed_memory()
     with progress("training", IMAGES) as report:
         found = train(job, shlex.join(["effconv", *sys.argv[1:]]), lambda text: click.echo(text, err=True), report)
     if found is None:
