@@ -51,7 +51,7 @@ def _step(work: str, model: str, checkpoint: str, batch: int) -> Callable[[], ob
 
     def train() -> object:
         logits, codes = network(images)
-        torch.stack([level.square().mean() for level in [*logits, *codes]]).sum().backward()
+        torch.stack([level.square().mean() for level in [*logits, *codes]]).sum().backward()  # type: ignore[no-untyped-call]
         network.zero_grad()
         return None
 
