@@ -7,7 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 
@@ -70,6 +72,44 @@ class TopPairs:
             torch.gather(best, 1, torch.div(pairs, classes, rounding_mode="floor")),
             pairs % classes,
         )
+
+    def of_levels(self, levels: Sequence[Tensor], classes: int) -> Selection | None:
+        """The same of per-level outputs (B, A*C, h, w), lowest level first, read where they lie, compiled.
+
+        None for what only tensor operations order: on other devices, in other types, in exported graphs, and NaN.
+        """
+        if (
+            torch.compiler.is_compiling()
+            or len(levels[0]) == 0
+            or any(level.device.type != "cpu" or level.dtype != torch.float32 for level in levels)
+        ):
+            return None
+        from .top_pairs import Level, pairs_of, top_pairs  # loads numba's compiler
+
+        arrays = [_as_it_lies(level) for level in levels]
+        logits, flat = [], []
+        for image in range(len(levels[0])):
+            of_image = [Level(bits[image], last) for bits, last in arrays]
+            keys = top_pairs(of_image, levels[0].shape[1] // classes, classes, self.count)
+            if keys is None:
+                return None
+            values, indices = pairs_of(keys)
+            logits.append(values)
+            flat.append(indices)
+        pairs = torch.from_numpy(np.stack(flat))
+        return Selection(
+            torch.from_numpy(np.stack(logits)), torch.div(pairs, classes, rounding_mode="floor"), pairs % classes
+        )
+
+
+def _as_it_lies(level: Tensor) -> tuple[NDArray[np.int32], bool]:
+    """The bits of an output (B, channels, h, w) as (B, h*w, channels) and True, or as (B, channels, h*w) and False."""
+    array = level.detach().permute(0, 2, 3, 1)
+    channels_first = level.is_contiguous() and not array.is_contiguous()
+    array = level.detach() if channels_first else array.contiguous()
+    return array.view(torch.int32).flatten(2 if channels_first else 1, 3 if channels_first else 2).numpy(), (
+        not channels_first
+    )
 
 
 def all_pairs(logits: Tensor) -> Selection:

@@ -23,7 +23,7 @@ Floats = NDArray[np.float32]
 Indices = NDArray[np.int64]
 
 
-def _compiled(function: Any) -> Any:
+def compiled(function: Any) -> Any:
     """Compiled machine code is kept on disk beside this file or in the user's cache; without either, per process."""
     try:
         return numba.njit(nogil=True, cache=True)(function)
@@ -131,7 +131,7 @@ def _choose(
     return count
 
 
-overlap = _compiled(_overlap)
-before = _compiled(_before)
-sift_down = _compiled(_sift_down)
-choose = _compiled(_choose)
+overlap = compiled(_overlap)
+before = compiled(_before)
+sift_down = compiled(_sift_down)
+choose = compiled(_choose)

@@ -61,9 +61,12 @@ class Postprocessor:
         the codes of candidates are NaN or infinite (logits of minus infinity are scores of 0).
         """
         self._check_shapes(class_logits, box_codes)
-        logits = flatten_levels(class_logits, self.config.num_classes).float()
         codes = flatten_levels(box_codes, 4).float()
-        return self.flat(logits, codes, image_scales)
+        classes, choose = self.config.num_classes, self.candidates
+        selection = choose.of_levels(class_logits, classes) if isinstance(choose, TopPairs) else None
+        if selection is None:
+            return self.flat(flatten_levels(class_logits, classes).float(), codes, image_scales)
+        return self.finish(self._chosen(selection, codes), image_scales)
 
     def flat(self, logits: Tensor, codes: Tensor, image_scales: Tensor | None = None) -> Detections:
         """The same from logits (B, N, C) and box codes (B, N, 4) float32, N in the anchors' order."""
@@ -77,7 +80,9 @@ class Postprocessor:
 
     def decoded(self, logits: Tensor, codes: Tensor) -> Candidates:
         """What suppression is given, from logits (B, N, C) and box codes (B, N, 4), N in the anchors' order."""
-        selection = self.candidates(logits)
+        return self._chosen(self.candidates(logits), codes)
+
+    def _chosen(self, selection: Selection, codes: Tensor) -> Candidates:
         if selection.anchors.shape[1] <= codes.shape[1]:
             return self.selected(selection, chosen_codes(selection, codes))
         # Every anchor's box once, rather than one copy per class.
