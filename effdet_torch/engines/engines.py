@@ -4,7 +4,6 @@ Every engine is called as the model is and returns what it returns but for round
 """
 
 import copy
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,8 @@ from torch import Tensor, nn
 from ...errors import EffconvError
 from ..model import EfficientDet
 from .fast import fast
-from .onnx_export import INPUT, export_onnx
+from .graphs import exported_graph
+from .onnx_export import INPUT
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 ENGINES = ("eager", "fast", "compile", "onnxruntime", "openvino")
@@ -24,14 +24,15 @@ DEFAULT_NETWORK_ENGINE = "fast"  # of what evaluates and predicts
 
 
 def make_engine(
-    name: str, model: EfficientDet, size: tuple[int, int], precision: str = "float32"
+    name: str, model: EfficientDet, size: tuple[int, int], precision: str = "float32", graphs: Path | None = None
 ) -> "EfficientDet | Called":
     """The engine `name` of a model in eval mode, for inputs (B, 3, *size); the first two take any size.
 
     In another precision than float32, one of PRECISIONS, weights and arithmetic are of that type, norms having been
     folded before: what callers give and get is of it too.
 
-    "compile" and the runtimes prepare themselves, which takes a minute. Raises EffconvError when what an engine needs
+    "compile" and the runtimes prepare themselves, which takes up to a minute; the folder `graphs` keeps the runtimes'
+    graphs for the next time. Raises EffconvError when what an engine needs
     is not installed, and ValueError for a name that is none of ENGINES.
     """
     if precision != "float32":
@@ -52,10 +53,7 @@ def make_engine(
     if device != "cpu":
         raise EffconvError(f"the engine {name} computes on the CPU, and the model is on {device}: use fast there")
     session = {"onnxruntime": _onnxruntime, "openvino": _openvino}[name]
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "model.onnx"
-        export_onnx(model, path, size)
-        return Called(model, session(path, model))
+    return Called(model, session(exported_graph(model, size, graphs), model))
 
 
 class Called(nn.Module):
@@ -72,7 +70,7 @@ class Called(nn.Module):
         return list(logits), list(codes)
 
 
-def _onnxruntime(path: Path, model: EfficientDet) -> Any:
+def _onnxruntime(graph: bytes, model: EfficientDet) -> Any:
     try:
         import onnxruntime
     except ImportError as error:
@@ -81,7 +79,7 @@ def _onnxruntime(path: Path, model: EfficientDet) -> Any:
         ) from error
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
-    session = onnxruntime.InferenceSession(path.read_bytes(), options, providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
 
     def run(images: Tensor) -> tuple[list[Tensor], list[Tensor]]:
         return _split(session.run(None, {INPUT: np.ascontiguousarray(images.numpy())}), model)
@@ -89,7 +87,7 @@ def _onnxruntime(path: Path, model: EfficientDet) -> Any:
     return run
 
 
-def _openvino(path: Path, model: EfficientDet) -> Any:
+def _openvino(graph: bytes, model: EfficientDet) -> Any:
     try:
         import openvino
     except ImportError as error:
@@ -97,11 +95,16 @@ def _openvino(path: Path, model: EfficientDet) -> Any:
     core = openvino.Core()
     # It would compute in bfloat16 where the processor can.
     settings = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": torch.get_num_threads()}
-    compiled = core.compile_model(core.read_model(path), "CPU", settings)
+    requests: dict[tuple[int, ...], Any] = {}  # by shape: of a fixed one the runtime plans memory and kernels
 
     def run(images: Tensor) -> tuple[list[Tensor], list[Tensor]]:
-        found = compiled(np.ascontiguousarray(images.numpy()))
-        return _split([np.array(found[output]) for output in compiled.outputs], model)
+        shape = tuple(images.shape)
+        if shape not in requests:
+            fixed = core.read_model(graph, b"")
+            fixed.reshape(list(shape))
+            requests[shape] = core.compile_model(fixed, "CPU", settings).create_infer_request()
+        found = requests[shape].infer([np.ascontiguousarray(images.numpy())], share_inputs=True)
+        return _split([np.array(found[output]) for output in requests[shape].model_outputs], model)
 
     return run
 

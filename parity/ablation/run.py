@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from ...convert.zoo import cache_folder
 from ...effdet_torch.engines.engines import make_engine
 from ...effdet_torch.network import Network
 from ...errors import EffconvError
@@ -101,7 +102,8 @@ class Ablator:
 
     def network(self, setup: Setup, engine: str) -> Network:
         """The setup's network in the form that runs."""
-        return make_engine(engine, setup.model.to(self.study.device), setup.pipeline.config.image_size)
+        model, size = setup.model.to(self.study.device), setup.pipeline.config.image_size
+        return make_engine(engine, model, size, graphs=cache_folder() / "graphs")
 
     def metric(self, ablations: Sequence[Ablation], name: str = "AP") -> float:
         """One metric with the changes made together."""

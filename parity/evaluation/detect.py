@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from ...convert.zoo import cache_folder
 from ...effdet_torch.config import config_to_dict
 from ...effdet_torch.engines.engines import DEFAULT_NETWORK_ENGINE, make_engine
 from ...effdet_torch.model import EfficientDet
@@ -74,7 +75,13 @@ def detect(
     finished += earlier.values()
     with contextlib.ExitStack() as stack:
         file = stack.enter_context(parts.open(group.rank)) if parts else None
-        network = make_engine(running.engine, model.to(running.device), pipeline.config.image_size, running.precision)
+        network = make_engine(
+            running.engine,
+            model.to(running.device),
+            pipeline.config.image_size,
+            running.precision,
+            cache_folder() / "graphs",
+        )
         for result in _results(network, pipeline, mine, running):
             mine_done[result.image_id] = result
             finished.append(result)

@@ -10,6 +10,7 @@ import numpy as np
 from ...convert import output_kinds
 from ...convert.output import OutputError, replacing
 from ...convert.output_kinds import Kind
+from ...convert.zoo import cache_folder
 from ...effdet_torch.categories import category_name
 from ...effdet_torch.config import Config, get_config
 from ...effdet_torch.device import require_device
@@ -100,7 +101,7 @@ def predict_images(
     model = load(path, model=asked.model, weights=asked.weights, function=asked.function, verify=asked.verify)
     model = model.to(require_device(asked.device))
     pipeline = build(model.config, asked.settings)
-    network = make_engine(asked.engine, model, pipeline.config.image_size)
+    network = make_engine(asked.engine, model, pipeline.config.image_size, graphs=cache_folder() / "graphs")
     skipped: dict[str, str] = {}
     done: list[Predicted] = []
     for place, predicted in enumerate(_predictions(network, pipeline, images, drawings, asked, skipped)):
