@@ -48,6 +48,7 @@ from effconv.parity.comparison.tables import (
     parity_table,
     sensitivity_table,
 )
+from effconv.parity.referee.cost_tables import ports_cost_table
 from effconv.parity.referee.loss_records import LossesRecord, losses_table, training_difference_table
 from effconv.parity.referee.records import RefereeRecord
 from effconv.parity.referee.tables import planted_table, referee_summary, referee_table, versions_text
@@ -112,6 +113,9 @@ def tables() -> dict[str, str]:
         "sensitivity": sensitivity_table(records["sensitivity"]),
         "ports": ports_table(records["ports"]),
         "referee": referee_table(referee),
+        "ports-cost": ports_cost_table(
+            referee, AblationRecord.read(records["ablations"]), InferenceRecord.read(records["bench-inference-d0"])
+        ),
         "referee-planted": planted_table(referee),
         "referee-summary": referee_summary(referee),
         "referee-versions": versions_text(referee),

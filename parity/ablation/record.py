@@ -20,6 +20,7 @@ class AblationRow:
     differences: Mapping[str, Interval]  # from the baseline, by metric
     network_seconds_per_image: float
     decode_seconds_per_image: float
+    engine: str | None = None  # that ran the network; None in records made when all ran as they are written
 
     @property
     def cost(self) -> Interval:
@@ -38,12 +39,13 @@ class AblationRow:
             "verdict": self.cost.verdict,
             "network_seconds_per_image": self.network_seconds_per_image,
             "decode_seconds_per_image": self.decode_seconds_per_image,
+            **({"engine": self.engine} if self.engine else {}),
         }
 
     @classmethod
     def read(cls, plain: Mapping[str, Any]) -> Self:
         """The row that `plain` was. Raises KeyError, TypeError or AttributeError for others."""
-        values = {name: plain[name] for name in cls.__dataclass_fields__}
+        values = {name: plain[name] for name in cls.__dataclass_fields__ if name in plain or name != "engine"}
         differences = {name: Interval(**each) for name, each in plain["differences"].items()}
         return cls(**values | {"published": tuple(plain["published"]), "differences": differences})
 

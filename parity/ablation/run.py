@@ -87,6 +87,7 @@ class Ablator:
             differences=self.compared(matches, sampled),
             network_seconds_per_image=cached.outputs.seconds_per_image,
             decode_seconds_per_image=seconds,
+            engine=self.engine(ablations),
         )
 
     def changed(self, ablations: Sequence[Ablation]) -> Setup:

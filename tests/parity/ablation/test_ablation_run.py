@@ -82,7 +82,9 @@ def test_names_and_stages() -> None:
 
 def test_nothing_changed_is_the_baseline(ablator: Ablator, baseline: AblationRow) -> None:
     none = Ablation("none", "network", "nothing", lambda setup: setup)
-    row = ablator.row([none])
+    row = ablator.row([none])  # a changed network runs as it is written, the baseline in its fast form
+    assert (row.engine, baseline.engine) == ("eager", "fast")
+    assert AblationRow.read(row.plain()) == row
     assert row.metrics == baseline.metrics
     assert {tuple(each) for each in row.differences.values()} == {(0.0, 0.0, 0.0, 1.0, "no effect")}
 
