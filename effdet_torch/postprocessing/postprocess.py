@@ -22,6 +22,7 @@ from .nms import AcrossClasses, Candidates, Combined, PerClass
 from .suppression import OFFICIAL, Suppression
 
 OFFICIAL_PAIRS, OFFICIAL_NMS = TopPairs(5000), PerClass()  # of the official evaluation
+OFFICIAL_COMBINED = Combined()
 
 
 class PostprocessError(EffconvError):
@@ -112,6 +113,40 @@ class Postprocessor:
                 )
 
 
+@dataclass(frozen=True, kw_only=True)
+class CombinedPostprocessor(Postprocessor):
+    """The same detections as with `all_pairs`, from the highest `first` pairs wherever those decide.
+
+    Hard suppression never looks at a lower score: where the last box kept is above the lowest of the highest pairs, the
+    millions below change nothing. Where it is not, or too few are kept, all pairs are taken.
+    """
+
+    nms: Combined = OFFICIAL_COMBINED
+    candidates: Callable[[Tensor], Selection] = all_pairs
+    clip: Callable[[Tensor, tuple[int, int]], Tensor] = clip_boxes
+    first: int = 5000
+
+    def __call__(
+        self, class_logits: Sequence[Tensor], box_codes: Sequence[Tensor], image_scales: Tensor | None = None
+    ) -> Detections:
+        if torch.compiler.is_compiling():  # whose result cannot decide what is computed
+            return super().__call__(class_logits, box_codes, image_scales)
+        self._check_shapes(class_logits, box_codes)
+        classes, highest = self.config.num_classes, TopPairs(self.first)
+        selection = highest.of_levels(class_logits, classes)
+        if selection is None:
+            selection = highest(flatten_levels(class_logits, classes).float())
+        # As `all_pairs` has them: of equal scores the lower index comes first.
+        order = (selection.anchors * classes + selection.classes).argsort(dim=1)
+        selection = Selection(*(torch.gather(each, 1, order) for each in selection))
+        candidates = self._chosen(selection, flatten_levels(box_codes, 4).float())
+        found = self.finish(candidates, image_scales)
+        lowest = candidates.scores.amin(dim=1)
+        full = found.valid == self.nms.max_outputs
+        decided = full & (found.scores[:, -1] > lowest) | (lowest <= self.nms.score_threshold)
+        return found if bool(decided.all()) else super().__call__(class_logits, box_codes, image_scales)
+
+
 def _require_finite(values: Tensor, name: str) -> None:
     if torch.compiler.is_compiling():
         return  # an exported graph has no exceptions
@@ -137,6 +172,4 @@ def across_classes(config: Config, suppression: Suppression = OFFICIAL, max_outp
 
 def combined(config: Config, score_threshold: float = float("-inf"), max_outputs: int = 100) -> Postprocessor:
     """Official combined NMS (`tf.image.combined_non_max_suppression`): all pairs, hard, per class, clipped."""
-    return Postprocessor(
-        config=config, candidates=all_pairs, nms=Combined(score_threshold, max_outputs), clip=clip_boxes
-    )
+    return CombinedPostprocessor(config=config, nms=Combined(score_threshold, max_outputs))

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from effconv.effdet_torch.config import get_config
 from effconv.effdet_torch.postprocessing.anchors import feature_sizes, legacy_anchors, official_anchors
+from effconv.effdet_torch.postprocessing.candidates import all_pairs
 from effconv.effdet_torch.postprocessing.detections import Detections, coco_rows
 from effconv.effdet_torch.postprocessing.nms import AcrossClasses, Combined, PerClass
 from effconv.effdet_torch.postprocessing.postprocess import (
@@ -271,3 +272,23 @@ def test_an_exported_graph_finds_the_same() -> None:
     for mine, eager in zip(exported, per_class(TINY, max_outputs=4)(*outputs), strict=True):
         assert torch.allclose(mine.double(), eager.double(), rtol=1e-6)
     assert torch.equal(exported[2], per_class(TINY, max_outputs=4)(*outputs).classes)
+
+
+@pytest.mark.parametrize("first", [1, 60, 300, 5000])
+@pytest.mark.parametrize(("threshold", "most"), [(-np.inf, 5), (-np.inf, 100), (0.6, 100), (0.99, 5)])
+@pytest.mark.parametrize("values", [3, 12, 100000])
+def test_combined_suppression_of_the_highest_pairs_is_that_of_all(
+    first: int, threshold: float, most: int, values: int
+) -> None:
+    """Few values: ties, also where the highest pairs end, and between scores whose logits differ."""
+    random = np.random.default_rng(values)
+    sizes, channels = feature_sizes(TINY), TINY.num_anchors * TINY.num_classes
+    logits = [
+        torch.from_numpy((random.integers(0, values, (2, channels, *size)) * 40 / values).astype(np.float32) - 18)
+        for size in sizes
+    ]
+    codes = [torch.from_numpy(random.standard_normal((2, 36, *size)).astype(np.float32)) for size in sizes]
+    quick = dataclasses.replace(combined(TINY, threshold, most), first=first)
+    expected = Postprocessor(config=TINY, candidates=all_pairs, nms=Combined(threshold, most), clip=clip_boxes)
+    for mine, theirs in zip(quick(logits, codes), expected(logits, codes), strict=True):
+        assert torch.equal(mine, theirs)
