@@ -1,14 +1,21 @@
 """The fast form of an EfficientDet as an ONNX graph: one input size, any batch, SAME padding static."""
 
 import dataclasses
+import hashlib
 import logging
 import warnings
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
+from torch import Tensor, nn
 
 from ...errors import EffconvError
+from ...strict_json import json_text
 from ...version import __version__
+from ..categories import category_name
+from ..config import config_to_dict
 from ..model import EfficientDet
 from ..postprocessing.anchors import feature_sizes
 from .fast import fast
@@ -28,34 +35,64 @@ def export_onnx(model: EfficientDet, path: Path, size: tuple[int, int]) -> None:
     Outputs are those of the model, (B, A*C, h, w) and (B, A*4, h, w), named by `output_names`; the graph is named after
     the model, and made by effconv. Raises EffconvError without the onnx packages, and for a model in training mode.
     """
+    portable = fast(model).to("cpu", torch.float32)
+    graph = exported(portable, torch.zeros(2, 3, *size), output_names(model))
+    channels = model.config.num_anchors * model.config.num_classes, model.config.num_anchors * 4
+    expected = [(count, *cells) for count in channels for cells in feature_sizes_of(model, size)]
+    found = [tuple(axis.dim_value for axis in each.type.tensor_type.shape.dim[1:]) for each in graph.graph.output]
+    assert found == expected, f"exported outputs {found}, expected {expected}"
+    write_graph(graph, model, path)
+
+
+def exported(network: nn.Module, images: Tensor, outputs: list[str]) -> Any:
+    """The graph of a network, for any number of images like `images`, as `onnx.ModelProto`.
+
+    Raises EffconvError without the onnx packages.
+    """
     try:
-        import onnx
+        import onnx  # noqa: F401
         import onnxscript  # noqa: F401  # what torch.onnx needs, and says less plainly
     except ImportError as error:
         raise EffconvError(f"an ONNX graph needs {error.name}: pip install onnx onnxscript") from error
-    portable = fast(model).to("cpu", torch.float32)
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it warns of torchvision, which is not needed
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")  # the exporter's own, about its own parts
         program = torch.onnx.export(
-            portable,
-            (torch.zeros(2, 3, *size),),
+            network,
+            (images,),
             input_names=[INPUT],
-            output_names=output_names(model),
+            output_names=outputs,
             dynamic_shapes={"images": {0: torch.export.Dim("batch")}},
             opset_version=OPSET,
             dynamo=True,
             verbose=False,
         )
     assert program is not None
-    graph = program.model_proto
-    channels = model.config.num_anchors * model.config.num_classes, model.config.num_anchors * 4
-    expected = [(count, *cells) for count in channels for cells in feature_sizes_of(model, size)]
-    found = [tuple(axis.dim_value for axis in each.type.tensor_type.shape.dim[1:]) for each in graph.graph.output]
-    assert found == expected, f"exported outputs {found}, expected {expected}"
+    return program.model_proto
+
+
+def write_graph(graph: Any, model: EfficientDet, path: Path) -> None:
+    """Write a checked graph, named after the model and made by effconv, with what describes the model beside it."""
+    import onnx
+
+    onnx.helper.set_model_props(graph, description(model))
     graph.producer_name, graph.producer_version, graph.graph.name = "effconv", __version__, model.config.name
     onnx.checker.check_model(graph)
     path.write_bytes(graph.SerializeToString())
+
+
+def description(model: EfficientDet) -> dict[str, str]:
+    """What a reader of the graph has to know: names of categories, normalisation, anchors, and whose weights it has."""
+    config = model.config
+    digest = hashlib.sha256()
+    for name, tensor in model.state_dict().items():
+        digest.update(name.encode() + np.ascontiguousarray(tensor.detach().cpu().float().numpy()).tobytes())
+    names = {str(number): category_name(number, config) for number in range(1, config.num_classes + 1)}
+    return {
+        "names": json_text({number: name for number, name in names.items() if not name.startswith("category ")}),
+        "config": json_text(config_to_dict(config)),
+        "weights_sha256": digest.hexdigest(),
+    }
 
 
 def feature_sizes_of(model: EfficientDet, size: tuple[int, int]) -> list[tuple[int, int]]:

@@ -17,7 +17,9 @@ from option_values import given, options_of
 
 from effconv.cli import main
 from effconv.convert import zoo
-from effconv.effdet_torch.engines import onnx_export
+from effconv.effdet_torch.engines import onnx_detector, onnx_export
+from effconv.parity.comparison import exported
+from effconv.parity.traces.images import drawn
 from effconv.parity.verification import demo
 
 GOLDEN = Path(__file__).parent.parent / "golden"
@@ -70,6 +72,10 @@ USES = {
     "export of a checkpoint": Use(f"export onnx {CONFIG} --ckpt {{tf}}", "generation"),
     "export of an .h5": Use(f"export onnx {CONFIG} --ckpt {{h5}}", "generation verify"),
     "export of our weights": Use("export onnx --ckpt {ours}", "generation"),
+    "export of the network alone": Use(
+        "export onnx --ckpt {ours} --raw", "generation given min_score max_detections check_on no_check"
+    ),
+    "export without a check": Use("export onnx --ckpt {ours} --no-check", "generation check_on"),
     "convert a checkpoint": Use(f"convert {{tf}} -o x.safetensors {CONFIG}", "function"),
     "convert an .h5": Use(f"convert {{h5}} -o x.safetensors {CONFIG}", "verify function"),
     "convert our weights": Use("convert {ours} -o x.pth", "function"),
@@ -84,9 +90,15 @@ VALUES = {
     "split": "test-dev2017",
     "ema": "{other}",
     "ckpt": "{other}",
+    "check_on": "{pictures}",
 }
 OUTPUTS = {"tf2torch": "y.safetensors", "export": "y.onnx", "convert": "y.safetensors", "torch2tf": "other/model"}
-ALREADY = {"speeds": {"speed"}}  # given as part of the use
+# Given as part of the use, or refused by the name of what is.
+ALREADY = {
+    "speeds": {"speed"},
+    "export of the network alone": {"raw"},
+    "export without a check": {"no_check", "raw"},
+}
 
 
 @pytest.fixture(scope="module")
@@ -140,8 +152,16 @@ def _files_of(folder: Path, *, nan: bool) -> dict[str, str]:
     bias = onnx.numpy_helper.from_array(np.ones(3, np.float32), "bias")
     graph = helper.make_graph([helper.make_node("Add", ["images", "bias"], ["sum"])], "small", *ends, [bias])
     onnx.save(onnx.helper.make_model(graph), folder / "x.onnx")
+    (folder / "pictures").mkdir()
+    (folder / "pictures" / "a.jpg").write_bytes(drawn(0, (24, 24)))
     names = {"h5": "x.h5", "ours": "ours.safetensors", "other": "other.safetensors", "pth": "x.pth"}
-    names |= {"tf": "tf", "index": "index/model.index", "port": "port.safetensors", "onnx": "x.onnx"}
+    names |= {
+        "tf": "tf",
+        "index": "index/model.index",
+        "port": "port.safetensors",
+        "onnx": "x.onnx",
+        "pictures": "pictures",
+    }
     return {kind: str(folder / name) for kind, name in names.items()}
 
 
@@ -154,6 +174,13 @@ def stand_ins(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         total = sum(float(value.double().sum()) for value in model.state_dict().values())
         path.write_text(f"{model.config.name} {size} {total}")
 
+    def export_detector(model: Any, path: Path, detecting: Any) -> None:
+        export(model, path, detecting)
+
+    def check_exported(graph: Path, model: Any, detecting: Any, pictures: list[bytes]) -> exported.ExportCheck:
+        figures = {"missing": 0, "added": 0, "largest_box_difference": 0.0, "largest_score_difference": 0.0}
+        return exported.ExportCheck(runtime="none", images=len(pictures), objects=1, **figures, ok=True)
+
     def run_demo(output: Path, *_: Any) -> dict[str, Any]:
         output.mkdir()
         (output / "index.html").touch()
@@ -161,6 +188,8 @@ def stand_ins(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
     monkeypatch.setattr(zoo, "find_release", lambda config, generation: Asked(f"{config.name}-{generation}"))
     monkeypatch.setattr(onnx_export, "export_onnx", export)
+    monkeypatch.setattr(onnx_detector, "export_detector", export_detector)
+    monkeypatch.setattr(exported, "check_exported", check_exported)
     monkeypatch.setattr(demo, "run_demo", run_demo)
 
 

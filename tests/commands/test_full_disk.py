@@ -112,12 +112,15 @@ def test_the_demo(tmp_path: Path) -> None:
 
 
 def test_an_exported_graph(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def written(model: object, path: Path, size: tuple[int, int]) -> None:
+    def written(model: object, path: Path, size: object) -> None:
         path.write_bytes(bytes(100_000))
 
-    monkeypatch.setattr("effconv.effdet_torch.engines.onnx_export.export_onnx", written)  # takes 7 s
+    # It takes 7 s.
+    monkeypatch.setattr("effconv.effdet_torch.engines.onnx_export.export_onnx", written)
+    monkeypatch.setattr("effconv.effdet_torch.engines.onnx_detector.export_detector", written)
     with largest_file(50_000):
-        require_refused(run(("export", "onnx", *OF_TINY, "-o", tmp_path / "x.onnx")))
+        for more in ((), ("--raw",)):
+            require_refused(run(("export", "onnx", *OF_TINY, "-o", tmp_path / "x.onnx", *more)))
     assert files(tmp_path) == {}
 
 

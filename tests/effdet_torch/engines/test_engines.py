@@ -249,7 +249,7 @@ def test_predictions_by_an_engine(tmp_path: Path) -> None:
 def test_export(tmp_path: Path) -> None:
     require("onnxruntime")
     path = tmp_path / "tiny.onnx"
-    result = run("export", "onnx", *MODEL, "--size", "64x64", "-o", path, "--json")
+    result = run("export", "onnx", *MODEL, "--size", "64x64", "--raw", "-o", path, "--json")
     assert result.exit_code == 0, result.output
     record = json.loads(result.stdout)
     assert (record["input"], record["bytes"]) == (["batch", 3, 64, 64], path.stat().st_size)
