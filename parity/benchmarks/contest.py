@@ -47,14 +47,17 @@ def probe() -> float:
 
 
 def take_turns(contestants: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, list[Turn]]:
-    """{name: `rounds` turns}. Each runs once before that counts; every round starts with another contestant."""
+    """{name: `rounds` turns}; every round starts with another contestant.
+
+    A turn runs its contestant twice, and the second time counts: the first finds the caches, the heap and the waiting
+    threads of other runtimes as the contestant before left them, which is no property of its own.
+    """
     names = list(contestants)
-    for name in names:
-        contestants[name]()
     turns: dict[str, list[Turn]] = {name: [] for name in names}
     for number in range(rounds):
         first = number % len(names)
         for name in names[first:] + names[:first]:
+            contestants[name]()
             start, processor_start = time.perf_counter(), time.process_time()
             contestants[name]()
             seconds, processor_seconds = time.perf_counter() - start, time.process_time() - processor_start
