@@ -31,21 +31,27 @@ class AblateCommand(click.Command):
 
 @click.command("ablate", cls=AblateCommand, options_metavar="[OPTIONS] [--NAME]...")
 @click.option("--list", "listing", is_flag=True, help="List every NAME: what it changes, and at which stage.")
-@click.option("--all", "everything", is_flag=True, help="Every one, each by itself.")
-@click.option("--combine", is_flag=True, help="The named ones together, besides each by itself.")
-@click.option("--waterfall", is_flag=True, help="Split the gap between none and all of the named ones over them.")
+@click.option("--all", "everything", is_flag=True, help="Make every change, each by itself.")
+@click.option("--combine", is_flag=True, help="Make the named changes together too, besides each by itself.")
+@click.option("--waterfall", is_flag=True, help="Split the gap between none and all of the named changes over them.")
 @model_option(required=False)
 @click.option("--ckpt", type=PATH, help="Checkpoint or converted weights; default: the embedded detector.")
 @click.option("--coco", type=PATH, help="Dataset folder; default: the embedded detector's held-out pictures.")
 @click.option("--min-score", type=Number(0, 1), multiple=True, help="Ablate: drop detections up to this score.")
 @click.option("--anchors", multiple=True, help="Ablate: official, legacy, or a JSON file of anchors.")
-@click.option("--split", help="Default: val2017, or the only one there is.")
+@click.option("--split", help="Annotations to use; default: val2017, or the only ones.")
 @click.option("--limit", type=click.IntRange(min=2), help="Only the first N images.")
 @click.option("--batch", type=click.IntRange(min=1), default=16, show_default=True, help="Images at a time.")
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the resampling.")
-@click.option("--resamples", type=click.IntRange(min=1), default=1000, show_default=True, help="Of the intervals.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the resampling.")
+@click.option(
+    "--resamples",
+    type=click.IntRange(min=1),
+    default=1000,
+    show_default=True,
+    help="Number of resamples that intervals are made of.",
+)
 @click.option("--cache", type=Output(folder=True), help="Keep inputs and raw outputs in this folder for the next run.")
-@click.option("--device", default="cpu", show_default=True, help="cpu, cuda, ...: where the network runs.")
+@click.option("--device", default="cpu", show_default=True, help="Device that runs the network: cpu, cuda, ...")
 @engine_option
 @click.option("--report", type=Output(".html", ".htm", kind="REPORT"), help="Write a page (.html) with a chart here.")
 @click.option(

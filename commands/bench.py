@@ -41,7 +41,7 @@ def bench_parity(model: str | None, record: Path | None, as_json: bool) -> None:
 
 
 @bench.command("coco")
-@click.option("--images", type=click.IntRange(min=1), default=5000, show_default=True, help="Made-up images.")
+@click.option("--images", type=click.IntRange(min=1), default=5000, show_default=True, help="Number of made-up images.")
 @record_option
 @json_option
 def bench_coco(images: int, record: Path | None, as_json: bool) -> None:
@@ -75,8 +75,16 @@ def bench_input(
 
 
 @bench.command("nms")
-@click.option("--candidates", type=click.IntRange(min=1), default=5000, show_default=True, help="Boxes.")
-@click.option("--classes", type=click.IntRange(min=1), default=90, show_default=True, help="Of the boxes.")
+@click.option(
+    "--candidates",
+    type=click.IntRange(min=1),
+    default=5000,
+    show_default=True,
+    help="Number of boxes before suppression.",
+)
+@click.option(
+    "--classes", type=click.IntRange(min=1), default=90, show_default=True, help="Number of classes of the boxes."
+)
 @rounds_option(51, "Runs per contestant.")
 @record_option
 @json_option

@@ -11,8 +11,12 @@ from .options import PATH, command_line, deliver, engine_option, json_option, mo
 @click.option("--coco", type=PATH, required=True, help="Folder as COCO 2017 unpacks: annotations/ and val2017/.")
 @model_option(required=False)
 @click.option("--ckpt", type=PATH, help="Checkpoint; default: random values.")
-@click.option("--images", type=click.IntRange(min=1), default=5000, show_default=True, help="Kept images to decode.")
-@click.option("--limit", type=click.IntRange(min=1), default=16, show_default=True, help="Different images of these.")
+@click.option(
+    "--images", type=click.IntRange(min=1), default=5000, show_default=True, help="Number of kept images to decode."
+)
+@click.option(
+    "--limit", type=click.IntRange(min=1), default=16, show_default=True, help="How many of them are different."
+)
 @rounds_option(5, "Turns of each.")
 @record_option
 @json_option
@@ -39,9 +43,16 @@ def bench_ablation(
 @click.option("--ckpt", type=PATH, help="Checkpoint; default: random values, of which the time does not depend.")
 @click.option("--size", metavar="HxW", help="Input height and width in pixels; default: the model's.")
 @click.option("--batch", type=click.IntRange(min=1), multiple=True, help="Images at once; default: 1 and 8.")
-@click.option("--engines", default="eager,fast", show_default=True, help="Ours, by commas; all: every one.")
-@click.option("--peers", default="", help="Theirs, by commas: effdet, zylo117, pytorch-tools, tensorflow.")
-@click.option("--threads", type=click.IntRange(min=1), help="Default: all processors.")
+@click.option(
+    "--engines",
+    default="eager,fast",
+    show_default=True,
+    help="Our engines to measure, with commas between; all: every one.",
+)
+@click.option(
+    "--peers", default="", help="Peers to measure, with commas between: effdet, zylo117, pytorch-tools, tensorflow."
+)
+@click.option("--threads", type=click.IntRange(min=1), help="Threads to use; default: all processors.")
 @rounds_option(11, "Turns of each contestant.")
 @record_option
 @json_option
@@ -87,10 +98,10 @@ def bench_inference(
 @click.command("training")
 @model_option(required=False)
 @click.option("--size", metavar="HxW", default="512x512", show_default=True, help="Input height and width in pixels.")
-@click.option("--batch", type=click.IntRange(min=1), default=4, show_default=True, help="Images of a step.")
-@click.option("--peers", default="", help="Theirs, by commas: effdet.")
-@click.option("--threads", type=click.IntRange(min=1), help="Default: all processors.")
-@click.option("--device", default="cpu", show_default=True, help="cpu, cuda, ...")
+@click.option("--batch", type=click.IntRange(min=1), default=4, show_default=True, help="Images per step.")
+@click.option("--peers", default="", help="Peers to measure, with commas between: effdet.")
+@click.option("--threads", type=click.IntRange(min=1), help="Threads to use; default: all processors.")
+@click.option("--device", default="cpu", show_default=True, help="Device to measure on: cpu, cuda, ...")
 @click.option("--precision", type=click.Choice(["float32", "bfloat16"]), default="float32", show_default=True)
 @rounds_option(5, "Turns of each contestant.")
 @record_option
@@ -123,10 +134,10 @@ def bench_training(
 @click.option("--images", type=PATH, required=True, help="Folder of images.")
 @model_option(required=False)
 @click.option("--ckpt", type=PATH, help="Checkpoint; default: random values.")
-@click.option("--engines", default="eager,fast", show_default=True, help="Ours, by commas.")
-@click.option("--peers", default="", help="Theirs, by commas: effdet.")
+@click.option("--engines", default="eager,fast", show_default=True, help="Our engines to measure, with commas between.")
+@click.option("--peers", default="", help="Peers to measure, with commas between: effdet.")
 @click.option("--limit", type=click.IntRange(min=1), default=8, show_default=True, help="Only the first N images.")
-@click.option("--threads", type=click.IntRange(min=1), help="Default: all processors.")
+@click.option("--threads", type=click.IntRange(min=1), help="Threads to use; default: all processors.")
 @rounds_option(7, "Passes over the images per contestant.")
 @record_option
 @json_option
@@ -157,7 +168,7 @@ def bench_predict(
 @model_option(required=False)
 @click.option("--size", metavar="HxW", help="Input height and width in pixels; default: the model's.")
 @engine_option
-@click.option("--threads", type=click.IntRange(min=1), help="Default: all processors.")
+@click.option("--threads", type=click.IntRange(min=1), help="Threads to use; default: all processors.")
 @rounds_option(11, "Forward passes.")
 @record_option
 @json_option
@@ -182,7 +193,7 @@ def bench_roofline(
 
 @click.command("allocation")
 @model_option(required=False)
-@click.option("--threads", type=click.IntRange(min=1), help="Default: all processors.")
+@click.option("--threads", type=click.IntRange(min=1), help="Threads to use; default: all processors.")
 @rounds_option(5, "Fresh processes of each kind.")
 @record_option
 @json_option

@@ -37,13 +37,21 @@ PORTS = ("effconv", "effdet", "effdet-level-first", "zylo117", "pytorch-tools", 
     required=True,
     help=".safetensors, .pth, .h5, or a TensorFlow prefix or folder.",
 )
-@click.option("--to", type=click.Choice(["tf", *PORTS]), help="Whose names; default: effconv's, or TensorFlow's.")
+@click.option(
+    "--to", type=click.Choice(["tf", *PORTS]), help="Whose names the new file has; default: effconv's, or TensorFlow's."
+)
 @container_option("Of --to tf: a TF1 checkpoint (default), Keras weights (.h5), or a TF2 object checkpoint.")
-@click.option("--from", "names", type=click.Choice(PORTS), help="Whose names FILE has; default: told by its names.")
+@click.option(
+    "--from", "names", type=click.Choice(PORTS), help="Whose names FILE has; default: found out by its names."
+)
 @model_option(required=False)
 @function_option("FILE")
 @num_classes_option
-@click.option("--weights", type=click.Choice(["ema", "raw"]), help="Default: the moving averages where there are any.")
+@click.option(
+    "--weights",
+    type=click.Choice(["ema", "raw"]),
+    help="Which weights to take; default: the moving averages where there are any.",
+)
 @force_option
 @nonfinite_option
 @verify_option

@@ -37,7 +37,11 @@ SCORING = frozenset({"coco", "results", "against", "split", "limit", "strict", "
 @model_option(required=False)
 @click.option("--ckpt", type=PATH, help="Checkpoint or converted weights; default: the released one.")
 @click.option("--generation", help="Which released checkpoint to download: coco2 (default), coco, ...")
-@click.option("--weights", type=click.Choice(["ema", "raw"]), help="Default: the moving averages where there are any.")
+@click.option(
+    "--weights",
+    type=click.Choice(["ema", "raw"]),
+    help="Which weights to take; default: the moving averages where there are any.",
+)
 @function_option("CKPT")
 @click.option("--size", metavar="HxW", help="Input height and width in pixels; default: the model's.")
 @evaluation_options

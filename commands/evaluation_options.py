@@ -19,33 +19,43 @@ PIPELINE = (
         type=click.Choice(["topk", "argmax"]),
         help="What enters suppression: the 5000 best (anchor, class) pairs (default), or each anchor's best class.",
     ),
-    click.option("--anchors", type=click.Choice(["official", "legacy"]), help="legacy: those of before 2020-09-10."),
+    click.option(
+        "--anchors",
+        type=click.Choice(["official", "legacy"]),
+        help="Anchors: official (default), or those of before 2020-09-10 (legacy).",
+    ),
     click.option("--min-score", type=Number(0, 1), help="Drop detections up to this score; default: none."),
-    click.option("--max-detections", type=click.IntRange(min=1), help="Per image; default: 100."),
+    click.option("--max-detections", type=click.IntRange(min=1), help="Most detections of an image; default: 100."),
     click.option(
         "--image-decoder",
         type=click.Choice(["tensorflow", "pillow"]),
-        help="Who turns files into pixels; default: as TensorFlow.",
+        help="How files become pixels; default: as TensorFlow does.",
     ),
-    click.option("--resize", type=click.Choice(["tensorflow", "antialiased"]), help="How; default: as TensorFlow."),
+    click.option(
+        "--resize",
+        type=click.Choice(["tensorflow", "antialiased"]),
+        help="How images are resized; default: as TensorFlow does.",
+    ),
 )
 RUN = (
     click.option("--split", help="Annotations to use; default: val2017, or the only one."),
     click.option("--limit", type=click.IntRange(min=1), help="Only the first N images."),
     click.option("--batch", type=click.IntRange(min=1), default=1, show_default=True, help="Images at once."),
     click.option("--workers", type=click.IntRange(min=0), help="Processes that read images."),
-    click.option("--device", default="cpu", show_default=True, help="cpu, cuda, ..."),
+    click.option("--device", default="cpu", show_default=True, help="Device that runs the network: cpu, cuda, ..."),
     click.option(
         "--detections", type=Output(kind="DETECTIONS"), help="Write the detections here, in COCO's results format."
     ),
     force_option,
     click.option("--resume", is_flag=True, help="Go on with a run that was cut off; needs --detections."),
     click.option("--strict", is_flag=True, help="Refuse a dataset with faults; stop at an unreadable image."),
-    click.option("--category-map", type=PATH, help="JSON: model's category id -> dataset's."),
+    click.option("--category-map", type=PATH, help="JSON file {model's category id: dataset's}."),
     stated_engine_option,
     precision_option,
     click.option(
-        "--metrics-engine", type=click.Choice(["ultrafast", "pycocotools"]), help="Both give the same metrics."
+        "--metrics-engine",
+        type=click.Choice(["ultrafast", "pycocotools"]),
+        help="Which library computes the metrics; both give the same.",
     ),
 )
 NAMES = {"min_score": "score_threshold"}  # options whose setting has another name

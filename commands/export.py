@@ -37,7 +37,11 @@ def export() -> None:
 @model_option(required=False)
 @click.option("--ckpt", type=PATH, help="Checkpoint or converted weights; default: the released one.")
 @click.option("--generation", help="Which released checkpoint to download: coco2 (default), coco, ...")
-@click.option("--weights", type=click.Choice(["ema", "raw"]), help="Default: moving averages if there are any.")
+@click.option(
+    "--weights",
+    type=click.Choice(["ema", "raw"]),
+    help="Which weights to take; default: the moving averages where there are any.",
+)
 @click.option("--size", metavar="HxW", help="Input height and width in pixels; default: the model's.")
 @click.option("--raw", is_flag=True, help="The network alone: class logits and box codes of every level.")
 @click.option(
@@ -50,7 +54,7 @@ def export() -> None:
 @click.option("--max-detections", type=click.IntRange(min=1), help="Objects per image; default: 100.")
 @click.option("--check-on", type=PATH, help="Folder of pictures to check the file on; default: drawn ones.")
 @click.option("--no-check", is_flag=True, help="Keep the file without running it.")
-@click.option("-o", "--output", type=Output(kind="GRAPH"), help="Default: MODEL.onnx in this folder.")
+@click.option("-o", "--output", type=Output(kind="GRAPH"), help="File to write; default: MODEL.onnx in this folder.")
 @force_option
 @verify_option
 @json_option

@@ -198,7 +198,7 @@ precision_option = click.option(
     type=click.Choice(["float32", "bfloat16", "float16"]),
     default="float32",
     show_default=True,
-    help="Of the network's weights and arithmetic.",
+    help="Precision of the network's weights and arithmetic.",
 )
 CONTAINERS = ("tf1", "h5", "keras")  # those of `saving.py`, which is imported late
 

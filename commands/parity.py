@@ -19,7 +19,11 @@ from .parity_modes import Mode, require_used
 @model_option(required=False)
 @click.option("--ckpt", type=PATH, help="TensorFlow checkpoint; default: the released one, or what ships with effconv.")
 @click.option("--generation", help="Which released checkpoint to download: coco2 (default), coco, ...")
-@click.option("--weights", type=click.Choice(["ema", "raw"]), help="Default: the moving averages where there are any.")
+@click.option(
+    "--weights",
+    type=click.Choice(["ema", "raw"]),
+    help="Which weights to take; default: the moving averages where there are any.",
+)
 @click.option("--backbone", type=PATH, help="An EfficientNet alone, in a detector whose other weights are random.")
 @click.option("--candidate", type=PATH, help="PyTorch weights to prove (.safetensors, .pth); default: CKPT converted.")
 @function_option("CANDIDATE")

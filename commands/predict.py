@@ -38,18 +38,24 @@ if TYPE_CHECKING:
 @model_option(required=False)
 @click.option("--ckpt", type=PATH, help="Checkpoint or converted weights; default: the released one.")
 @click.option("--generation", help="Which released checkpoint to download: coco2 (default), coco, ...")
-@click.option("--weights", type=click.Choice(["ema", "raw"]), help="Default: moving averages if there are any.")
+@click.option(
+    "--weights",
+    type=click.Choice(["ema", "raw"]),
+    help="Which weights to take; default: the moving averages where there are any.",
+)
 @function_option("CKPT")
 @click.option(
     "--min-score",
     type=Number(0, 1),
     default=0.3,
     show_default=True,
-    help="Objects below it are neither drawn nor written.",
+    help="Lowest score of objects that are drawn and written.",
 )
 @click.option("--size", metavar="HxW", help="Input height and width in pixels; default: the model's.")
-@click.option("--nms", type=click.Choice(["soft", "hard"]), default="soft", show_default=True, help="Suppression.")
-@click.option("--device", default="cpu", show_default=True, help="cpu, cuda, ...")
+@click.option(
+    "--nms", type=click.Choice(["soft", "hard"]), default="soft", show_default=True, help="Non-maximum suppression."
+)
+@click.option("--device", default="cpu", show_default=True, help="Device that runs the network: cpu, cuda, ...")
 @engine_option
 @force_option
 @click.option("--strict", is_flag=True, help="Stop at the first image that cannot be read.")

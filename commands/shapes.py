@@ -9,8 +9,8 @@ from .options import Output, force_option, json_option, keep_others, print_json
 
 @click.command("shapes")
 @click.option("-o", "--output", type=Output(folder=True), required=True, help="Folder of the dataset; COCO's layout.")
-@click.option("--images", type=click.IntRange(min=1), default=500, show_default=True, help="How many.")
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Another seed, other pictures.")
+@click.option("--images", type=click.IntRange(min=1), default=500, show_default=True, help="Number of images.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the pictures.")
 @click.option("--split", default="val2017", show_default=True, help="Name of the split.")
 @click.option("--size", metavar="HxW", default="160x160", show_default=True, help="Height and width in pixels.")
 @force_option

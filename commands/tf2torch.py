@@ -25,9 +25,16 @@ from .refusals import DOWNLOADED, UNCHECKED, choose_one, refuse_checks
 @model_option(required=True)
 @click.option("--ckpt", type=PATH, help="Directory, prefix, .index, .tar.gz or .h5; default: the released checkpoint.")
 @click.option("--generation", help="Which released checkpoint to download: coco2 (default), coco, ...")
-@click.option("--weights", type=click.Choice(["ema", "raw"]), help="Default: the moving averages where there are any.")
 @click.option(
-    "-o", "--output", type=Output(".safetensors", kind="WEIGHTS"), help="Default: MODEL.safetensors in this directory."
+    "--weights",
+    type=click.Choice(["ema", "raw"]),
+    help="Which weights to take; default: the moving averages where there are any.",
+)
+@click.option(
+    "-o",
+    "--output",
+    type=Output(".safetensors", kind="WEIGHTS"),
+    help="File to write; default: MODEL.safetensors in this folder.",
 )
 @num_classes_option
 @force_option

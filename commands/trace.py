@@ -15,7 +15,11 @@ from .refusals import DOWNLOADED, choose_one, refuse_given
 @model_option(required=False)
 @click.option("--ckpt", type=PATH, help="TensorFlow checkpoint; default: the released one, or what ships with effconv.")
 @click.option("--generation", help="Which released checkpoint to download: coco2 (default), coco, ...")
-@click.option("--weights", type=click.Choice(["ema", "raw"]), help="Default: the moving averages where there are any.")
+@click.option(
+    "--weights",
+    type=click.Choice(["ema", "raw"]),
+    help="Which weights to take; default: the moving averages where there are any.",
+)
 @click.option(
     "--reference",
     metavar="tf|torch|GOLDEN.npz|GRAPH.pb|SAVED_MODEL",

@@ -38,41 +38,89 @@ JOB = (
 @click.option("--data", type=PATH, required=True, help="Folder as COCO 2017 unpacks, or any dataset in its format.")
 @click.option("--model", required=True, help="d0..d7x, lite0..lite4, ... or a .json configuration.")
 @click.option("--out", type=Output(folder=True), required=True, help="Folder for weights, state, logs and curves.")
-@click.option("--init", default="none", show_default=True, help="Weights to start from: a checkpoint, or none.")
+@click.option(
+    "--init",
+    default="none",
+    show_default=True,
+    help="Weights to start from: a checkpoint or converted weights; none: random ones.",
+)
 @click.option("--backbone", type=PATH, help="An EfficientNet's weights for that part of the model: TF1, .pth, ...")
-@click.option("--num-classes", type=click.IntRange(min=1), help="Default: the initial weights', or the model's.")
+@click.option(
+    "--num-classes",
+    type=click.IntRange(min=1),
+    help="Number of classes; default: the initial weights', or the model's.",
+)
 @click.option("--split", default="train2017", show_default=True, help="Images to train on.")
 @click.option("--eval-split", default="val2017", show_default=True, help="Images to evaluate on, or none.")
-@click.option("--epochs", type=click.IntRange(min=1), default=300, show_default=True, help="Passes over the images.")
-@click.option("--batch", type=click.IntRange(min=1), default=64, show_default=True, help="Images per step, in all.")
 @click.option(
-    "--parts", type=click.IntRange(min=1), default=1, show_default=True, help="Parts to accumulate a step of."
+    "--epochs",
+    type=click.IntRange(min=1),
+    default=300,
+    show_default=True,
+    help="Number of passes over the training images.",
+)
+@click.option(
+    "--batch",
+    type=click.IntRange(min=1),
+    default=64,
+    show_default=True,
+    help="Images per step, of all processes together.",
+)
+@click.option(
+    "--parts",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="Accumulate the gradients of a step over this many parts of its batch.",
 )
 @click.option(
     "--rate",
     type=Number(0, min_open=True),
     default=0.08,
     show_default=True,
-    help="For a batch of 64.",
+    help="Learning rate for a batch of 64; other batches are scaled in proportion.",
 )
-@click.option("--warmup-epochs", type=Number(0), default=1.0, show_default=True, help="Until it is reached.")
+@click.option(
+    "--warmup-epochs",
+    type=Number(0),
+    default=1.0,
+    show_default=True,
+    help="Epochs in which the learning rate rises to its full value.",
+)
 @click.option(
     "--schedule",
     type=click.Choice(["cosine", "stepwise", "polynomial", "constant"]),
     default="cosine",
     show_default=True,
-    help="How it falls.",
-)
-@click.option("--weight-decay", type=Number(0), default=4e-5, show_default=True, help="Of kernels.")
-@click.option(
-    "--clip-norm", type=Number(0, min_open=True), default=10.0, show_default=True, help="Largest norm of the gradient."
-)
-@click.option("--average-decay", type=Number(0, 1), default=0.9998, show_default=True, help="Of the moving averages.")
-@click.option(
-    "--survival", default="official", show_default=True, help="Of the last backbone block: a probability, or none."
+    help="How the learning rate falls after warm-up.",
 )
 @click.option(
-    "--head-survival", type=Number(0, 1, min_open=True), help="Of the heads' repeats, for a model with residual heads."
+    "--weight-decay", type=Number(0), default=4e-5, show_default=True, help="Weight decay of kernels, inside the loss."
+)
+@click.option(
+    "--clip-norm",
+    type=Number(0, min_open=True),
+    default=10.0,
+    show_default=True,
+    help="Largest norm of the gradient; a larger one is scaled down.",
+)
+@click.option(
+    "--average-decay",
+    type=Number(0, 1),
+    default=0.9998,
+    show_default=True,
+    help="Decay of the moving averages of weights.",
+)
+@click.option(
+    "--survival",
+    default="official",
+    show_default=True,
+    help="Probability that the last backbone block is kept in a step (stochastic depth), or none.",
+)
+@click.option(
+    "--head-survival",
+    type=Number(0, 1, min_open=True),
+    help="The same for the heads' repeats, in a model with residual heads.",
 )
 @click.option(
     "--jitter",
@@ -80,24 +128,40 @@ JOB = (
     type=(Number(0, min_open=True),) * 2,
     default=(0.1, 2.0),
     show_default=True,
-    help="Of scale.",
+    help="Smallest and largest factor by which images are resized at random.",
 )
-@click.option("--flip/--no-flip", default=True, show_default=True, help="Mirror every other image.")
-@click.option("--iou-loss", type=click.Choice(["iou", "giou", "diou", "ciou"]), help="Added to the Huber loss.")
-@click.option("--frozen-backbone", is_flag=True, help="Leave the backbone as it is.")
-@click.option("--frozen-norms", is_flag=True, help="Leave batch norms as they are.")
-@click.option("--local-norms", is_flag=True, help="Each process normalises by its own images: quicker on CPUs.")
+@click.option("--flip/--no-flip", default=True, show_default=True, help="Mirror images at random, every other one.")
 @click.option(
-    "--precision", type=click.Choice(PRECISIONS), default="float32", show_default=True, help="Of the arithmetic."
+    "--iou-loss", type=click.Choice(["iou", "giou", "diou", "ciou"]), help="IoU loss added to the Huber loss of boxes."
 )
-@click.option("--eval-every", type=click.IntRange(min=1), default=1, show_default=True, help="Epochs.")
-@click.option("--keep-every", type=click.IntRange(min=1), default=1000, show_default=True, help="Steps.")
+@click.option("--frozen-backbone", is_flag=True, help="Do not train the backbone.")
+@click.option("--frozen-norms", is_flag=True, help="Do not train batch norms.")
+@click.option(
+    "--local-norms", is_flag=True, help="Batch norms use the images of their own process alone: quicker on CPUs."
+)
+@click.option(
+    "--precision",
+    type=click.Choice(PRECISIONS),
+    default="float32",
+    show_default=True,
+    help="Precision of the arithmetic.",
+)
+@click.option(
+    "--eval-every", type=click.IntRange(min=1), default=1, show_default=True, help="Epochs between evaluations."
+)
+@click.option(
+    "--keep-every",
+    type=click.IntRange(min=1),
+    default=1000,
+    show_default=True,
+    help="Steps between saved states, besides one after each epoch.",
+)
 @click.option(
     "--workers", type=click.IntRange(min=0), default=2, show_default=True, help="Processes that prepare images."
 )
-@click.option("--threads", type=click.IntRange(min=1), help="Of each process; default: PyTorch's.")
-@click.option("--device", default="cpu", show_default=True, help="cpu or cuda.")
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of all that is drawn.")
+@click.option("--threads", type=click.IntRange(min=1), help="Threads of each process; default: PyTorch's.")
+@click.option("--device", default="cpu", show_default=True, help="Device to train on: cpu or cuda.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of everything random.")
 @click.option("--resume", is_flag=True, help="Go on with the training in --out.")
 @click.option("--strict", is_flag=True, help="Refuse a dataset with faults; stop at an unreadable image.")
 @record_option

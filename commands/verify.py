@@ -20,7 +20,7 @@ from .refusals import DOWNLOADED, choose_one
 @click.option("--split", help="Annotations to use; default: val2017.")
 @click.option("--batch", type=click.IntRange(min=1), default=1, show_default=True, help="Images at once.")
 @click.option("--workers", type=click.IntRange(min=0), help="Processes that read images.")
-@click.option("--device", default="cpu", show_default=True, help="cpu, cuda, ...")
+@click.option("--device", default="cpu", show_default=True, help="Device that runs the network: cpu, cuda, ...")
 @click.option(
     "-o", "--output", type=Output(folder=True), help="Folder for weights and records; default: verified-MODEL."
 )

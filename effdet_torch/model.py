@@ -4,7 +4,7 @@ Paper: EfficientDet: Scalable and Efficient Object Detection (Tan, Pang and Le, 
 Source: google/automl `tf2/efficientdet_keras.py: EfficientDetNet`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
@@ -48,15 +48,16 @@ class EfficientDet(nn.Module):
 
     def predict(
         self,
-        sources: "Sequence[Source]",
+        sources: "Iterable[Source]",
         *,
         preprocess: "Preprocessor | None" = None,
         postprocess: "Postprocessor | None" = None,
         batch: int = 1,
+        min_score: float = 0.0,
     ) -> "list[Prediction]":
-        """Objects in image files or encoded images: one Prediction each, boxes [xmin, ymin, xmax, ymax] in original
-        pixels, scores, COCO category ids. See `predict.predict`, also for what is raised.
+        """Objects in images (paths, bytes, arrays, Pillow's, ...): one Prediction each, boxes [xmin, ymin, xmax, ymax]
+        in original pixels, scores, COCO category ids. See `predict.predict`, also for what is raised.
         """
         from .predict import predict  # images and suppression need more than the network does
 
-        return predict(self, sources, preprocess=preprocess, postprocess=postprocess, batch=batch)
+        return predict(self, sources, preprocess=preprocess, postprocess=postprocess, batch=batch, min_score=min_score)

@@ -1,19 +1,28 @@
 """Image files -> objects in them, as the official evaluation finds them: what `EfficientDet.predict` does."""
 
+import itertools
 import os
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Iterable
+from typing import IO, TYPE_CHECKING, Any, NamedTuple, Union
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
+from ..errors import ImageError
 from .network import Network
 from .postprocessing.detections import Detections, finite, found
 from .postprocessing.postprocess import Postprocessor, per_class
 from .preprocessing.decode import read_encoded
 from .preprocessing.preprocess import Preprocessor
 
-Source = bytes | str | os.PathLike[str]  # an encoded image, or the path of one
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+# A path, an encoded image, a file open for reading bytes, or an image in memory: (H, W, 3) uint8 RGB, (3, H, W) as a
+# tensor, or Pillow's.
+Source = Union[bytes, str, os.PathLike[str], IO[bytes], NDArray[np.uint8], Tensor, "Image"]
 
 
 class Prediction(NamedTuple):
@@ -37,20 +46,23 @@ class Prediction(NamedTuple):
 
 def predict(
     model: Network,
-    sources: Sequence[Source],
+    sources: Iterable[Source],
     *,
     preprocess: Preprocessor | None = None,
     postprocess: Postprocessor | None = None,
     batch: int = 1,
+    min_score: float = 0.0,
 ) -> list[Prediction]:
     """One Prediction per source, in their order; the network runs `batch` images at once, where and in what it is.
+
+    Objects below `min_score` are left out.
 
     Without `preprocess` and `postprocess` everything is done as in the official evaluation: up to 100 objects per image
     after soft-NMS, boxes not clipped. Give both to use another input size. An image's figures may differ in the last
     bits between batch sizes. Raises ImageError for what cannot be read, ValueError for a model that is in training
     mode or a single path in place of a list, PostprocessError for outputs that are NaN or infinite.
     """
-    if isinstance(sources, str | bytes | os.PathLike):
+    if isinstance(sources, str | bytes | os.PathLike | np.ndarray | Tensor) or hasattr(sources, "convert"):
         raise ValueError("predict takes a list of images: predict([image])")
     if batch < 1:
         raise ValueError(f"batch must be at least 1, found {batch}")
@@ -60,26 +72,47 @@ def predict(
     postprocess = postprocess or per_class(model.config)
     weight = next(model.parameters())
     predictions: list[Prediction] = []
-    for start in range(0, len(sources), batch):
-        inputs = [_read(source, start + row, preprocess) for row, source in enumerate(sources[start : start + batch])]
+    numbered = enumerate(sources)
+    while part := list(itertools.islice(numbered, batch)):
+        inputs = [_read(source, place, preprocess) for place, source in part]
         images = torch.stack([image for image, _ in inputs])
         scales = torch.tensor([scale for _, scale in inputs], device=weight.device)
         with torch.inference_mode():
             logits, codes = model(images.to(weight.device, weight.dtype))
             detections = postprocess([level.float() for level in logits], [level.float() for level in codes], scales)
         # Copies, because tensors made in inference mode may not be used in training.
-        predictions += [_prediction(detections, row) for row in range(len(inputs))]
+        predictions += [_prediction(detections, row).above(min_score) for row in range(len(inputs))]
     return predictions
 
 
 def _read(source: Source, place: int, preprocess: Preprocessor) -> tuple[Tensor, float]:
-    """(image, scale) of one source. Encoded images are called by their place in the list."""
-    if isinstance(source, bytes):
-        encoded, name = source, f"image {place}"
+    """(image, scale) of one source. What has no path is called by its place in the list."""
+    name = f"image {place}"
+    if isinstance(source, bytes | str | os.PathLike) or hasattr(source, "read"):
+        if isinstance(source, str | os.PathLike):
+            encoded, name = read_encoded(source), os.fspath(source)
+        else:
+            encoded = source if isinstance(source, bytes) else source.read()
+        image, scale = preprocess(encoded, name=name)
     else:
-        encoded, name = read_encoded(source), os.fspath(source)
-    image, scale = preprocess(encoded, name=name)
+        image, scale = preprocess.of_pixels(_pixels(source, name), name=name)
     return torch.from_numpy(image), float(scale)
+
+
+def _pixels(source: Any, name: str) -> NDArray[np.uint8]:
+    """(H, W, 3) RGB of an image in memory. Raises ImageError for another shape or type."""
+    if isinstance(source, Tensor):
+        source = source.detach().cpu().permute(1, 2, 0).numpy() if source.ndim == 3 else source.numpy()
+    elif hasattr(source, "convert"):  # Pillow's
+        source = np.asarray(source.convert("RGB"))
+    shape, dtype = getattr(source, "shape", None), getattr(source, "dtype", None)
+    if not isinstance(source, np.ndarray) or source.ndim != 3 or source.shape[2] != 3 or source.dtype != np.uint8:
+        found = f"{type(source).__name__}" + (f" of {shape} {dtype}" if shape is not None else "")
+        raise ImageError(
+            f"{name}: expected a path, encoded bytes, an open file, a Pillow image, an RGB array (H, W, 3) or a tensor "
+            f"(3, H, W) of uint8, found {found}"
+        )
+    return np.ascontiguousarray(source)
 
 
 def _prediction(detections: Detections, row: int) -> Prediction:

@@ -24,13 +24,32 @@ def test_command_reference_is_what_help_says(renderer: ModuleType, repository: P
     assert (repository / "docs" / "cli.md").read_text() == renderer.cli_reference(), "`make docs` renders it"
 
 
-@pytest.mark.parametrize(
-    "name", ["README.md", "docs/precision.md", "docs/performance.md", "docs/verdicts.md", "docs/ports.md"]
-)
-def test_tables_are_what_the_records_say(name: str, renderer: ModuleType, repository: Path) -> None:
-    text = (repository / name).read_text()
-    assert name in renderer.RENDERED
-    assert text == renderer.rendered(text), "`make docs` renders them"
+def test_tables_are_what_the_records_say(renderer: ModuleType, repository: Path) -> None:
+    for name in renderer.RENDERED:
+        text = (repository / name).read_text()
+        assert text == renderer.rendered(text), f"{name}: `make docs` renders it"
+
+
+def test_the_readme_is_short(repository: Path) -> None:
+    """A screen of figures and four ways in; everything else has a page of its own."""
+    text = (repository / "README.md").read_text()
+    assert len(text.splitlines()) <= 150
+    assert len(text.split()) <= 900
+
+
+def test_links_between_pages_lead_somewhere(repository: Path) -> None:
+    pages = [repository / name for name in ("README.md", "CONTRIBUTING.md")] + sorted(
+        (repository / "docs").glob("*.md")
+    )
+    for page in pages:
+        text = page.read_text()
+        for target, anchor in re.findall(r"\]\((?!https?:)([^)#\s]*)(?:#([^)\s]+))?\)", text):
+            other = (page.parent / target).resolve() if target else page
+            assert other.exists(), f"{page.name}: {target}"
+            if anchor:
+                headings = re.findall(r"(?m)^#+ (.+)$", other.read_text())
+                known = {re.sub(r"[^\w -]", "", heading).strip().lower().replace(" ", "-") for heading in headings}
+                assert anchor in known, f"{page.name}: {target}#{anchor}"
 
 
 def test_the_chart_is_what_the_record_says(renderer: ModuleType, repository: Path) -> None:
@@ -49,7 +68,7 @@ CONTESTS = ("bench-input", "bench-nms", "bench-eval")
 RECORDED = ("parity", "faults", "sensitivity", "end-to-end", "float32", "verdicts", "mutants")
 COMPARISONS = ("ports", "referee", "losses", "backbone-lite0", "hostile", "kills", *RECORDED)
 DETECTOR = ("shapes-training", "shapes-official", "ablations", "bootstrap-coverage", "bench-ablation")
-NETWORKS = ("bench-inference-d0", "bench-training-d0", "bench-training-d1")
+NETWORKS = ("bench-inference-d0", "bench-training-d0", "bench-training-d1", "bench-predict-d0")
 RECORDS = (*COMPARISONS, "parity-d7x", "convert-d0", "convert-d7x", "bench-coco", *CONTESTS, *DETECTOR, *NETWORKS)
 
 
@@ -187,10 +206,14 @@ def test_recorded_faults_are_all_found_where_they_were_planted(repository: Path)
     assert [run["false_alarm"] for run in record["clean_runs"]] == [None] * 20
 
 
-def test_readme_names_only_commands_and_files_that_exist(repository: Path) -> None:
+def test_the_pages_name_only_commands_and_files_that_exist(repository: Path) -> None:
     from effconv.cli import main
 
-    text = (repository / "README.md").read_text()
+    pages = (
+        "README.md",
+        *(f"docs/{name}.md" for name in ("convert", "prove", "evaluate", "ablations", "deploy", "train")),
+    )
+    text = "\n".join((repository / page).read_text() for page in pages)
     commands = set(re.findall(r"\beffconv ([a-z0-9]+)(?= )", text)) - {"reads"}
     assert commands - set(main.commands) <= {"accounts", "recognises"}
     for target in re.findall(r"`((?:tests|docs|parity|results)/[\w./-]+)`", text):

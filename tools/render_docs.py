@@ -16,7 +16,7 @@ from effconv.cli import main
 from effconv.parity.ablation.chart import ablation_chart
 from effconv.parity.ablation.record import AblationRecord
 from effconv.parity.ablation.table import ablation_table, coverage_table
-from effconv.parity.benchmarks.contest_records import EvaluationRecord, InputRecord, NmsRecord
+from effconv.parity.benchmarks.contest_records import EvaluationRecord, InputRecord, NmsRecord, PredictRecord
 from effconv.parity.benchmarks.network_records import AblationCostRecord, InferenceRecord, TrainingRecord
 from effconv.parity.benchmarks.process_records import ComparisonCostRecord, ConversionRecord, MetricsEnginesRecord
 from effconv.parity.benchmarks.tables import (
@@ -26,6 +26,7 @@ from effconv.parity.benchmarks.tables import (
     conversion_table,
     inference_table,
     metrics_engine_table,
+    predict_table,
     training_table,
 )
 from effconv.parity.comparison.end_to_end_record import EndToEndTable
@@ -52,6 +53,7 @@ from effconv.parity.referee.cost_tables import ports_cost_table
 from effconv.parity.referee.loss_records import LossesRecord, losses_table, training_difference_table
 from effconv.parity.referee.records import RefereeRecord
 from effconv.parity.referee.tables import planted_table, referee_summary, referee_table, versions_text
+from effconv.parity.verification.headline import headline_table
 from effconv.parity.verification.reliability_tables import hostile_table, kills_table
 from effconv.parity.verification.tables import detector_table
 
@@ -63,6 +65,12 @@ TRAINING = ("bench-training-d0", "bench-training-d1")
 CHART = REPOSITORY / "docs" / "ablations.svg"
 RENDERED = (
     "README.md",
+    "docs/convert.md",
+    "docs/prove.md",
+    "docs/evaluate.md",
+    "docs/ablations.md",
+    "docs/deploy.md",
+    "docs/train.md",
     "docs/precision.md",
     "docs/performance.md",
     "docs/verdicts.md",
@@ -96,6 +104,7 @@ def tables() -> dict[str, str]:
     parity, referee = ProvenModels.read(records["parity"]), RefereeRecord.read(records["referee"])
     budgeted = ("efficientdet-d0", "512x512")
     return {
+        "headline": headline_table(records),
         "parity": parity_table(parity),
         "operations": budget_table(parity, *budgeted, "rounding_by_operation"),
         "along": budget_table(parity, *budgeted, "rounding_along_the_network"),
@@ -132,6 +141,7 @@ def tables() -> dict[str, str]:
         **{name: inference_table(InferenceRecord.read(records[name])) for name in INFERENCE},
         **{name: training_table(TrainingRecord.read(records[name])) for name in TRAINING},
         "bench-ablation": ablation_cost(AblationCostRecord.read(records["bench-ablation"])),
+        "bench-predict-d0": predict_table(PredictRecord.read(records["bench-predict-d0"])),
         "bench-coco": metrics_engine_table(MetricsEnginesRecord.read(records["bench-coco"])),
         "bench-input": contest_text(InputRecord.read(records["bench-input"]), "image"),
         "bench-nms": contest_text(NmsRecord.read(records["bench-nms"]), "image"),

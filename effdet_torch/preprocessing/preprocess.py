@@ -84,8 +84,11 @@ class Preprocessor:
         `name` is what errors call the image. Raises ImageError for what cannot be decoded, and for an image so narrow
         that no pixel of its shorter side would be left.
         """
+        return self.of_pixels(self.decode(encoded, name=name), name=name)
+
+    def of_pixels(self, pixels: Pixels, *, name: str = "image") -> tuple[NDArray[np.float32], np.float32]:
+        """The same of an image that is decoded already, (H, W, 3) uint8 RGB."""
         target = self.size or self.config.image_size
-        pixels = self.decode(encoded, name=name)
         size = (pixels.shape[0], pixels.shape[1])
         fitted, scale = scaled_size(size, target)
         if 0 in fitted:

@@ -57,10 +57,10 @@ def require_ratios_of_medians(record: dict[str, Any]) -> dict[str, Any]:
     return rows
 
 
-def test_contestants_take_turns_after_a_run_that_does_not_count() -> None:
+def test_contestants_take_turns_of_two_runs_of_which_the_second_counts() -> None:
     log: list[str] = []
     turns = contest.take_turns({name: lambda name=name: log.append(name) for name in "abc"}, 4)
-    assert "".join(log) == "abc" + "abc" + "bca" + "cab" + "abc"
+    assert "".join(log) == "aabbcc" + "bbccaa" + "ccaabb" + "aabbcc"
     assert {name: len(each) for name, each in turns.items()} == {"a": 4, "b": 4, "c": 4}
 
 

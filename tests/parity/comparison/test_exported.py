@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -17,6 +18,7 @@ from effconv.effdet_torch.engines.onnx_detector import OUTPUTS, Detecting
 from effconv.effdet_torch.postprocessing.detections import Detections
 from effconv.effdet_torch.postprocessing.postprocess import combined
 from effconv.parity.comparison.exported import check_line, compared
+from effconv.parity.traces.images import drawn
 from kept_runs import SWISH
 from tiny_models import load_tiny
 
@@ -66,24 +68,17 @@ def test_other_runtimes_find_what_the_model_finds(folder: Path, batch: int) -> N
         assert not theirs.classes[image, count:].any()
 
 
-def test_a_reader_needs_nothing_of_effconv(folder: Path) -> None:
-    """Names, normalisation and anchors are in the file; it is run by twenty lines."""
-    program = """
-import json, sys
-import numpy as np, onnxruntime
-session = onnxruntime.InferenceSession(sys.argv[1], providers=["CPUExecutionProvider"])
-about = session.get_modelmeta().custom_metadata_map
-config = json.loads(about["config"])
-boxes, scores, categories, count = session.run(None, {"images": np.zeros((2, 64, 64, 3), np.uint8)})
-print(boxes.shape, scores.shape, categories.dtype, count.shape, config["anchor_scale"], len(about["weights_sha256"]))
-assert "effconv" not in sys.modules
-"""
-    done = subprocess.run(
-        [sys.executable, "-c", program, str(folder / "d.onnx")], capture_output=True, text=True, check=False
-    )
+def test_the_script_of_the_documentation_needs_nothing_of_effconv(folder: Path, repository: Path) -> None:
+    code = (repository / "docs" / "deploy.md").read_text().rpartition("```python\n")[2].partition("```")[0]
+    assert "effconv" not in code
+    (folder / "detect.py").write_text(code)
+    (folder / "picture.jpg").write_bytes(drawn(2, (256, 256)))
+    words = [sys.executable, "detect.py", "d.onnx", "picture.jpg"]
+    done = subprocess.run(words, capture_output=True, text=True, check=False, cwd=folder)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.split()[:3] == ["(2,", "100,", "4)"]
-    assert done.stdout.split()[-1] == "64"
+    lines = done.stdout.splitlines()
+    assert len(lines) > 5
+    assert all(re.fullmatch(r"category \d 0\.\d\d at \(\d+, \d+\) to \(\d+, \d+\)", line) for line in lines), lines
 
 
 def test_a_file_that_finds_other_objects_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -99,5 +99,5 @@ def test_verify(plant: Callable[[str], None], tmp_path: Path) -> None:
     plant("zero")
     asked = verification.Verification(model=MODEL[1], output=tmp_path)
     record = verification._compare_layers(asked, GOLDEN, Image(1, picture, 64, 64), "a test")
-    assert not record["ok"]
-    assert record["first_failure"] == FIRST_LARGE
+    assert not record.ok
+    assert record.first_failure == FIRST_LARGE

@@ -219,7 +219,7 @@ def test_a_comparison_that_agrees_selects_the_layer_nearest_its_limit(opened: An
 @needs_plotly
 def test_layers_without_figures_are_shown_with_their_fault(opened: Any, record: dict[str, Any]) -> None:
     missing = {"ok": False, "fault": "missing in the reference", "checks": {}, "histogram": None, "heat": None}
-    record["rows"][5] |= missing | {"official": None, "shape": None}
+    record["rows"][5] |= missing | {"official": "", "shape": []}
     record["rows"] *= 4  # as many as the largest model has
     record["rows"] = [row | {"layer": f"{row['layer']}.{index}"} for index, row in enumerate(record["rows"])]
     record["first_failure"] = record["rows"][5]["layer"]

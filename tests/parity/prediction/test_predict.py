@@ -1,6 +1,7 @@
 """Predicting: the same objects as an evaluation finds, as a method of the model and as a command."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from pycocotools.coco import COCO
 from effconv.cli import main
 from effconv.effdet_torch.model import EfficientDet
 from effconv.effdet_torch.postprocessing.postprocess import per_class
+from effconv.effdet_torch.preprocessing.decode import decode
 from effconv.effdet_torch.preprocessing.preprocess import Preprocessor
 from effconv.errors import ImageError
 from small_images import write_pictures
@@ -73,6 +75,36 @@ def test_batches_and_encoded_images_give_the_same_objects(model: EfficientDet, f
         torch.testing.assert_close(one.boxes, other.boxes, rtol=1e-4, atol=1e-3)
         torch.testing.assert_close(one.scores, other.scores, rtol=0, atol=1e-5)
     assert model.predict([]) == []
+
+
+def test_an_image_may_come_in_any_form(model: EfficientDet, folder: Path) -> None:
+    path = folder / "002.jpg"
+    pixels = decode(path.read_bytes(), name="x")
+    (expected,) = model.predict([path])
+    with path.open("rb") as file:
+        forms = (str(path), file, pixels, torch.from_numpy(pixels).permute(2, 0, 1), Image.fromarray(pixels))
+        found = model.predict(form for form in forms)  # one after another, as they come
+    assert len(found) == len(forms)
+    for prediction in found:
+        assert all(torch.equal(one, other) for one, other in zip(prediction, expected, strict=True))
+    least = float(expected.scores[10])
+    (some,) = model.predict([path], min_score=least)
+    assert torch.equal(some.scores, expected.scores[expected.scores >= least])
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        (np.zeros((4, 4, 3), np.float32), "found ndarray of (4, 4, 3) float32"),
+        (np.zeros((3, 40, 40), np.uint8), "found ndarray of (3, 40, 40) uint8"),
+        (torch.zeros(40, 40, dtype=torch.uint8), "found ndarray of (40, 40) uint8"),
+        (5, "found int"),
+    ],
+)
+def test_an_image_of_another_form_is_refused(wrong: object, said: str, model: EfficientDet) -> None:
+    with pytest.raises(ImageError, match=re.escape(said)) as refused:
+        model.predict([wrong])  # type: ignore[list-item]
+    assert "image 0: expected a path, encoded bytes, an open file" in str(refused.value)
 
 
 def test_the_models_own_precision_is_used(folder: Path) -> None:
