@@ -69,7 +69,16 @@ def resize_nearest(x: Tensor, size: tuple[int, int]) -> Tensor:
 
     The index is computed exactly, in integers; TensorFlow multiplies by a float32 scale, which gives the same index for
     every pair of feature sizes an EfficientDet has (`tests/effdet_torch/test_ops.py` checks all sizes up to 512).
+
+    Whole pixels are repeated where an axis of n becomes f * n, or 2n - 1: floor(i * n / out) is then i // f. The maps
+    of neighbouring levels are all like that.
     """
+    given = x.shape[2:]
+    factors = [-(-out // n) for out, n in zip(size, given, strict=True)]
+    axes = zip(size, given, factors, strict=True)
+    if all(out == factor * n or (factor, out) == (2, 2 * n - 1) for out, n, factor in axes):
+        repeated = F.interpolate(x, (factors[0] * given[0], factors[1] * given[1]), mode="nearest")
+        return repeated[:, :, : size[0], : size[1]]
     rows, columns = (
         torch.arange(out_size, device=x.device) * in_size // out_size
         for out_size, in_size in zip(size, x.shape[2:], strict=True)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import click
 from click.testing import CliRunner
+from headline import headline_table
 
 from effconv.cli import main
 from effconv.parity.ablation.chart import ablation_chart
@@ -53,7 +54,6 @@ from effconv.parity.referee.cost_tables import ports_cost_table
 from effconv.parity.referee.loss_records import LossesRecord, losses_table, training_difference_table
 from effconv.parity.referee.records import RefereeRecord
 from effconv.parity.referee.tables import planted_table, referee_summary, referee_table, versions_text
-from effconv.parity.verification.headline import headline_table
 from effconv.parity.verification.reliability_tables import hostile_table, kills_table
 from effconv.parity.verification.tables import detector_table
 

@@ -6,7 +6,6 @@ What is theirs alone is overwritten in place. All tensors are (B, C, H, W).
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..backbone import EfficientNet, MBConv
@@ -17,26 +16,12 @@ from .convolution import by_onednn
 PIXELS_AT_ONCE = 512 * 512  # of images: what a backbone makes of more does not stay in a processor's cache
 
 
-def upsample_nearest(x: Tensor, size: tuple[int, int]) -> Tensor:
-    """`resize_nearest` to the same or a larger size, bit for bit, repeating whole pixels where that is the same.
-
-    It is the same where an axis of n becomes f * n, or 2n - 1: floor(i * n / out) is then i // f. The feature maps of
-    neighbouring levels are all like that.
-    """
-    given = x.shape[2:]
-    factors = [-(-out // n) for out, n in zip(size, given, strict=True)]
-    for out, n, factor in zip(size, given, factors, strict=True):
-        if out != factor * n and (factor, out) != (2, 2 * n - 1):
-            return resize_nearest(x, size).contiguous(memory_format=torch.channels_last)
-    repeated = F.interpolate(x, (factors[0] * given[0], factors[1] * given[1]), mode="nearest")
-    return repeated[:, :, : size[0], : size[1]]
-
-
 class FastResample(Resample):
     """A Resample whose normalisation is folded into its convolution."""
 
     def upsample(self, x: Tensor, size: tuple[int, int]) -> Tensor:
-        return upsample_nearest(x, size)
+        resized = resize_nearest(x, size)
+        return resized if resized.stride(1) == 1 else resized.contiguous(memory_format=torch.channels_last)
 
 
 class FastZeroPaddedResample(FastResample):

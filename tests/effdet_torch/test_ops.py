@@ -46,7 +46,8 @@ def test_nearest_resize_index_equals_tensorflows_float32_arithmetic() -> None:
         for out in {size, max(2 * size - 1, 1), 2 * size}:
             scale = np.float32(size) / np.float32(out)
             theirs = np.minimum(np.floor(np.arange(out, dtype=np.float32) * scale).astype(np.int64), size - 1)
-            ours = resize_nearest(torch.arange(size).reshape(1, 1, 1, size), (1, out)).flatten().numpy()
+            given = torch.arange(size, dtype=torch.float64).reshape(1, 1, 1, size)
+            ours = resize_nearest(given, (1, out)).flatten().numpy()
             assert np.array_equal(ours, theirs), (size, out)
 
 

@@ -30,7 +30,7 @@ def test_a_small_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     arguments = ["bench", "ablation", *options, "--rounds", 2, "--record", tmp_path / "record.json"]
     result = CliRunner().invoke(main, [str(each) for each in arguments])
     assert result.exit_code == 0, result.output
-    assert counts == [(7, 7, 3)] * 3
+    assert counts == [(7, 7, 3)] * 4  # two turns of two runs
     record = json.loads((tmp_path / "record.json").read_text())
     assert AblationCostRecord.read(record).plain() == record
     seconds = record["seconds_per_image"]

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from effconv.parity.benchmarks.contest_records import EvaluationRecord, InputRecord, NmsRecord
+from effconv.parity.benchmarks.contest_records import EvaluationRecord, InputRecord, NmsRecord, PredictRecord
 from effconv.parity.benchmarks.network_records import AblationCostRecord, InferenceRecord, TrainingRecord
 from effconv.parity.benchmarks.process_records import ComparisonCostRecord, ConversionRecord, MetricsEnginesRecord
 from effconv.parity.plain import Plain
@@ -18,6 +18,7 @@ KINDS: dict[str, type[Plain]] = {
     "bench-inference-d0": InferenceRecord,
     "bench-input": InputRecord,
     "bench-nms": NmsRecord,
+    "bench-predict-d0": PredictRecord,
     "bench-training-d0": TrainingRecord,
     "bench-training-d1": TrainingRecord,
     "convert-d0": ConversionRecord,

@@ -3,12 +3,12 @@
 from collections.abc import Mapping
 from typing import Any
 
-from ..benchmarks.contest_records import InputRecord, PredictRecord
-from ..benchmarks.network_records import InferenceRecord
-from ..benchmarks.process_records import ConversionRecord
-from ..comparison.measured_records import ProvenModels
-from ..referee.records import RefereeRecord
-from ..rendering.markdown import markdown_table
+from effconv.parity.benchmarks.contest_records import InputRecord, PredictRecord
+from effconv.parity.benchmarks.network_records import InferenceRecord
+from effconv.parity.benchmarks.process_records import ConversionRecord
+from effconv.parity.comparison.measured_records import ProvenModels
+from effconv.parity.referee.records import RefereeRecord
+from effconv.parity.rendering.markdown import markdown_table
 
 BESIDE_TENSORFLOW = "candidate beside reference"  # live, as `parity.json` calls it
 
