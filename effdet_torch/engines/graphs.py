@@ -6,11 +6,11 @@ import os
 import tempfile
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from ...version import __version__
 from ..config import config_to_dict
+from ..digests import package_code_digest, weights_digest
 from ..model import EfficientDet
 from .onnx_export import OPSET, export_onnx
 
@@ -56,10 +56,6 @@ def _keep(graph: bytes, path: Path) -> None:
 
 def _digest(model: EfficientDet, size: tuple[int, int]) -> str:
     """Of everything that the graph depends on."""
-    digest = hashlib.sha256()
-    versions = (__version__, torch.__version__, OPSET)
-    digest.update(repr((versions, size, sorted(config_to_dict(model.config).items()))).encode())
-    for name, tensor in model.state_dict().items():
-        digest.update(name.encode())
-        digest.update(np.ascontiguousarray(tensor.detach().cpu().float().numpy()).data)
-    return digest.hexdigest()[:32]
+    versions = (__version__, torch.__version__, OPSET, package_code_digest())
+    everything = (versions, size, sorted(config_to_dict(model.config).items()), weights_digest(model))
+    return hashlib.sha256(repr(everything).encode()).hexdigest()[:32]

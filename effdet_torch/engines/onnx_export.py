@@ -1,13 +1,11 @@
 """The fast form of an EfficientDet as an ONNX graph: one input size, any batch, SAME padding static."""
 
 import dataclasses
-import hashlib
 import logging
 import warnings
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -16,6 +14,7 @@ from ...strict_json import json_text
 from ...version import __version__
 from ..categories import category_name
 from ..config import config_to_dict
+from ..digests import weights_digest
 from ..model import EfficientDet
 from ..postprocessing.anchors import feature_sizes
 from .fast import fast
@@ -84,14 +83,11 @@ def write_graph(graph: Any, model: EfficientDet, path: Path) -> None:
 def description(model: EfficientDet) -> dict[str, str]:
     """What a reader of the graph has to know: names of categories, normalisation, anchors, and whose weights it has."""
     config = model.config
-    digest = hashlib.sha256()
-    for name, tensor in model.state_dict().items():
-        digest.update(name.encode() + np.ascontiguousarray(tensor.detach().cpu().float().numpy()).tobytes())
     names = {str(number): category_name(number, config) for number in range(1, config.num_classes + 1)}
     return {
         "names": json_text({number: name for number, name in names.items() if not name.startswith("category ")}),
         "config": json_text(config_to_dict(config)),
-        "weights_sha256": digest.hexdigest(),
+        "weights_sha256": weights_digest(model),
     }
 
 

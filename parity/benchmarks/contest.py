@@ -49,8 +49,8 @@ def probe() -> float:
 def take_turns(contestants: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, list[Turn]]:
     """{name: `rounds` turns}; every round starts with another contestant.
 
-    A turn runs its contestant twice, and the second time counts: the first finds the caches, the heap and the waiting
-    threads of other runtimes as the contestant before left them, which is no property of its own.
+    A turn runs its contestant twice, and the second time counts: the first follows another contestant in the same
+    process, and may find caches, the heap or threads as that one left them.
     """
     names = list(contestants)
     turns: dict[str, list[Turn]] = {name: [] for name in names}

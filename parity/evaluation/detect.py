@@ -5,7 +5,6 @@ with `torchrun --nproc-per-node N -m effconv.cli eval ...`.
 """
 
 import contextlib
-import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,6 +16,7 @@ from numpy.typing import NDArray
 
 from ...convert.zoo import cache_folder
 from ...effdet_torch.config import config_to_dict
+from ...effdet_torch.digests import weights_digest
 from ...effdet_torch.engines.engines import DEFAULT_NETWORK_ENGINE, make_engine
 from ...effdet_torch.model import EfficientDet
 from ...effdet_torch.network import Network
@@ -112,15 +112,11 @@ def _earlier(parts: Parts | None, images: Sequence[Image], resume: bool) -> dict
 
 def run_key(model: EfficientDet, pipeline: Pipeline, dataset: Dataset, running: Running) -> dict[str, Any]:
     """Everything that results depend on."""
-    digest = hashlib.sha256()
-    for key, tensor in model.state_dict().items():
-        digest.update(key.encode())
-        digest.update(np.ascontiguousarray(tensor.detach().float().cpu().numpy()).data)
     return {
         "effconv": __version__,
         "code_sha256": code_digest(),
         "torch": torch.__version__,
-        "weights_sha256": digest.hexdigest(),
+        "weights_sha256": weights_digest(model),
         "annotations_sha256": dataset.sha256,
         "config": config_to_dict(model.config),
         "settings": pipeline.conditions(None, str(next(model.parameters()).dtype)),

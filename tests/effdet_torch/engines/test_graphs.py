@@ -44,6 +44,17 @@ def test_other_weights_and_sizes_are_other_graphs(tmp_path: Path, exports: list[
     assert exports == [(64, 64), (64, 64), (64, 96)]
 
 
+def test_other_code_makes_another_graph(
+    tmp_path: Path, exports: list[tuple[int, int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A checkout that is brought up to date has the same version, and may export otherwise."""
+    model = load_tiny(SWISH)
+    exported_graph(model, (64, 64), tmp_path)
+    monkeypatch.setattr(graphs, "package_code_digest", lambda: "other")
+    exported_graph(model, (64, 64), tmp_path)
+    assert len(exports) == 2
+
+
 @pytest.mark.parametrize("spoilt", [GRAPH[:-1], GRAPH[:-1] + b"x", b""], ids=["cut off", "a byte", "empty"])
 def test_a_spoilt_graph_is_made_anew(spoilt: bytes, tmp_path: Path, exports: list[tuple[int, int]]) -> None:
     model = load_tiny(SWISH)
