@@ -17,6 +17,7 @@ from .options import (
     model_option,
     print_json,
     skip_option,
+    stated_engine_option,
     unreadable_status,
     verify_option,
 )
@@ -44,7 +45,7 @@ SCORING = frozenset({"coco", "results", "against", "split", "limit", "strict", "
 )
 @function_option("CKPT")
 @click.option("--size", metavar="HxW", help="Input height and width in pixels; default: the model's.")
-@evaluation_options
+@evaluation_options(stated_engine_option)
 @skip_option
 @verify_option
 @json_option

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .options import PATH, Number, Output, force_option, precision_option, stated_engine_option
+from .options import PATH, Number, Output, force_option, precision_option
 
 if TYPE_CHECKING:
     from ..parity.evaluation.evaluate import Evaluation
@@ -50,7 +50,8 @@ RUN = (
     click.option("--resume", is_flag=True, help="Go on with a run that was cut off; needs --detections."),
     click.option("--strict", is_flag=True, help="Refuse a dataset with faults; stop at an unreadable image."),
     click.option("--category-map", type=PATH, help="JSON file {model's category id: dataset's}."),
-    stated_engine_option,
+)
+NETWORK = (
     precision_option,
     click.option(
         "--metrics-engine",
@@ -67,11 +68,15 @@ EVALUATION_NAMES = (
 SETTINGS = ("nms", "candidates", "anchors", "min_score", "max_detections", "image_decoder", "resize", "size")
 
 
-def evaluation_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """All of them, in this order in --help."""
-    for option in reversed((*PIPELINE, *RUN)):
-        command = option(command)
-    return command
+def evaluation_options(engine: Callable[..., Any]) -> Callable[..., Any]:
+    """All of them, in this order in --help; `engine` is the command's own option of that name."""
+
+    def add(command: Callable[..., Any]) -> Callable[..., Any]:
+        for option in reversed((*PIPELINE, *RUN, engine, *NETWORK)):
+            command = option(command)
+        return command
+
+    return add
 
 
 def describe_evaluation(coco: Path, chosen: dict[str, Any]) -> "tuple[Evaluation, dict[str, Any]]":

@@ -193,6 +193,27 @@ RUNS_BY = "Runs the network: as it is written, its fast form, that compiled, or 
 engine_option = click.option("--engine", type=click.Choice(ENGINES), default="fast", show_default=True, help=RUNS_BY)
 # The same where a default has to be told from what was asked for.
 stated_engine_option = click.option("--engine", type=click.Choice(ENGINES), show_default="fast", help=RUNS_BY)
+GRAPH_ENDING = ".onnx"
+
+
+class EngineOrGraph(click.Choice[str]):
+    """An engine's name, or a file ending in .onnx."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The name or the file, as it was given."""
+        return value if str(value).endswith(GRAPH_ENDING) else super().convert(value, param, ctx)
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str:
+        """All names, and the file."""
+        return f"[{'|'.join(map(str, self.choices))}|FILE.onnx]"
+
+
+engine_or_graph_option = click.option(
+    "--engine",
+    type=EngineOrGraph(ENGINES),
+    show_default="fast",
+    help="Compare this way to run the network with the model: an engine's outputs, or a graph's inner values.",
+)
 precision_option = click.option(
     "--precision",
     type=click.Choice(["float32", "bfloat16", "float16"]),

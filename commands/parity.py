@@ -10,7 +10,17 @@ from typing import Any, NoReturn
 import click
 
 from .evaluation_options import EVALUATION_NAMES, describe_evaluation, evaluation_options
-from .options import PATH, Output, fetch_release, function_option, json_option, model_option, print_json, verify_option
+from .options import (
+    PATH,
+    Output,
+    engine_or_graph_option,
+    fetch_release,
+    function_option,
+    json_option,
+    model_option,
+    print_json,
+    verify_option,
+)
 from .parity_modes import Mode, require_used
 
 
@@ -50,7 +60,7 @@ from .parity_modes import Mode, require_used
 @click.option("--names", type=PATH, help="JSON file {our layer's module: theirs}, where keys and values do not say.")
 @click.option("--end-to-end", is_flag=True, help="Compare every stage from an image's bytes to its detections.")
 @click.option("--coco", type=PATH, help="Dataset folder: compare COCO metrics with the published ones, on its images.")
-@evaluation_options
+@evaluation_options(engine_or_graph_option)
 @verify_option
 @json_option
 def parity(
@@ -70,15 +80,18 @@ def parity(
     Without a model, a small one that ships with effconv is compared. With --coco, the model is evaluated on a dataset
     instead, as its published number was made, and all twelve metrics are compared with it; the options from --nms on
     belong to that. With --end-to-end, images (of --coco, or --image, or drawn ones) go through both pipelines: input,
-    raw outputs, boxes and detections are compared. With --engine, that engine's outputs are compared with the model's.
-    With --port, --module or --candidate-trace, another network stands beside effconv's; --explain names its porting
-    mistakes. An option that has no part in the comparison asked for is refused.
+    raw outputs, boxes and detections are compared. With --engine, that engine's outputs are compared with the model's,
+    or, of an ONNX file, whatever inner value is one of the model's layers. With --port, --module or --candidate-trace,
+    another network stands beside effconv's; --explain names its porting mistakes. An option that has no part in the
+    comparison asked for is refused.
     """
     mode = require_used(click.get_current_context())
     theirs = {name: chosen.pop(name) for name in ("port", "module", "arguments", "names", "candidate_trace")}
-    if mode in (Mode.MODULE, Mode.RECORDING):
+    if mode in (Mode.MODULE, Mode.RECORDING, Mode.GRAPH):
         shared = {name: chosen[name] for name in ("model", "ckpt", "weights", "verify", "image", "noise_seed")}
         shown = {"layerwise": layerwise, "report": report, "as_json": as_json}
+        if mode is Mode.GRAPH:
+            theirs["graph"] = Path(chosen["engine"])
         _parity_of_module(theirs, {**shared, "size": size}, generation, explain, shown)
     del chosen["end_to_end"]  # which the mode says
     evaluating = {name: chosen.pop(name) for name in EVALUATION_NAMES}

@@ -8,6 +8,7 @@ import click
 
 from ..errors import EffconvError
 from .evaluation_options import EVALUATION_NAMES, SETTINGS
+from .options import GRAPH_ENDING
 from .refusals import DOWNLOADED, choose_one, given_options, refuse
 
 
@@ -20,6 +21,7 @@ class Mode(Enum):
     ENGINE = "--engine other than eager, without --coco"
     MODULE = "--port or --module"
     RECORDING = "--candidate-trace"
+    GRAPH = "--engine FILE.onnx"
 
 
 COMPUTED = (None, "tf", "torch")  # references that are computed, of a checkpoint; any other is a file
@@ -34,6 +36,7 @@ USED: Mapping[Mode, frozenset[str]] = {
     Mode.ENGINE: _SUBJECT | _INPUT | {"engine"},
     Mode.MODULE: _SUBJECT
     | {"image", "noise_seed", "layerwise", "explain", "report", "force", "port", "module", "arguments", "names"},
+    Mode.GRAPH: _SUBJECT | {"engine", "image", "noise_seed", "layerwise", "explain", "report", "force", "names"},
     Mode.RECORDING: (_SUBJECT - {"size"}) | {"candidate_trace", "names", "layerwise", "report", "force"},
 }
 
@@ -48,7 +51,13 @@ def choose_mode(values: Mapping[str, Any]) -> Mode:
         return Mode.END_TO_END
     if values["coco"]:
         return Mode.COCO
+    if _is_graph(values["engine"]):
+        return Mode.GRAPH
     return Mode.LAYERS if values["engine"] in (None, "eager") else Mode.ENGINE
+
+
+def _is_graph(engine: str | None) -> bool:
+    return engine is not None and engine.endswith(GRAPH_ENDING)
 
 
 def require_used(context: click.Context) -> Mode:
@@ -77,6 +86,8 @@ def _require_consistent(mode: Mode, given: Collection[str], values: Mapping[str,
         _require_module(given)
     if mode in (Mode.MODULE, Mode.RECORDING) and values["model"] is None:
         raise EffconvError(f"{mode.value}: name the model that the network is of (--model d0)")
+    if mode is Mode.COCO and _is_graph(values["engine"]):
+        raise EffconvError("--engine: a dataset is evaluated by an engine's name; leave --coco out to compare the file")
     if mode is Mode.END_TO_END and {"image", "coco"} <= set(given):
         raise EffconvError("--image and --coco: choose the pictures of one of them")
     if "backbone" in given:

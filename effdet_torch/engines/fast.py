@@ -78,7 +78,10 @@ class FastEfficientDet(EfficientDet):
 
 
 def _require_plain(model: EfficientDet, plain: nn.Module) -> None:
-    """Every part of `model` must be of the type that folding knows, which `plain`, built anew, consists of."""
+    """Every part of `model` must be of the type, and set as, folding knows it: as in `plain`, built anew.
+
+    How a convolution or a norm is set is folded with it, and may be anything.
+    """
     expected: dict[str, type] = {name: type(part) for name, part in plain.named_modules()} | {"": EfficientDet}
     found: dict[str, type] = {name: type(part) for name, part in model.named_modules()}
     for name in sorted(expected.keys() | found.keys()):
@@ -89,6 +92,20 @@ def _require_plain(model: EfficientDet, plain: nn.Module) -> None:
                 f"{name or 'the model'} {what}, where {model.config.name} has {kind.__name__ if kind else 'nothing'}: "
                 f"only the plain model has a fast form; run this one as it is"
             )
+    for (name, part), of_plain in zip(model.named_modules(), plain.modules(), strict=True):
+        changed = [key for key, value in _settings(of_plain).items() if _settings(part).get(key) != value]
+        if changed:
+            raise FastFormError(
+                f"{name}.{changed[0]} is {getattr(part, changed[0], None)}, where {model.config.name} has "
+                f"{getattr(of_plain, changed[0])}: only the plain model has a fast form; run this one as it is"
+            )
+
+
+def _settings(part: nn.Module) -> dict[str, object]:
+    if isinstance(part, (nn.Conv2d, nn.BatchNorm2d)):
+        return {}
+    simple = {key: value for key, value in vars(part).items() if isinstance(value, (bool, int, float, str, tuple))}
+    return {key: value for key, value in simple.items() if key != "training" and not key.startswith("_")}
 
 
 def _folded(conv: nn.Conv2d, norm: Any = None, activation: str | None = None) -> FoldedConv2d:

@@ -43,14 +43,25 @@ def compare_module(
     Checks are "float64 local" (each layer given what effconv's layers before it give), "float64 accumulated" and, of
     networks in float32, "float32 accumulated" (from the images on). Raises ModuleError when the network cannot run.
     """
+    passes = [Pass("float64 local", double, None), Pass("float64 accumulated", double, None)]
+    if next(module.parameters()).dtype == torch.float32:
+        passes.append(Pass("float32 accumulated", module, float32_limits(model, run.images)))
+    return compare_passes(passes, run, taps, report)
+
+
+class Pass(NamedTuple):
+    """One run of another network beside `ReferenceRun`."""
+
+    name: str  # a precision, then "local": each layer given ours before it, or "accumulated": from the images on
+    network: nn.Module
+    limits: Mapping[str, float] | None  # by layer, of its largest value; None: FLOAT64_LIMIT
+
+
+def compare_passes(
+    passes: Sequence[Pass], run: ReferenceRun, taps: Sequence[Tap], report: Report | None = None
+) -> list[Row]:
+    """A row for each tapped layer, with a check of each pass. Raises ModuleError when a network cannot run."""
     rows = {tap.layer.key: Row(tap.layer, shape_of(run, tap.layer), {}, {}) for tap in taps}
-    passes: list[tuple[str, nn.Module, Mapping[str, float] | None]] = [
-        ("float64 local", double, None),
-        ("float64 accumulated", double, None),
-    ]
-    dtype = next(module.parameters()).dtype
-    if dtype == torch.float32:
-        passes.append(("float32 accumulated", module, float32_limits(model, run.images)))
     total, done = len(passes) * len(taps), 0
 
     def merge(tap: Tap, name: str, check: Check | None, fault: str) -> None:
@@ -83,8 +94,15 @@ def doubled(module: nn.Module) -> nn.Module:
     return copy.deepcopy(module).cpu().double().eval()
 
 
-def first_fault(module: nn.Module, run: ReferenceRun, taps: Sequence[Tap], until: str | None = None) -> Fault | None:
-    """The first layer, in our order, that is not ours in float64 when it is given our values before it.
+def first_fault(
+    module: nn.Module,
+    run: ReferenceRun,
+    taps: Sequence[Tap],
+    until: str | None = None,
+    limits: Mapping[str, float] | None = None,
+) -> Fault | None:
+    """The first layer, in our order, that is not ours when it is given our values before it: in float64, within
+    FLOAT64_LIMIT, or within `limits`.
 
     A fault at the layer `until`, or before it, is the answer as soon as it is seen: what follows is not computed.
     """
@@ -100,7 +118,7 @@ def first_fault(module: nn.Module, run: ReferenceRun, taps: Sequence[Tap], until
         else:
             value = reference_of(run, key, output)
             difference = (output.reshape(value.shape) - value).abs()
-            allowed = FLOAT64_LIMIT * float(value.abs().max())
+            allowed = (FLOAT64_LIMIT if limits is None else limits[key]) * float(value.abs().max())
             fault = None if float(difference.max()) <= allowed else Fault(key, float(difference.sum()))
             given = like(value, output)
         if fault:
@@ -145,7 +163,7 @@ def _checked(
         found.append((tap, check, fault))
         return like(value, output) if local else None
 
-    precision = next(module.parameters()).dtype
+    precision = next((each.dtype for each in module.parameters()), torch.float32)
     missed = run_tapped(module, run.images.to(precision), taps, look)
     yield from found
     yield from ((tap, None, "not computed by the module") for tap in missed)

@@ -1,7 +1,7 @@
 """Which known porting mistakes another network makes: effconv's makes them too, until the two agree."""
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from torch import Tensor, nn
@@ -25,14 +25,20 @@ class _Trial(NamedTuple):
 
 
 def explain_module(
-    double: nn.Module, model: EfficientDet, images: Tensor, taps: Sequence[Tap], report: Report | None = None
+    double: nn.Module,
+    model: EfficientDet,
+    images: Tensor,
+    taps: Sequence[Tap],
+    report: Report | None = None,
+    limits: Mapping[str, float] | None = None,
 ) -> list[Explanation]:
-    """The known mistakes of a network (`double`, in float64), in their order: one after another is made by a copy of
-    `model` too, as long as the first fault moves on or vanishes. Two are tried at once where one alone moves nothing.
+    """The known mistakes of a network (`double`, in float64, or one in float32 that is held to `limits`), in their
+    order: one after another is made by a copy of `model` too, as long as the first fault moves on or vanishes. Two are
+    tried at once where one alone moves nothing.
     """
     order = {layer.key: place for place, layer in enumerate(layers(model.config))}
     twin = in_float64(model)
-    fault = first_fault(double, reference_run(twin, images), taps)
+    fault = first_fault(double, reference_run(twin, images), taps, limits=limits)
     found: list[Explanation] = []
     while fault is not None:
         first, made = fault.key, {each.change for each in found}
@@ -44,7 +50,7 @@ def explain_module(
             other = twin
             for change in changes:
                 other = changed(other, change)
-            return _Trial(changes, first_fault(double, reference_run(other, images), taps, first))
+            return _Trial(changes, first_fault(double, reference_run(other, images), taps, first, limits))
 
         best = _best(fault, fitting, tried, order, report)
         if best is None:

@@ -17,6 +17,7 @@ from ...effdet_torch.model import EfficientDet
 from ...errors import EffconvError
 from ...loading import load
 from ..comparison.subject import Choice, Fetch, choose_images
+from .graph_job import compare_graph_file
 from .module_trace import compare_recording
 from .ports import build_port, filled
 from .referee import ModuleComparison, compare
@@ -30,6 +31,7 @@ class Theirs(NamedTuple):
     arguments: str | None = None  # of NAME, a JSON object
     names: Path | None = None  # a JSON file {our layer's module: theirs}
     candidate_trace: Path | None = None  # what somebody recorded of their network, with its images
+    graph: Path | None = None  # an ONNX file
 
 
 def compare_with_module(choice: Choice, theirs: Theirs, fetch: Fetch, command: str, explain: bool) -> ModuleComparison:
@@ -38,6 +40,8 @@ def compare_with_module(choice: Choice, theirs: Theirs, fetch: Fetch, command: s
     Raises EffconvError for bad input, and where the other network cannot be built or run.
     """
     names = None if theirs.names is None else _names(theirs.names)
+    if theirs.graph:
+        return compare_graph_file(choice, theirs.graph, names or {}, fetch, command, explain)
     config = get_config(choice.model or "")
     checkpoint = choice.checkpoint or fetch(config.name)
     reference = load(checkpoint, model=choice.model, weights=choice.weights, verify=choice.verify)

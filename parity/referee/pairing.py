@@ -63,16 +63,19 @@ def by_weights(model: EfficientDet, table: tuple[Layer, ...], module: nn.Module)
     return [_tap(layer, path, model.config, evidence) for layer, path in _paired(table, pairs)]
 
 
-def by_values(module: nn.Module, run: ReferenceRun, taps: list[Tap]) -> list[Tap]:
+def by_values(
+    module: nn.Module, run: ReferenceRun, taps: list[Tap], limits: Mapping[str, float] | None = None
+) -> list[Tap]:
     """More pairs, of layers without tensors: calls whose output equals one layer of ours while `taps` are given ours.
 
-    `module` is in float64. A module inside another that gives the same tensor is taken, and not the outer one.
+    `module` is in float64, or in float32 and what is equal is said by `limits`, by layer. A module inside another that
+    gives the same tensor is taken, and not the outer one.
     """
     paired = {tap.layer.key for tap in taps}
     waiting = {layer.key: run.values[layer.key] for layer in distinct(run) if layer.key not in paired}
     by_shape: dict[tuple[int, ...], list[str]] = {}
     for key, value in waiting.items():
-        by_shape.setdefault(_squeezed(value.shape), []).append(key)
+        by_shape.setdefault(squeezed(value.shape), []).append(key)
     others = _untapped(module, taps)
     seen: dict[str, list[_Call]] = {}
     # By identity, and how often it was changed in place; kept, so that no tensor of this run takes another's place.
@@ -88,9 +91,10 @@ def by_values(module: nn.Module, run: ReferenceRun, taps: list[Tap]) -> list[Tap
             if (id(output), output._version) in given:
                 return
             given[id(output), output._version] = output
-            for key in by_shape.get(_squeezed(output.shape), []):
-                error = _apart(output, waiting[key])
-                if error <= FLOAT64_LIMIT:
+            for key in by_shape.get(squeezed(output.shape), []):
+                limit = FLOAT64_LIMIT if limits is None else limits[key]
+                error = apart_within(output, waiting[key], limit)
+                if error <= limit:
                     seen.setdefault(key, []).append(_Call(path, call, error))
 
         return hook
@@ -167,20 +171,20 @@ def _fingerprints(network: nn.Module) -> dict[bytes, str]:
         if weight is None or weight.numel() < 2:
             continue
         values = weight.detach().cpu().to(torch.float32).contiguous().numpy()
-        digest = hashlib.sha256(str(_squeezed(weight.shape)).encode() + values.tobytes()).digest()
+        digest = hashlib.sha256(str(squeezed(weight.shape)).encode() + values.tobytes()).digest()
         found.setdefault(digest, []).append(path)
     return {digest: paths[0] for digest, paths in found.items() if len(paths) == 1}
 
 
-def _squeezed(shape: torch.Size) -> tuple[int, ...]:
+def squeezed(shape: torch.Size) -> tuple[int, ...]:
     return tuple(size for size in shape if size != 1)
 
 
-def _apart(output: Tensor, reference: Tensor) -> float:
-    """max |difference| by the reference's largest; a few values are looked at first."""
+def apart_within(output: Tensor, reference: Tensor, limit: float) -> float:
+    """max |difference| by the reference's largest; infinite where a few values are already further apart."""
     theirs, ours = output.reshape(-1), reference.reshape(-1)
     step = max(1, ours.numel() // SAMPLED)
     scale = float(ours.abs().amax()) or 1.0
-    if float((theirs[::step] - ours[::step]).abs().amax()) > FLOAT64_LIMIT * scale:
+    if float((theirs[::step] - ours[::step]).abs().amax()) > limit * scale:
         return float("inf")
     return float((theirs - ours).abs().amax()) / scale

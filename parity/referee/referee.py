@@ -29,11 +29,11 @@ from ..comparison.report import write_report
 from ..comparison.rows import Row, first_failure
 from ..comparison.subject import Choice, choose_images
 from ..comparison.verdict import Sides, comparison_record
-from .compare_module import compare_module, doubled
+from .compare_module import compare_module, doubled, shape_of
 from .explain_module import explain_module
 from .pairing import by_names, by_table, by_values, by_weights, distinct
 from .ports import filled
-from .reference_run import ReferenceRun, in_float64, reference_run
+from .reference_run import OUTPUTS, ReferenceRun, in_float64, reference_run
 from .taps import ModuleError, Tap
 
 
@@ -74,12 +74,12 @@ class ModuleComparison:
 
     def pairing_lines(self) -> list[str]:
         """How layers were paired, and which of ours are none of their modules, in a few lines."""
-        evidence = Counter(re.sub(r" to \d.*", "", tap.evidence) for tap in self.taps)
+        evidence = Counter(re.sub(r"( to|,) \d.*", "", tap.evidence) for tap in self.taps)
         kinds = ", ".join(f"{count} because {what}" for what, count in evidence.items())
-        lines = [f"{len(self.taps)} layers are modules of its own: {kinds}"]
+        lines = [f"{len(self.taps)} layers were found in it: {kinds}"]
         if self.unpaired:
             lines.append(
-                f"{len(self.unpaired)} are not, and are compared as part of the next that is: "
+                f"{len(self.unpaired)} were not, and are compared as part of the next that was: "
                 f"{first_names(self.unpaired)}"
             )
         return lines
@@ -129,7 +129,7 @@ def compare(
             parameters={"names": None},
         )
     with progress("comparing", LAYERS) as report:
-        rows = compare_module(module, double, reference, run, taps, report)
+        rows = with_outputs(compare_module(module, double, reference, run, taps, report), run)
     explanations: Sequence[Explanation] = ()
     if explain and first_failure(rows):
         with progress("explaining", CHANGES) as report:
@@ -137,6 +137,19 @@ def compare(
     label = f"{type(module).__module__}.{type(module).__name__}, PyTorch {torch.__version__}"
     shown = Shown(label, images_label or pictures_label, command)
     return comparison_of(run, rows, taps, explanations, config, shown)
+
+
+def with_outputs(rows: Sequence[Row], run: ReferenceRun) -> list[Row]:
+    """`rows`, and a failing one for each output of the network that was not found.
+
+    Another layer that is not found is compared as part of the next one that is; after the outputs comes none.
+    """
+    of_layers = {row.layer.key: row for row in rows}
+    for layer in run.table:
+        if layer.module in OUTPUTS and layer.key not in of_layers:
+            fault = "not found in it, by name, weights or values; say which it is"
+            of_layers[layer.key] = Row(layer, shape_of(run, layer), {}, {"accumulated": fault})
+    return [of_layers[layer.key] for layer in run.table if layer.key in of_layers]
 
 
 class Shown(NamedTuple):

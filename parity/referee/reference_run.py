@@ -14,6 +14,8 @@ from ...effdet_torch.model import EfficientDet
 from ...effdet_torch.ops import BatchNormActivation
 from ..copying import copied_with_shared_weights
 
+OUTPUTS = ("class_head.predict", "box_head.predict")  # the network's last layers
+
 
 class ReferenceRun(NamedTuple):
     """One run: layers by key, (B, C, H, W) in float64."""

@@ -30,6 +30,7 @@ ASKED = {
     Mode.ENGINE: ["--model", "d1", "--engine", "fast"],
     Mode.MODULE: ["--model", "d1", "--module", "mine:build"],
     Mode.RECORDING: ["--model", "d1", "--candidate-trace", "mine.npz"],
+    Mode.GRAPH: ["--model", "d1", "--engine", "mine.onnx"],
 }
 # Where they choose the comparison; otherwise they are tried like the rest.
 CHOOSING = {"end_to_end", "coco", "engine", "port", "module", "candidate_trace"}
@@ -58,7 +59,8 @@ def comparisons(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engine_parity, "compare_engine", stand_in(Mode.ENGINE))
 
     def module(choice: Any, theirs: Any, *arguments: Any) -> None:
-        stand_in(Mode.RECORDING if theirs.candidate_trace else Mode.MODULE)(choice, theirs, *arguments)
+        recorded = Mode.RECORDING if theirs.candidate_trace else Mode.MODULE
+        stand_in(Mode.GRAPH if theirs.graph else recorded)(choice, theirs, *arguments)
 
     monkeypatch.setattr(module_job, "compare_with_module", module)
     monkeypatch.setattr(proving, "fetch_release", lambda model, generation, verify: (model, generation, verify))

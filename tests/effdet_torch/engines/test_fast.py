@@ -15,11 +15,13 @@ from effconv.effdet_torch.model import EfficientDet
 from effconv.effdet_torch.ops import BatchNorm
 from effconv.effdet_torch.training.synchronised_norm import synchronise_norms
 from effconv.parity.mistakes.modules import SoftmaxFusion
+from effconv.parity.mistakes.network import CHANGES, changed
 from tensors import config_of
 from tiny_models import load_tiny
 
 # Even, odd, mixed both ways; large enough for eight levels.
 SIZES = [(256, 256), (193, 191), (259, 384), (258, 385)]
+SWISH = Path(__file__).parent.parent.parent / "golden" / "tiny-swish"
 Outputs = tuple[list[Tensor], list[Tensor]]
 
 
@@ -177,3 +179,18 @@ def test_images_of_another_shape_are_refused(tiny: Path) -> None:
             quick(torch.zeros(shape))
     with pytest.raises(effconv.EffconvError, match="use a larger or squarer one"):
         quick(torch.zeros(1, 3, 512, 16))
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_a_changed_model_has_its_own_fast_form_or_none(name: str) -> None:
+    """Whatever is done to a model's parts or settings: its fast form does the same, or is refused."""
+    plain = load_tiny(SWISH)
+    if not CHANGES[name].fits(plain.config):
+        pytest.skip(f"tiny-swish has nothing that {name} changes")
+    model = changed(plain, CHANGES[name])
+    batch = images((128, 128))
+    try:
+        quick = fast(copy.deepcopy(model).double())
+    except FastFormError:
+        return
+    assert error(run(quick, batch.double()), run(copy.deepcopy(model).double(), batch.double())) < 1e-12

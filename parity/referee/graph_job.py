@@ -1,0 +1,74 @@
+"""`effconv parity --engine model.onnx` as one job: the inner values of an exported graph beside our network's."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ...effdet_torch.model import EfficientDet
+from ...errors import EffconvError
+from ...progress import CHANGES, LAYERS, progress
+from ..comparison.explain import Explanation
+from ..comparison.rows import first_failure
+from ..comparison.subject import Choice, Fetch, choose_images, choose_subject
+from .compare_module import Pass, compare_passes, float32_limits
+from .explain_module import explain_module
+from .graph_module import GraphModule
+from .graph_pairing import graph_taps
+from .referee import ModuleComparison, Shown, comparison_of, with_outputs
+from .reference_run import in_float64, reference_run
+
+
+def compare_graph_file(
+    choice: Choice, path: Path, names: Mapping[str, str], fetch: Fetch, command: str, explain: bool
+) -> ModuleComparison:
+    """Compare an ONNX file with the network of the checkpoint that `choice` names, at the graph's own size.
+
+    Raises EffconvError for bad input, and where the graph cannot be run.
+    """
+    subject = choose_subject(choice, fetch)
+    graph = GraphModule(path, subject.config)
+    fixed = graph.input.size
+    if fixed and choice.size not in (None, fixed):
+        raise EffconvError(
+            f"{path}: takes images of {fixed[0]}x{fixed[1]} (height x width) alone; leave the size out",
+            parameters={"size": None},
+        )
+    images, label = choose_images(choice._replace(size=fixed or choice.size), subject.config)
+    pictures = torch.from_numpy(images).repeat(graph.input.batch or 1, 1, 1, 1)
+    pictures = graph.as_taken(pictures)
+    return compare_graph(graph, subject.load(), pictures, names, Shown(path.name, label, command), explain)
+
+
+def compare_graph(
+    graph: GraphModule,
+    reference: EfficientDet,
+    images: Tensor,
+    names: Mapping[str, str],
+    shown: Shown,
+    explain: bool = True,
+) -> ModuleComparison:
+    """Every node of a graph that gives a layer of ours, beside ours: given our values before it, and from the images.
+
+    Each node is run by itself, in float32, by onnxruntime. A layer may differ by what float32 costs a whole network up
+    to it (`float32_limits`), which no part of the graph has a say in; it refuses another function, and a kernel of the
+    runtime that is wrong. Raises EffconvError when the graph cannot be run, or no layer is found in it.
+    """
+    run = reference_run(in_float64(reference), images)
+    limits = float32_limits(reference, images)
+    taps = graph_taps(graph, reference, run, names, limits)
+    if not taps:
+        raise EffconvError(
+            f"{shown.candidate}: no kernel of it is one of {reference.config.name}'s with these weights; is it of "
+            "another checkpoint? Else say which tensor is which layer, {ours: the tensor's name}",
+            parameters={"names": None},
+        )
+    passes = [Pass("float32 local", graph, limits), Pass("float32 accumulated", graph, limits)]
+    with progress("comparing", LAYERS) as report:
+        rows = with_outputs(compare_passes(passes, run, taps, report), run)
+    explanations: Sequence[Explanation] = ()
+    if explain and first_failure(rows):
+        with progress("explaining", CHANGES) as report:
+            explanations = explain_module(graph, reference, images, taps, report, limits)
+    return comparison_of(run, rows, taps, explanations, reference.config, shown)
