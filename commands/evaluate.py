@@ -1,5 +1,6 @@
 """Commands that evaluate: COCO metrics of a model, and what others published."""
 
+import dataclasses
 import shlex
 import sys
 from pathlib import Path
@@ -35,6 +36,7 @@ SCORING = frozenset({"coco", "results", "against", "split", "limit", "strict", "
 @click.option("--coco", type=PATH, required=True, help="Folder as COCO 2017 unpacks: annotations/ and val2017/.")
 @click.option("--results", type=PATH, help="Evaluate these COCO results instead of running a model.")
 @click.option("--against", type=PATH, help="Compare --results with these: differences, intervals, where most is lost.")
+@click.option("--waterfall", is_flag=True, help="With --against: what of the difference the files themselves explain.")
 @model_option(required=False)
 @click.option("--ckpt", type=PATH, help="Checkpoint or converted weights; default: the released one.")
 @click.option("--generation", help="Which released checkpoint to download: coco2 (default), coco, ...")
@@ -53,6 +55,7 @@ def eval_command(
     coco: Path,
     results: Path | None,
     against: Path | None,
+    waterfall: bool,
     generation: str | None,
     skip_unreadable: bool,
     as_json: bool,
@@ -61,7 +64,8 @@ def eval_command(
     """COCO's twelve metrics of a model, evaluated as the official code does.
 
     Exits with status 1 where images could not be read, unless --skip-unreadable is given, and refuses to evaluate none.
-    With --results, options that say how a model runs are refused; with --against, two files of detections are compared.
+    With --results, options that say how a model runs are refused; with --against, two files of detections are compared;
+    --waterfall then tells the cost of the files' own limits and mistakes of format from that of the model.
     Under `torchrun --nproc-per-node N -m effconv.cli eval ...` N processes share the images.
     """
     from ..allocation import keep_freed_memory
@@ -69,8 +73,10 @@ def eval_command(
     from ..parity.evaluation.report import print_scores
     from ..progress import IMAGES, progress
 
+    if not against:
+        refuse_given({"waterfall"}, "an evaluation without --against")
     if results:
-        refuse_all_but(SCORING, "--results")
+        refuse_all_but(SCORING | {"waterfall"}, "--results")
     elif against:
         raise EffconvError("--against: name the --results to compare with them")
     choose_one(DOWNLOADED | STOPPING)
@@ -78,7 +84,7 @@ def eval_command(
     command = shlex.join(["effconv", *sys.argv[1:]])
     if results and against:
         refuse_given({"metrics_engine"}, "--against")
-        _compare(asked, results, against, command, as_json)
+        _compare(asked, results, against, waterfall, command, as_json)
         return
 
     def fetch(model: str) -> Path:
@@ -99,14 +105,16 @@ def eval_command(
     sys.exit(unreadable_status(len(record.skipped), 0, skip_unreadable))
 
 
-def _compare(asked: "Evaluation", results: Path, against: Path, command: str, as_json: bool) -> None:
-    from ..parity.ablation.table import versus_lines
-    from ..parity.ablation.versus import compare_detections
+def _compare(asked: "Evaluation", results: Path, against: Path, waterfall: bool, command: str, as_json: bool) -> None:
+    from ..parity.ablation.table import versus_lines, versus_waterfall_lines
+    from ..parity.ablation.versus import compare_detections, read_pair
+    from ..parity.ablation.versus_waterfall import file_waterfall
 
-    record = compare_detections(
-        asked.coco, results, against, split=asked.split, limit=asked.limit, strict=asked.strict, command=command
-    )
+    pair = read_pair(asked.coco, results, against, split=asked.split, limit=asked.limit, strict=asked.strict)
+    record = compare_detections(pair, command)
+    if waterfall:
+        record = dataclasses.replace(record, waterfall=file_waterfall(pair))
     if as_json:
         print_json(record.plain())
     else:
-        click.echo("\n".join(versus_lines(record)))
+        click.echo("\n".join([*versus_lines(record), *(versus_waterfall_lines(record) if waterfall else [])]))

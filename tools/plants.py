@@ -170,6 +170,36 @@ PLANTS = (
     ("ablate --cache", "pictures changed in place", "contents", "test_outputs_are_of_the_pictures_as_they_are"),
     ("ablate --cache", "other code", "contents", "test_outputs_are_of_the_code_as_it_is"),
     (
+        "eval --against --waterfall",
+        "another detector's file, changed by none of its properties",
+        "versus_waterfall",
+        "test_a_clean_pair_has_no_step",
+    ),
+    (
+        "eval --against --waterfall",
+        "boxes half a pixel beyond their image",
+        "file_properties",
+        "test_boxes_half_a_pixel_beyond_their_image_are_not_clipped",
+    ),
+    (
+        "eval --against --waterfall",
+        "half of a file's boxes, and none, written as corners",
+        "file_properties",
+        "test_a_file_of_two_formats_is_nobodys_mistake",
+    ),
+    (
+        "eval --against --waterfall",
+        "full lists with a higher lowest score",
+        "file_properties",
+        "test_lists_that_are_full_end_at_no_threshold",
+    ),
+    (
+        "eval --against --waterfall",
+        "images left empty because nothing on them was sure",
+        "file_properties",
+        "test_images_on_which_nothing_is_sure_are_not_missing",
+    ),
+    (
         "ablate --waterfall",
         "shares that do not add up",
         "waterfall",

@@ -82,6 +82,24 @@ def versus_lines(record: VersusRecord) -> list[str]:
     return lines
 
 
+def versus_waterfall_lines(record: VersusRecord) -> list[str]:
+    """The steps from the second file to the first, as text: AP after each, and what it adds with its interval."""
+    whole = record.metrics[0]
+    lines = [
+        f"from {record.second} to {record.first}, step by step: {record.second} is given what {record.first} has",
+        f"{record.second:24} AP {_plain(whole.second)}",
+    ]
+    for step in record.waterfall:
+        ap = step.metrics[0]
+        what = f"a mistake in {record.first}: {step.summary}" if step.kind == "mistake" else step.summary
+        figures = f"AP {_plain(ap.first)}  {ap.difference:+.4f} [{ap.low:+.4f}, {ap.high:+.4f}]  {ap.verdict}"
+        lines.append(f"  {step.name:22} {figures}: {what}")
+    lines.append(f"{'all of them':24} AP {_plain(whole.first)}  {whole.difference:+.4f}")
+    if any(step.kind == "mistake" for step in record.waterfall):
+        lines.append(f"first of all, write {record.first} anew without its mistakes")
+    return lines
+
+
 def _plain(value: float) -> str:
     return "-" if value < 0 else f"{value:.4f}"
 

@@ -1,6 +1,6 @@
 """Two files of detections on one dataset: how their metrics differ, with intervals, and where one loses most."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from ..plain import Plain
 from ..provenance import provenance
 from .bootstrap import RESAMPLES, metrics_of
 from .matches import Matches, match_detections
-from .significance import paired
+from .significance import Interval, paired
 
 SEED = 0
 AT_A_TIME = 64  # images whose own AP is computed at once
@@ -47,6 +47,16 @@ class VersusPart(Plain):
 
 
 @dataclass(frozen=True, kw_only=True)
+class VersusStep(Plain):
+    """A step from the second file to the first. Its metrics are of after it (`first`) and of before it (`second`)."""
+
+    name: str
+    kind: str  # of `versus_waterfall.KINDS`
+    summary: str
+    metrics: tuple[VersusMetric, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class VersusRecord(Plain):
     """Two files of detections. Parts are in order: where the first loses most comes first."""
 
@@ -60,20 +70,24 @@ class VersusRecord(Plain):
     metrics: tuple[VersusMetric, ...]
     categories: tuple[VersusPart, ...]
     by_image: tuple[VersusPart, ...]
+    waterfall: tuple[VersusStep, ...] = ()  # where it was asked for; it always has a step then
     provenance: Any
 
 
-def compare_detections(
-    coco: Path,
-    first: Path,
-    second: Path,
-    *,
-    split: str | None = None,
-    limit: int | None = None,
-    strict: bool = False,
-    command: str,
-) -> VersusRecord:
-    """Compare two files of COCO results. Raises EffconvError for bad input, and for fewer than two images."""
+@dataclass(frozen=True)
+class FilePair:
+    """Two files of detections as they were read, and the images that both are of, in the order of ids."""
+
+    dataset: Dataset
+    images: tuple[Image, ...]
+    names: tuple[str, str]
+    rows: tuple[Rows, Rows]
+
+
+def read_pair(
+    coco: Path, first: Path, second: Path, *, split: str | None = None, limit: int | None = None, strict: bool = False
+) -> FilePair:
+    """Read two files of COCO results. Raises EffconvError for bad input, and for fewer than two images."""
     dataset = read_dataset(coco, split)
     images = sorted(dataset.images[:limit], key=lambda image: image.id)
     if len(images) < 2:
@@ -82,27 +96,42 @@ def compare_detections(
     if strict:
         examination.require_no_fault()
     examination.warn()
-    rows = [read_detections(path) for path in (first, second)]
-    ours, theirs = (match_detections(dataset, each, images) for each in rows)
+    return FilePair(
+        dataset, tuple(images), (first.name, second.name), (read_detections(first), read_detections(second))
+    )
+
+
+def compare_detections(pair: FilePair, command: str) -> VersusRecord:
+    """How the first file differs from the second, as a whole, by category and by image.
+
+    Raises EffconvError for detections on other images.
+    """
+    dataset, images = pair.dataset, pair.images
+    categories = _by_category(dataset, pair.rows, images)
+    ours, theirs = (match_detections(dataset, each, images) for each in pair.rows)
     values = [metrics_of(each)[0] for each in (ours, theirs)]
-    intervals = paired(ours, theirs, SEED)
     return VersusRecord(
         what="two files of detections on one dataset",
-        first=first.name,
-        second=second.name,
+        first=pair.names[0],
+        second=pair.names[1],
         annotations=dataset.path.name,
         sha256=dataset.sha256,
         images=len(images),
         resamples=RESAMPLES,
-        metrics=tuple(
-            VersusMetric(
-                metric=name, first=float(values[0][at]), second=float(values[1][at]), **intervals[name]._asdict()
-            )
-            for at, name in enumerate(METRICS)
-        ),
-        categories=_worst_first(_by_category(dataset, rows, images)),
+        metrics=versus_metrics(values[0], values[1], paired(ours, theirs, SEED)),
+        categories=_worst_first(categories),
         by_image=_worst_first(_by_image(images, ours, theirs)),
         provenance={"command": command, **provenance()},
+    )
+
+
+def versus_metrics(
+    first: NDArray[np.float64], second: NDArray[np.float64], found: Mapping[str, Interval]
+) -> tuple[VersusMetric, ...]:
+    """The twelve metrics of two evaluations (12,) with their intervals."""
+    return tuple(
+        VersusMetric(metric=name, first=float(first[at]), second=float(second[at]), **found[name]._asdict())
+        for at, name in enumerate(METRICS)
     )
 
 

@@ -164,6 +164,10 @@ def no_projection_bias(model: EfficientDet) -> None:
     no_biases(resample.conv for resample in modules_of(model, Resample))
 
 
+def no_cell_projection_bias(model: EfficientDet) -> None:
+    no_biases(resample.conv for resample in modules_of(model.bifpn.cells, Resample))
+
+
 def no_fusion_bias(model: EfficientDet) -> None:
     no_biases(node.conv.pointwise for node in modules_of(model, FusionNode))
 

@@ -195,6 +195,12 @@ _ROWS = (
         _first("bifpn.*.conv"),
     ),
     Change(
+        "no-cell-projection-bias",
+        "the cells' own projections without their bias, those up to the extra levels with it: bonlime/pytorch-tools",
+        mistakes.no_cell_projection_bias,
+        _first("bifpn.cells.*.resamples.*.conv"),
+    ),
+    Change(
         "shared-projection",
         "in the first cell, bottom-up nodes reuse the top-down nodes' projection of P4 and P5",
         mistakes.shared_projection,

@@ -87,6 +87,18 @@ def test_one_mistake_explains_everything(model: EfficientDet, attribute: str, va
     assert (explanation.change, explanation.explains) == (change, True)
 
 
+def test_cells_without_any_bias_are_named(model: EfficientDet) -> None:
+    """What bonlime/pytorch-tools computes with tensors copied as they are: projections up to P6 keep their bias."""
+    port = with_weights_of(model, type("OtherEpsilon", (StrangePort,), {"eps": 1e-5}))
+    for conv in port.pyramid.modules():
+        if isinstance(conv, nn.Conv2d) and conv.bias is not None:
+            nn.init.zeros_(conv.bias)
+    found = effconv.compare(port, model)
+    named = {each.change for each in found.explanations}
+    assert named == {"batch-norm-epsilon", "no-cell-projection-bias", "no-fusion-bias"}
+    assert found.explanations[-1].explains
+
+
 def test_weights_that_are_not_the_references(model: EfficientDet) -> None:
     """Loaded wrongly: one kernel transposed, which nobody's mistake explains."""
     port = with_weights_of(model)
