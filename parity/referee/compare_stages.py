@@ -214,7 +214,7 @@ def _value(stage: str, theirs: Stages, given: Given) -> Any:
 def _explained(
     measure: Measure, value: Any, own: OwnStages, given: Given, changes: Sequence[Change], differs: float
 ) -> tuple[tuple[str, ...], float | None]:
-    """(sentences, what is left): the changes without each of which more differs, where all of them come nearer."""
+    """(sentences of the changes without each of which more differs, what is left with them)."""
 
     def apart(made: Sequence[Change]) -> float:
         stages = own
@@ -222,10 +222,17 @@ def _explained(
             stages = change.make(stages)
         return measure.difference(value, measure.value(stages, given), given)
 
-    left = apart(changes)
-    needed = [each for each in changes if apart([other for other in changes if other is not each]) > left]
+    needed = list(changes)
     left = apart(needed)
-    return (tuple(each.sentence for each in needed), left) if needed and left < differs else ((), None)
+    while needed:
+        # The change without which least differs goes, until each that is left is missed.
+        fewer = [[other for other in needed if other is not each] for each in needed]
+        without = [apart(made) for made in fewer]
+        least = int(np.argmin(without))
+        if without[least] > left:
+            break
+        needed, left = fewer[least], without[least]
+    return (tuple(each.sentence for each in needed), left) if left < differs else ((), None)
 
 
 def stage_lines(found: StageComparison) -> list[str]:

@@ -72,7 +72,11 @@ class EffdetStages:
 
     def _transformed(self, pixels: Pixels) -> tuple[NDArray[np.uint8], float]:
         transform = self.transforms.transforms_coco_eval(
-            self.config.image_size, self.picture["interpolation"], True, self.picture["fill_color"], self.picture["mean"]
+            self.config.image_size,
+            self.picture["interpolation"],
+            True,
+            self.picture["fill_color"],
+            self.picture["mean"],
         )
         image, notes = transform(Image.fromarray(pixels), {})
         return image, float(notes["img_scale"])
@@ -247,6 +251,7 @@ def _pytorch_tools(label: str, config: Config, network: Any) -> PortStages:
         changes.clamped_sizes("detections", 4.135),
         changes.top_pairs(3000),
         changes.hard(0.5, 0.0),
+        changes.MOVED_APART,
     ]
     return PortStages(PytorchToolsStages(label, config, network), known)
 

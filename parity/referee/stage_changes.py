@@ -1,7 +1,7 @@
 """What ports do otherwise between a picture's bytes and detections, as changes of effconv's own stages."""
 
 import math
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -11,11 +11,12 @@ from torch import Tensor
 from ...effdet_torch.config import Config
 from ...effdet_torch.postprocessing.anchors import decode_boxes, legacy_anchors
 from ...effdet_torch.postprocessing.candidates import TopPairs, best_class
-from ...effdet_torch.postprocessing.nms import PerClass
+from ...effdet_torch.postprocessing.detections import Detections
+from ...effdet_torch.postprocessing.nms import Candidates, PerClass, gathered
 from ...effdet_torch.postprocessing.suppression import Hard
 from ...effdet_torch.preprocessing.decode import decode_with_pillow
 from ...effdet_torch.preprocessing.resize import Size, resize_antialiased
-from .port_stages import Change, Outputs, Values
+from .port_stages import Change, Outputs, OwnStages, Values
 
 PILLOW_DECODING = Change(
     "decoded picture",
@@ -37,7 +38,7 @@ BEST_CLASS = Change(
     "takes the best class of each anchor, not the best 5000 pairs of anchor and class",
     lambda own: own.post(candidates=best_class),
 )
-KEEP_ALL = 5000  # detections: more than any picture has above a threshold
+KEEP_ALL = 10**6  # detections: more than any picture has above a threshold
 
 
 def padding(colour: tuple[int, int, int]) -> Change:
@@ -70,7 +71,7 @@ def float64_fit(picture: Size, target: Size) -> tuple[Size, Values]:
 
 FLOAT64_SIZE = Change(
     "input",
-    "computes the scaled size in float64, which here is a pixel more than the official float32",
+    "computes the scaled size in float64, which here is another than the official float32 gives",
     lambda own: replace(own, fit=float64_fit),
 )
 
@@ -81,6 +82,35 @@ def hard(iou: float, score: float = -math.inf, most: int = 100) -> Change:
     above = "" if score == -math.inf else f" above a score of {score:g}"
     sentence = f"suppresses hard, per class, at an overlap of {iou:g}, and keeps {kept}{above}: no soft-NMS"
     return Change("detections", sentence, lambda own: own.post(nms=PerClass(Hard(iou, score), most)))
+
+
+@dataclass(frozen=True)
+class MovedApart(PerClass):
+    """Classes told apart by moving each one's boxes beyond the farthest corner, in float32."""
+
+    def __call__(self, candidates: Candidates) -> Detections:
+        boxes, _, classes, box_of = candidates
+        each = torch.gather(boxes, 1, box_of[..., None].expand(-1, -1, 4))
+        moved = each + (classes * (each.amax() + 1))[..., None]
+        own = torch.arange(classes.shape[1]).expand(classes.shape)
+        chosen = self.choose(
+            moved, candidates.scores, torch.zeros_like(classes), own, self.suppression, self.max_outputs
+        )
+        return gathered(candidates, chosen)
+
+
+def _moved_apart(own: OwnStages) -> OwnStages:
+    nms = own.postprocess.nms
+    assert isinstance(nms, PerClass)
+    return own.post(nms=MovedApart(nms.suppression, nms.max_outputs))
+
+
+MOVED_APART = Change(
+    "detections",
+    "tells classes apart by adding a multiple of the largest coordinate to their boxes, which rounds corners and lets "
+    "boxes beyond the picture's edge reach into the class before",
+    _moved_apart,
+)
 
 
 def top_pairs(count: int) -> Change:
