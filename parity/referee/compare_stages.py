@@ -29,6 +29,10 @@ from .stage_limits import (
     pixel_difference,
 )
 
+# Size codes that are put in place of a picture's first two: what clamps codes clamps them at less, and pictures seldom
+# have such.
+FAR_CODES = (6.0, -6.0)
+
 
 @dataclass(frozen=True, kw_only=True)
 class StageDifference(Plain):
@@ -78,7 +82,7 @@ class Given(NamedTuple):
     encoded: bytes
     pixels: Pixels
     outputs: Outputs
-    codes: Tensor  # (N, 4) of all levels
+    codes: Tensor  # (N, 4) of all levels, FAR_CODES among them
 
 
 class Measure(NamedTuple):
@@ -162,7 +166,9 @@ def compare_stages(
     size = (pixels.shape[0], pixels.shape[1])
     logits, codes = ([level.float() for level in maps] for maps in heads(torch.from_numpy(official.input(pixels))))
     outputs = Outputs(logits, codes, official.anchors(), float(official.scale(size)[0]), size)
-    given = Given(encoded, pixels, outputs, flatten_levels(codes, 4)[0])
+    of_boxes = flatten_levels(codes, 4)[0].clone()
+    of_boxes[: len(FAR_CODES), 2:] = torch.tensor(FAR_CODES)[:, None]
+    given = Given(encoded, pixels, outputs, of_boxes)
     right = {name: measure.value(official, given) for name, measure in STAGES.items()}
     return StageComparison(
         theirs=theirs.label,

@@ -27,7 +27,15 @@ def port_stages_table(record: PortStagesRecord) -> str:
     first = record.comparisons[0]
     about = (first.model, first.picture)
     shown = [each for each in record.comparisons if (each.model, each.picture) == about]
-    heading = ("port", "stage", "differs by", "of", "allowed", "what it does otherwise", "left with effconv doing so too")
+    heading = (
+        "port",
+        "stage",
+        "differs by",
+        "of",
+        "allowed",
+        "what it does otherwise",
+        "left with effconv doing so too",
+    )
     rows = [[found.theirs, *_row(row)] for found in shown for row in found.rows if row.differs is not None]
     height, width = first.picture_size
     largest = max(row.effconv / row.limit for found in record.comparisons for row in found.rows if row.limit)

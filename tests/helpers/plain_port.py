@@ -28,7 +28,7 @@ OWN = OwnStages.official(CONFIG)
 def heads(image: Tensor) -> tuple[Levels, Levels]:
     assert image.shape == (1, 3, *CONFIG.image_size)
     logits, codes = outputs_of_objects(CONFIG, OBJECTS, CLASSES)
-    codes[0][0, :4, 0, 0] = torch.tensor([3.0, -3.0, 5.0, -5.0])  # a box beyond the picture, of a large size code
+    codes[0][0, :4, 0, 0] = torch.tensor([3.0, -3.0, 2.0, 2.0])  # a box beyond the picture
     return logits, codes
 
 
