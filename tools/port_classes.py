@@ -1,8 +1,8 @@
 """Other projects' own networks, built from their sources, which are not part of effconv.
 
 FOLDER holds `packages` (`pip install --no-deps --target packages effdet==0.4.1 timm torchvision omegaconf
-antlr4-python3-runtime==4.9.3 pyyaml pycocotools tqdm loguru opencv-python-headless huggingface_hub webcolors`) and checkouts of
-zylo117/Yet-Another-EfficientDet-Pytorch and bonlime/pytorch-tools as `zylo117` and `pytorch-tools`.
+antlr4-python3-runtime==4.9.3 pyyaml pycocotools tqdm loguru opencv-python-headless huggingface_hub webcolors`) and
+checkouts of zylo117/Yet-Another-EfficientDet-Pytorch and bonlime/pytorch-tools as `zylo117` and `pytorch-tools`.
 """
 
 import sys

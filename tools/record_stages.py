@@ -2,9 +2,9 @@
 
     python tools/record_stages.py FOLDER COCO
 
-FOLDER has the ports' sources (`port_classes.py` says where from), COCO is a dataset folder with PICTURES. The outputs of
-heads are made up from the pictures' true boxes (`stage_outputs.py`). Writes results/measured/ports-stages.json; exits
-with status 1 where effconv's own stages differ. Takes a minute.
+FOLDER has the ports' sources (`port_classes.py` says where from), COCO is a dataset folder with PICTURES. The outputs
+of heads are made up from the pictures' true boxes (`stage_outputs.py`). Writes results/measured/ports-stages.json;
+exits with status 1 where effconv's own stages differ. Takes a minute.
 """
 
 import importlib.metadata

@@ -250,7 +250,7 @@ def _pytorch_tools(label: str, config: Config, network: Any) -> PortStages:
         changes.clamped_sizes("boxes", 4.135),
         changes.clamped_sizes("detections", 4.135),
         changes.top_pairs(3000),
-        changes.hard(0.5, 0.0),
+        changes.hard(0.5),
         changes.MOVED_APART,
     ]
     return PortStages(PytorchToolsStages(label, config, network), known)

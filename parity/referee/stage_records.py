@@ -27,23 +27,15 @@ def port_stages_table(record: PortStagesRecord) -> str:
     first = record.comparisons[0]
     about = (first.model, first.picture)
     shown = [each for each in record.comparisons if (each.model, each.picture) == about]
-    heading = (
-        "port",
-        "stage",
-        "differs by",
-        "of",
-        "allowed",
-        "what it does otherwise",
-        "left with effconv doing so too",
-    )
+    heading = ("port", "stage", "differs by", "of", "allowed", "what it does otherwise", "left if effconv does so too")
     rows = [[found.theirs, *_row(row)] for found in shown for row in found.rows if row.differs is not None]
     height, width = first.picture_size
-    largest = max(row.effconv / row.limit for found in record.comparisons for row in found.rows if row.limit)
+    own = max(row.effconv / row.limit for found in record.comparisons for row in found.rows if row.limit)
     text = (
         f"{first.model} at {first.image_size[0]}x{first.image_size[1]}, picture {first.picture} of COCO "
-        f"({height}x{width}), {first.detections} detections of {first.official}. {record.outputs} Stages that differ, by "
-        f"model and picture: {'; '.join(_wrong(record))}. effconv's own differ nowhere by more than {largest:.2f} of what "
-        "is allowed, and decode and detect alike."
+        f"({height}x{width}), beside {first.official} and its {first.detections} detections. {record.outputs} Stages that "
+        f"differ, of {_count(record)}: {'; '.join(_wrong(record))}. effconv's own stages come to {own:.2f} of what is "
+        f"allowed at most."
     )
     if record.stands_in:
         text += f" Measured with {', '.join(record.stands_in)}."
@@ -51,14 +43,34 @@ def port_stages_table(record: PortStagesRecord) -> str:
 
 
 def _row(row: StageDifference) -> list[str]:
-    left = "-" if row.left is None else f"{row.left:.2g}"
-    differs = "0" if not row.differs else f"{row.differs:.2g}"
-    return [row.stage, differs, row.what, f"{row.limit:.1e}" if row.limit else "0", "; ".join(row.why) or "-", left]
+    return [
+        row.stage,
+        _number(row.differs),
+        row.what,
+        _number(row.limit),
+        "; ".join(row.why) or "-",
+        _number(row.left),
+    ]
+
+
+def _number(value: float | None) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.0f}" if value == int(value) else f"{value:.2g}"
+
+
+def _count(record: PortStagesRecord) -> str:
+    models = {each.model: None for each in record.comparisons}
+    pictures = {each.picture: None for each in record.comparisons}
+    return f"{' and '.join(models)} on {' and '.join(pictures)}"
 
 
 def _wrong(record: PortStagesRecord) -> list[str]:
-    found: dict[str, list[str]] = {}
-    for each in record.comparisons:
-        wrong = ", ".join(row.stage for row in each.rows if not row.ok) or "none"
-        found.setdefault(f"{each.theirs}: {wrong}", []).append(f"{each.model} on {each.picture}")
-    return [f"{what} ({', '.join(where)})" for what, where in found.items()]
+    """Of each port the stages, and in how many of its comparisons."""
+    found = []
+    for port in {each.theirs: None for each in record.comparisons}:
+        of_port = [each for each in record.comparisons if each.theirs == port]
+        wrong = [row.stage for each in of_port for row in each.rows if not row.ok]
+        counts = ", ".join(f"{stage} ({wrong.count(stage)} of {len(of_port)})" for stage in dict.fromkeys(wrong))
+        found.append(f"{port}: {counts or 'none'}")
+    return found
