@@ -4,6 +4,7 @@ Each stage is fed the official values of the stages before it, so that a row dif
 differs is said only where effconv's stages, made to do the same, come nearer to the port's.
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -16,6 +17,7 @@ from ...effdet_torch.config import Config
 from ...effdet_torch.postprocessing.candidates import flatten_levels
 from ...effdet_torch.preprocessing.resize import Pixels
 from ...errors import EffconvError
+from ...strict_json import finite
 from ..plain import Plain
 from .port_stages import Change, Levels, Outputs, OwnStages, Stages, TensorFlowStages
 from .stage_limits import (
@@ -40,12 +42,14 @@ class StageDifference(Plain):
 
     stage: str
     what: str  # differences are in
-    differs: float | None  # theirs from the official; None where the port's code has no such stage
+    there: bool  # whether the port's code has such a stage
+    differs: float | None  # theirs from the official; None where it is not there, and where it is `unlike`
     effconv: float  # effconv's own from the official
     limit: float
     ok: bool
     why: tuple[str, ...] = ()  # what was made on the official side to come nearer
     left: float | None = None  # what then differs
+    unlike: str = ""  # of values that have no difference: another shape, not a number
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +74,7 @@ class StageComparison(Plain):
     def verdict(self) -> str:
         """One line."""
         wrong = [row.stage for row in self.rows if not row.ok]
-        there = sum(row.differs is not None for row in self.rows)
+        there = sum(row.there for row in self.rows)
         if wrong:
             return f"{self.theirs}: {len(wrong)} of {there} stages differ: {', '.join(wrong)}"
         return f"{self.theirs}: {there} stages are the official ones"
@@ -191,22 +195,26 @@ def _row(
     measure = STAGES[stage]
     value = _value(stage, theirs, given)
     limit = measure.limit(own.config, given)
-    differs = None if value is None else measure.difference(value, official, given)
-    ok = differs is None or differs <= limit
-    why: tuple[str, ...] = ()
-    left = None
-    if not ok and changes:
-        why, left = _explained(measure, value, own, given, changes, differs or 0.0)
+    differs = 0.0 if value is None else measure.difference(value, official, given)
+    ok = differs <= limit
+    why, left = _explained(measure, value, own, given, changes, differs) if changes and not ok else ((), None)
     return StageDifference(
         stage=stage,
         what=measure.what,
-        differs=differs,
+        there=value is not None,
+        differs=None if value is None else finite(differs),
         effconv=measure.difference(measure.value(own, given), official, given),
         limit=limit,
         ok=ok,
         why=why,
         left=left,
+        unlike="" if math.isfinite(differs) else _unlike(value, official),
     )
+
+
+def _unlike(theirs: Any, official: Any) -> str:
+    shapes = [" x ".join(map(str, each.shape)) for each in (theirs, official)]
+    return f"{shapes[0]} values, not {shapes[1]}" if shapes[0] != shapes[1] else "infinite or not a number"
 
 
 def _value(stage: str, theirs: Stages, given: Given) -> Any:
@@ -250,11 +258,12 @@ def stage_lines(found: StageComparison) -> list[str]:
         f"({height}x{width}), {found.detections} official detections",
     ]
     for row in found.rows:
-        if row.differs is None:
+        if not row.there:
             lines.append(f"  {row.stage:16} not in its code")
             continue
         word = "holds" if row.ok else "differs"
-        lines.append(f"  {row.stage:16} {word:8} by {row.differs:.3g} ({row.what}), allowed {row.limit:.2g}")
+        apart = row.unlike or f"by {row.differs:.3g} ({row.what}), allowed {row.limit:.2g}"
+        lines.append(f"  {row.stage:16} {word:8} {apart}")
         lines += [f"    {sentence}" for sentence in row.why]
         if row.left is not None:
             lines.append(f"    effconv made to do the same differs from it by {row.left:.3g}")

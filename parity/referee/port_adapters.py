@@ -1,136 +1,54 @@
-"""What effdet, zylo117's and bonlime's code has between a picture's bytes and detections, called as they call it."""
+"""What zylo117's and bonlime's code has between a picture's bytes and detections, called as they call it; all ports'."""
 
 import io
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from torch import Tensor, nn
+from torch import Tensor
 
 from ...effdet_torch.config import Config
 from ...effdet_torch.postprocessing.candidates import flatten_levels
 from ...effdet_torch.preprocessing.resize import Pixels, Size
+from ...errors import EffconvError
 from ..provenance import version
 from ..reference.pipeline import OfficialDetections
 from . import stage_changes as changes
-from .port_stages import Change, Levels, Outputs, Stages, Values
+from .effdet_stages import effdet_stages
+from .port_stages import XY, Outputs, PortStages, Values, detections_of_rows
 from .ports import build_port, import_port
 
-XY = [1, 0, 3, 2]  # y before x to x before y, and back
+SQUARE = ("zylo117",)
 ZYLO117_THRESHOLD, ZYLO117_IOU = 0.05, 0.5  # of its coco_eval.py
 
 
-class PortStages(NamedTuple):
-    """A port's stages, and what its code says it does otherwise than the official one."""
-
-    stages: Stages
-    changes: Sequence[Change]
-
-
 def port_stages(name: str, config: Config) -> PortStages:
-    """A port's own stages for a model, `config.image_size` the input's. Raises EffconvError as `build_port` does."""
+    """A port's own stages for a model, `config.image_size` the input's.
+
+    Raises EffconvError as `build_port` does, for a size that the port's code cannot have, and where that code fails.
+    """
+    height, width = config.image_size
+    if name in SQUARE and height != width:
+        raise EffconvError(
+            f"{name}: its code makes square inputs alone, found {height}x{width}",
+            parameters={"size": f"{height}x{height}"},
+        )
     port, network = build_port(name, config, config.image_size)
     installed = version(name)
     label = port.naming.port + (f" {installed}" if installed else "")
-    return ADAPTERS[name](label, config, network)
-
-
-class _Given(nn.Module):
-    """A network whose outputs are given."""
-
-    def __init__(self, config: Any, outputs: tuple[Levels, Levels]):
-        super().__init__()
-        self.config, self.outputs = config, outputs
-
-    def forward(self, images: Tensor) -> tuple[Levels, Levels]:
-        return self.outputs
-
-
-class EffdetStages:
-    """effdet's, as its validation uses them. See Stages.
-
-    Its loader normalises on a GPU alone; the same two operations stand for it.
-    """
-
-    def __init__(self, label: str, config: Config, network: Any):
-        self.label, self.config, self.settings = label, config, network.config
-        self.transforms = import_port("effdet.data.transforms", "effdet")
-        resolve = import_port("effdet.data.input_config", "effdet").resolve_input_config
-        self.picture = resolve({"interpolation": "bilinear"}, self.settings)  # as its validate.py asks for
-        self.code = import_port("effdet.anchors", "effdet")
-        self.bench = import_port("effdet.bench", "effdet").DetBenchPredict
-
-    def pixels(self, encoded: bytes) -> Pixels:
-        """See Stages. As its dataset opens pictures."""
-        return np.array(Image.open(io.BytesIO(encoded)).convert("RGB"))
-
-    def _transformed(self, pixels: Pixels) -> tuple[NDArray[np.uint8], float]:
-        transform = self.transforms.transforms_coco_eval(
-            self.config.image_size,
-            self.picture["interpolation"],
-            True,
-            self.picture["fill_color"],
-            self.picture["mean"],
-        )
-        image, notes = transform(Image.fromarray(pixels), {})
-        return image, float(notes["img_scale"])
-
-    def scale(self, picture: Size) -> Values:
-        """See Stages."""
-        return np.array([self._transformed(np.zeros((*picture, 3), np.uint8))[1]] * 2)
-
-    def input(self, pixels: Pixels) -> NDArray[np.float32]:
-        """See Stages."""
-        mean, std = (
-            torch.tensor([255 * each for each in values]).view(1, 3, 1, 1)
-            for values in (self.picture["mean"], self.picture["std"])
-        )
-        image = torch.from_numpy(self._transformed(pixels)[0])[None]
-        return np.asarray(image.float().sub_(mean).div_(std).numpy())
-
-    def anchors(self) -> Tensor:
-        """See Stages."""
-        boxes: Tensor = self.code.Anchors.from_config(self.settings).boxes
-        return boxes
-
-    def boxes(self, codes: Tensor, anchors: Tensor) -> Tensor:
-        """See Stages."""
-        decoded: Tensor = self.code.decode_box_outputs(codes, anchors)
-        return decoded
-
-    def detections(self, outputs: Outputs) -> OfficialDetections:
-        """See Stages. Its bench of a network that gives the official outputs, with the official anchors."""
-        bench = self.bench(_Given(self.settings, (outputs.class_logits, outputs.box_codes))).eval()
-        bench.anchors.boxes = outputs.anchors
-        about = {
-            "img_scale": torch.tensor([outputs.scale]),
-            "img_size": torch.tensor([outputs.picture[::-1]], dtype=torch.float32),
-        }
-        with torch.inference_mode():
-            rows = bench(torch.zeros(1, 3, 1, 1), about)[0]
-        return _detections(rows[rows[:, 4] > 0])
-
-
-def _effdet(label: str, config: Config, network: Any) -> PortStages:
-    stages = EffdetStages(label, config, network)
-    colour = stages.transforms.resolve_fill_color(stages.picture["fill_color"], stages.picture["mean"])
-    known = [
-        changes.PILLOW_DECODING,
-        changes.ANTIALIASED,
-        changes.FLOAT64_SIZE,
-        changes.padding(colour),
-        changes.LEGACY_ANCHORS,
-        changes.clipped_to_picture(),
-    ]
-    if not stages.settings.soft_nms:
-        known.append(changes.hard(0.5))
-    return PortStages(stages, known)
+    try:
+        return ADAPTERS[name](label, config, network)
+    except EffconvError:
+        raise
+    except Exception as error:  # whatever a port's code does
+        line = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
+        raise EffconvError(f"{label}: its stages cannot be had: {line}") from error
 
 
 class Zylo117Stages:
@@ -242,7 +160,7 @@ class PytorchToolsStages:
         codes = flatten_levels(outputs.box_codes, 4)
         rows = self.code.decode(logits, codes[..., XY], outputs.anchors[:, XY])[0]
         rows = rows[rows[:, 4] > 0]
-        return _detections(torch.cat([rows[:, :4] * outputs.scale, rows[:, 4:]], 1))
+        return detections_of_rows(torch.cat([rows[:, :4] * outputs.scale, rows[:, 4:]], 1))
 
 
 def _pytorch_tools(label: str, config: Config, network: Any) -> PortStages:
@@ -256,11 +174,6 @@ def _pytorch_tools(label: str, config: Config, network: Any) -> PortStages:
     return PortStages(PytorchToolsStages(label, config, network), known)
 
 
-def _detections(rows: Tensor) -> OfficialDetections:
-    """Of rows (N, 6) [xmin, ymin, xmax, ymax, score, category]."""
-    return OfficialDetections(rows[:, XY].numpy(), rows[:, 4].numpy(), rows[:, 5].long().numpy())
-
-
 @contextmanager
 def _file(content: bytes) -> Iterator[str]:
     with tempfile.TemporaryDirectory() as folder:
@@ -270,7 +183,7 @@ def _file(content: bytes) -> Iterator[str]:
 
 
 ADAPTERS: Mapping[str, Callable[[str, Config, Any], PortStages]] = {
-    "effdet": _effdet,
+    "effdet": effdet_stages,
     "zylo117": _zylo117,
     "pytorch-tools": _pytorch_tools,
 }

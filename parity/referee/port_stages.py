@@ -31,6 +31,7 @@ from ..reference.pipeline import (
 )
 
 Values = NDArray[np.float64]
+XY = [1, 0, 3, 2]  # y before x to x before y, and back
 Levels = Sequence[Tensor]
 Fit = Callable[
     [Size, Size], tuple[Size, Values]
@@ -79,6 +80,13 @@ class Change(NamedTuple):
     stage: str
     sentence: str
     make: "Callable[[OwnStages], OwnStages]"
+
+
+class PortStages(NamedTuple):
+    """A port's stages, and what its code says it does otherwise than the official one."""
+
+    stages: Stages
+    changes: Sequence[Change]
 
 
 def official_fit(picture: Size, target: Size) -> tuple[Size, Values]:
@@ -194,3 +202,8 @@ def _png(pixels: Pixels) -> bytes:
     content = io.BytesIO()
     Image.fromarray(pixels).save(content, "PNG", compress_level=1)
     return content.getvalue()
+
+
+def detections_of_rows(rows: Tensor) -> OfficialDetections:
+    """Of rows (N, 6) [xmin, ymin, xmax, ymax, score, category]."""
+    return OfficialDetections(rows[:, XY].numpy(), rows[:, 4].numpy(), rows[:, 5].long().numpy())

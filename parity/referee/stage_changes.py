@@ -1,6 +1,7 @@
 """What ports do otherwise between a picture's bytes and detections, as changes of effconv's own stages."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -43,8 +44,20 @@ KEEP_ALL = 10**6  # detections: more than any picture has above a threshold
 
 def padding(colour: tuple[int, int, int]) -> Change:
     """The input's padding has this colour."""
-    sentence = f"pads with the colour {colour}, the mean rounded to whole levels, not with zero after normalising"
+    sentence = f"pads with the colour {colour} before normalising, not with zero after it"
     return Change("input", sentence, lambda own: replace(own, padding=colour))
+
+
+def normalising(mean: Sequence[float], std: Sequence[float]) -> Change:
+    """Other numbers (3,) of levels to normalise by."""
+    numbers = [tuple(float(np.float32(each)) for each in values) for values in (mean, std)]
+
+    def make(own: OwnStages) -> OwnStages:
+        (red, green, blue), (of_red, of_green, of_blue) = numbers
+        return replace(own, config=replace(own.config, mean=(red, green, blue), std=(of_red, of_green, of_blue)))
+
+    sentence = f"normalises by a mean of {numbers[0]} and a deviation of {numbers[1]}"
+    return Change("input", sentence, make)
 
 
 def whole_pixel_scale(stage: str) -> Change:

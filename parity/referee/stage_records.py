@@ -28,14 +28,14 @@ def port_stages_table(record: PortStagesRecord) -> str:
     about = (first.model, first.picture)
     shown = [each for each in record.comparisons if (each.model, each.picture) == about]
     heading = ("port", "stage", "differs by", "of", "allowed", "what it does otherwise", "left if effconv does so too")
-    rows = [[found.theirs, *_row(row)] for found in shown for row in found.rows if row.differs is not None]
+    rows = [[found.theirs, *_row(row)] for found in shown for row in found.rows if row.there]
     height, width = first.picture_size
     own = max(row.effconv / row.limit for found in record.comparisons for row in found.rows if row.limit)
     text = (
         f"{first.model} at {first.image_size[0]}x{first.image_size[1]}, picture {first.picture} of COCO "
-        f"({height}x{width}), beside {first.official} and its {first.detections} detections. {record.outputs} Stages that "
-        f"differ, of {_count(record)}: {'; '.join(_wrong(record))}. effconv's own stages come to {own:.2f} of what is "
-        f"allowed at most."
+        f"({height}x{width}), beside {first.official} and its {first.detections} detections. {record.outputs} Stages "
+        f"that differ, of {_count(record)}: {'; '.join(_wrong(record))}. effconv's own stages come to {own:.2f} of "
+        "what is allowed at most."
     )
     if record.stands_in:
         text += f" Measured with {', '.join(record.stands_in)}."
@@ -45,7 +45,7 @@ def port_stages_table(record: PortStagesRecord) -> str:
 def _row(row: StageDifference) -> list[str]:
     return [
         row.stage,
-        _number(row.differs),
+        row.unlike or _number(row.differs),
         row.what,
         _number(row.limit),
         "; ".join(row.why) or "-",
@@ -56,7 +56,7 @@ def _row(row: StageDifference) -> list[str]:
 def _number(value: float | None) -> str:
     if value is None:
         return "-"
-    return f"{value:.0f}" if value == int(value) else f"{value:.2g}"
+    return f"{value:.0f}" if value.is_integer() else f"{value:.2g}"
 
 
 def _count(record: PortStagesRecord) -> str:

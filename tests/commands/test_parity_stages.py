@@ -11,8 +11,7 @@ from effconv.cli import main
 from effconv.effdet_torch.config import Config
 from effconv.parity.referee import stage_changes as changes
 from effconv.parity.referee import stages_job
-from effconv.parity.referee.port_adapters import PortStages
-from effconv.parity.referee.port_stages import Change, OwnStages
+from effconv.parity.referee.port_stages import Change, OwnStages, PortStages
 from effconv.parity.referee.stages_job import StagesRecord
 
 pytestmark = pytest.mark.tf

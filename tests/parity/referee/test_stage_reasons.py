@@ -21,7 +21,12 @@ pytestmark = pytest.mark.tf
 EXPLAINED: dict[str, list[Change]] = {
     "decoded picture": [changes.PILLOW_DECODING],
     "scale": [changes.whole_pixel_scale("scale")],
-    "input": [changes.ANTIALIASED, changes.FLOAT64_SIZE, changes.padding((124, 116, 104))],
+    "input": [
+        changes.ANTIALIASED,
+        changes.FLOAT64_SIZE,
+        changes.padding((124, 116, 104)),
+        changes.normalising((127.5, 127.5, 127.5), (128.0, 128.0, 128.0)),
+    ],
     "anchors": [changes.LEGACY_ANCHORS],
     "boxes": [changes.clamped_sizes("boxes", 4.135)],
     "detections": [

@@ -1,5 +1,6 @@
 """A port's own stages beside TensorFlow's: planted faults are found at their stage, the same functions hold."""
 
+import json
 from dataclasses import replace
 from typing import Any
 
@@ -31,7 +32,9 @@ from effconv.effdet_torch.preprocessing.decode import decode_with_pillow
 from effconv.errors import EffconvError
 from effconv.parity.referee import stage_changes as changes
 from effconv.parity.referee.compare_stages import STAGES, Given, StageComparison, stage_lines
+from effconv.parity.referee.port_adapters import port_stages
 from effconv.parity.referee.port_stages import Outputs, Stages
+from effconv.strict_json import json_text
 from recorded_losses import CONFIG
 
 pytestmark = pytest.mark.tf
@@ -123,3 +126,27 @@ def test_an_infinite_side_is_the_same_on_both() -> None:
     assert torch.isinf(right).any()
     assert measure.difference(right, right, given) == 0
     assert measure.difference(changes.ClampedSizes(4.135)(codes, outputs.anchors), right, given) == np.inf
+
+
+@pytest.mark.parametrize(
+    ("fault", "said"),
+    [
+        ("one pixel lost", "179 x 299 x 3 values, not 180 x 299 x 3"),
+        ("anchors of one level lost", "values, not"),
+        ("NaN", "infinite or not a number"),
+    ],
+)
+def test_values_that_have_no_difference_are_said_to_be_unlike(fault: str, said: str) -> None:
+    stage, port = FAULTS[fault]
+    found = compared(port)
+    (row,) = (row for row in found.rows if row.stage == stage)
+    assert row.differs is None
+    assert row.there
+    assert said in row.unlike
+    assert row.unlike in "\n".join(stage_lines(found))
+    assert StageComparison.read(json.loads(json_text(found.plain()))) == found
+
+
+def test_a_port_of_square_inputs_has_no_other() -> None:
+    with pytest.raises(EffconvError, match="zylo117: its code makes square inputs alone, found 128x160"):
+        port_stages("zylo117", CONFIG)
