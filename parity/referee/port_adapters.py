@@ -1,4 +1,4 @@
-"""What zylo117's and bonlime's code has between a picture's bytes and detections, called as they call it; all ports'."""
+"""A port's own stages, by its name; what zylo117's and bonlime's code has of them, called as they call it."""
 
 import io
 import tempfile
