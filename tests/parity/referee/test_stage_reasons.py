@@ -79,8 +79,19 @@ def test_what_takes_no_difference_away_is_not_said(claim: Change) -> None:
     assert [row for row in rows if row.why] == []
 
 
+def test_changes_that_undo_each_other_are_not_said() -> None:
+    def moved(own: OwnStages, pixels: float) -> OwnStages:
+        anchors = own.postprocess.anchors
+        return own.post(anchors=lambda config: anchors(config) + pixels)
+
+    there = Change("anchors", "moves anchors", lambda own: moved(own, 64.0))
+    back = Change("anchors", "moves them back", lambda own: moved(own, -64.0))
+    (row,) = (row for row in compared(FAULTS["anchors"], [there, back]).rows if not row.ok)
+    assert (row.why, row.left) == ((), None)
+
+
 def test_only_what_is_needed_is_said() -> None:
-    known = [*UNTRUE[:1], changes.ANTIALIASED]
+    known = [*UNTRUE[:1], changes.ANTIALIASED, Change("input", "nothing", lambda own: own)]
     (row,) = (row for row in compared(ours(changes.ANTIALIASED.make(OWN), "input"), known).rows if not row.ok)
     assert row.why == (changes.ANTIALIASED.sentence,)
     assert row.left == 0

@@ -78,6 +78,14 @@ FAULTS: dict[str, tuple[str, Stages]] = {
         "detections",
         otherwise("detections", lambda found: found._replace(categories=found.categories - 1)),
     ),
+    "scores a thousandth lower": (
+        "detections",
+        otherwise("detections", lambda found: found._replace(scores=found.scores * np.float32(0.999))),
+    ),
+    "the best detection twice": (
+        "detections",
+        otherwise("detections", lambda found: type(found)(*(np.concatenate([each[:1], each]) for each in found))),
+    ),
     "not scaled": ("detections", otherwise("detections", lambda found: found._replace(boxes=found.boxes / 1.85))),
     "x before y": ("detections", otherwise("detections", shifted)),
     "other anchors": ("detections", detecting(anchors=legacy_anchors)),
