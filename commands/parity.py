@@ -80,13 +80,16 @@ def parity(
     Without a model, a small one that ships with effconv is compared. With --coco, the model is evaluated on a dataset
     instead, as its published number was made, and all twelve metrics are compared with it; the options from --nms on
     belong to that. With --end-to-end, images (of --coco, or --image, or drawn ones) go through both pipelines: input,
-    raw outputs, boxes and detections are compared. With --engine, that engine's outputs are compared with the model's,
-    or, of an ONNX file, whatever inner value is one of the model's layers. With --port, --module or --candidate-trace,
-    another network stands beside effconv's; --explain names its porting mistakes. An option that has no part in the
-    comparison asked for is refused.
+    raw outputs, boxes and detections are compared; with --port too, that project's own input, anchors, boxes and
+    detections. With --engine, that engine's outputs are compared with the model's, or, of an ONNX file, whatever inner
+    value is one of the model's layers. With --port, --module or --candidate-trace, another network stands beside
+    effconv's; --explain names its porting mistakes. An option that has no part in the comparison asked for is refused.
     """
     mode = require_used(click.get_current_context())
     theirs = {name: chosen.pop(name) for name in ("port", "module", "arguments", "names", "candidate_trace")}
+    if mode is Mode.STAGES:
+        shared = {name: chosen[name] for name in ("model", "ckpt", "weights", "verify", "image")}
+        _parity_of_stages(theirs["port"], {**shared, "size": size}, generation, as_json)
     if mode in (Mode.MODULE, Mode.RECORDING, Mode.GRAPH):
         shared = {name: chosen[name] for name in ("model", "ckpt", "weights", "verify", "image", "noise_seed")}
         shown = {"layerwise": layerwise, "report": report, "as_json": as_json}
@@ -162,6 +165,26 @@ def _parity_end_to_end(
     else:
         click.echo("\n".join(end_to_end_lines(record)))
     sys.exit(0 if record.row.found.ok else 1)
+
+
+def _parity_of_stages(port: str, chosen: dict[str, Any], generation: str | None, as_json: bool) -> NoReturn:
+    from ..parity.comparison.subject import Choice
+    from ..parity.referee import stages_job
+    from ..parity.referee.compare_stages import stage_lines
+    from .options import parse_size
+
+    size, checkpoint = chosen.pop("size"), chosen.pop("ckpt")
+    choice = Choice(checkpoint=checkpoint, size=parse_size(size) if size else None, **chosen)
+
+    def fetch(model: str) -> Path:
+        return fetch_release(model, generation, choice.verify)
+
+    record = stages_job.compare_port_stages(port, choice, fetch, shlex.join(["effconv", *sys.argv[1:]]))
+    if as_json:
+        print_json(record.plain())
+    else:
+        click.echo("\n".join(stage_lines(record.found)))
+    sys.exit(0 if record.ok else 1)
 
 
 def _parity_of_engine(chosen: dict[str, Any], engine: str, generation: str | None, as_json: bool) -> NoReturn:

@@ -19,6 +19,7 @@ class Mode(Enum):
     END_TO_END = "--end-to-end"
     COCO = "--coco without --end-to-end"
     ENGINE = "--engine other than eager, without --coco"
+    STAGES = "--port with --end-to-end"
     MODULE = "--port or --module"
     RECORDING = "--candidate-trace"
     GRAPH = "--engine FILE.onnx"
@@ -34,6 +35,7 @@ USED: Mapping[Mode, frozenset[str]] = {
     Mode.END_TO_END: _SUBJECT | {"end_to_end", "candidate", "function", "image", "coco", "limit"} | set(SETTINGS),
     Mode.COCO: _SUBJECT | {"coco", "force"} | set(EVALUATION_NAMES),
     Mode.ENGINE: _SUBJECT | _INPUT | {"engine"},
+    Mode.STAGES: _SUBJECT | {"port", "end_to_end", "image"},
     Mode.MODULE: _SUBJECT
     | {"image", "noise_seed", "layerwise", "explain", "report", "force", "port", "module", "arguments", "names"},
     Mode.GRAPH: _SUBJECT | {"engine", "image", "noise_seed", "layerwise", "explain", "report", "force", "names"},
@@ -45,6 +47,8 @@ def choose_mode(values: Mapping[str, Any]) -> Mode:
     """The comparison that the options' values ask for."""
     if values["candidate_trace"]:
         return Mode.RECORDING
+    if values["port"] and values["end_to_end"] and not values["module"]:
+        return Mode.STAGES
     if values["port"] or values["module"]:
         return Mode.MODULE
     if values["end_to_end"]:
@@ -84,7 +88,7 @@ def _require_consistent(mode: Mode, given: Collection[str], values: Mapping[str,
     """Refuse what another option makes useless."""
     if mode is Mode.MODULE:
         _require_module(given)
-    if mode in (Mode.MODULE, Mode.RECORDING) and values["model"] is None:
+    if mode in (Mode.STAGES, Mode.MODULE, Mode.RECORDING) and values["model"] is None:
         raise EffconvError(f"{mode.value}: name the model that the network is of (--model d0)")
     if mode is Mode.COCO and _is_graph(values["engine"]):
         raise EffconvError("--engine: a dataset is evaluated by an engine's name; leave --coco out to compare the file")

@@ -11,6 +11,7 @@ import pytest
 from effconv.parity.comparison.end_to_end_record import EndToEndTable
 from effconv.parity.comparison.measured_records import ProvenModels
 from effconv.parity.referee.records import RefereeRecord
+from effconv.parity.referee.stage_records import PortStagesRecord
 from scripts import load_script
 
 
@@ -66,7 +67,7 @@ def test_every_table_is_shown_somewhere(renderer: ModuleType, repository: Path) 
 
 CONTESTS = ("bench-input", "bench-nms", "bench-eval")
 RECORDED = ("parity", "faults", "sensitivity", "end-to-end", "float32", "verdicts", "mutants")
-COMPARISONS = ("ports", "referee", "losses", "backbone-lite0", "hostile", "kills", *RECORDED)
+COMPARISONS = ("ports", "ports-stages", "referee", "losses", "backbone-lite0", "hostile", "kills", *RECORDED)
 DETECTOR = ("shapes-training", "shapes-official", "ablations", "bootstrap-coverage", "bench-ablation")
 NETWORKS = ("bench-inference-d0", "bench-training-d0", "bench-training-d1", "bench-predict-d0")
 RECORDS = (*COMPARISONS, "parity-d7x", "convert-d0", "convert-d7x", "bench-coco", *CONTESTS, *DETECTOR, *NETWORKS)
@@ -277,3 +278,13 @@ def test_effdets_training_loss_differs_by_its_anchors_and_nothing_else(repositor
         assert abs(each["theirs_all_blocks"] / each["ours_all_blocks"] - 1) > 5e-3
         # On the same targets: float32 sums of millions of terms, by two programs.
         assert abs(each["theirs_on_our_targets"] / each["ours_all_blocks"] - 1) < 1e-5
+
+
+def test_every_difference_of_the_ports_own_stages_goes_away_where_effconv_does_the_same(repository: Path) -> None:
+    record = PortStagesRecord.read(json.loads((repository / "results" / "measured" / "ports-stages.json").read_text()))
+    assert len({found.theirs for found in record.comparisons}) == 3
+    for found in record.comparisons:
+        assert found.detections > 50
+        for row in found.rows:
+            assert row.effconv <= row.limit
+            assert row.ok or (row.why and row.left is not None and row.left <= row.limit)

@@ -1,8 +1,8 @@
 """Other projects' own networks, built from their sources, which are not part of effconv.
 
 FOLDER holds `packages` (`pip install --no-deps --target packages effdet==0.4.1 timm torchvision omegaconf
-antlr4-python3-runtime==4.9.3 pyyaml pycocotools tqdm loguru opencv-python-headless huggingface_hub`) and checkouts of
-zylo117/Yet-Another-EfficientDet-Pytorch and bonlime/pytorch-tools as `zylo117` and `pytorch-tools`.
+antlr4-python3-runtime==4.9.3 pyyaml pycocotools tqdm loguru opencv-python-headless huggingface_hub webcolors`) and
+checkouts of zylo117/Yet-Another-EfficientDet-Pytorch and bonlime/pytorch-tools as `zylo117` and `pytorch-tools`.
 """
 
 import sys
@@ -25,6 +25,39 @@ def find_sources(folder: Path) -> None:
     sys.path[:0] = [str(folder / name) for name in ("packages", "zylo117", "pytorch-tools")]
     sys.modules["torchvision._meta_registrations"] = types.ModuleType("torchvision._meta_registrations")
     torch.jit.script = lambda function, *arguments, **options: function  # type: ignore[assignment]
+
+
+def stand_in_for_nms() -> bool:
+    """Give torchvision its operator `nms` in plain Python where its own is missing; whether that was so."""
+    import torchvision.extension
+
+    if hasattr(torch.ops.torchvision, "nms"):
+        return False
+    library = torch.library.Library("torchvision", "FRAGMENT")
+    library.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+    library.impl("nms", _nms, "CPU")
+    _LIBRARIES.append(library)  # which takes the operator with it when it goes
+    for module in (torchvision.extension, torchvision.ops.boxes):
+        module._assert_has_ops = lambda: None
+    return True
+
+
+_LIBRARIES: list[torch.library.Library] = []
+
+
+def _nms(dets: torch.Tensor, scores: torch.Tensor, iou_threshold: float) -> torch.Tensor:
+    """As torchvision documents it: boxes (N, 4) that overlap a better one by more than `iou_threshold` go."""
+    order = scores.sort(descending=True, stable=True).indices
+    boxes = dets[order]
+    low, high = boxes[:, :2], boxes[:, 2:]
+    areas = (high - low).prod(-1)
+    left, kept = torch.ones(len(boxes), dtype=torch.bool), []
+    for place in range(len(boxes)):
+        if left[place]:
+            kept.append(place)
+            shared = (torch.minimum(high[place], high) - torch.maximum(low[place], low)).clamp(min=0).prod(-1)
+            left &= ~(shared / (areas[place] + areas - shared) > iou_threshold)
+    return order[torch.tensor(kept, dtype=torch.long)]
 
 
 def shapes_of(network: nn.Module) -> dict[str, tuple[int, ...]]:

@@ -53,6 +53,7 @@ from effconv.parity.comparison.tables import (
 from effconv.parity.referee.cost_tables import ports_cost_table
 from effconv.parity.referee.loss_records import LossesRecord, losses_table, training_difference_table
 from effconv.parity.referee.records import RefereeRecord
+from effconv.parity.referee.stage_records import PortStagesRecord, port_stages_table
 from effconv.parity.referee.tables import planted_table, referee_summary, referee_table, versions_text
 from effconv.parity.verification.reliability_tables import hostile_table, kills_table
 from effconv.parity.verification.tables import detector_table
@@ -128,6 +129,7 @@ def tables() -> dict[str, str]:
         "referee-planted": planted_table(referee),
         "referee-summary": referee_summary(referee),
         "referee-versions": versions_text(referee),
+        "ports-stages": port_stages_table(PortStagesRecord.read(records["ports-stages"])),
         "losses": losses_table(LossesRecord.read(records["losses"])),
         "losses-training": training_difference_table(LossesRecord.read(records["losses"])),
         "backbone": backbone_text(records["backbone-lite0"]),

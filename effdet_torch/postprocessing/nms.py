@@ -36,7 +36,7 @@ class PerClass:
     def __call__(self, candidates: Candidates) -> Detections:
         boxes, scores, classes, box_of = candidates
         chosen = self.choose(boxes, scores, classes, box_of, self.suppression, self.max_outputs)
-        return _padded(_gathered(candidates, chosen), category=0)
+        return _padded(gathered(candidates, chosen), category=0)
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class AcrossClasses:
         boxes, scores, classes, box_of = candidates
         groups = torch.zeros_like(classes)
         # Rows beyond the valid ones point to candidate 0 already.
-        return _gathered(candidates, self.choose(boxes, scores, groups, box_of, self.suppression, self.max_outputs))
+        return gathered(candidates, self.choose(boxes, scores, groups, box_of, self.suppression, self.max_outputs))
 
 
 @dataclass(frozen=True)
@@ -72,10 +72,10 @@ class Combined:
         boxes, scores, classes, box_of = candidates
         hard = Hard(0.5, self.score_threshold)
         chosen = self.choose(boxes, scores, classes, box_of, hard, self.max_outputs)
-        return _padded(_gathered(candidates, chosen), category=CATEGORY_OFFSET)
+        return _padded(gathered(candidates, chosen), category=CATEGORY_OFFSET)
 
 
-def _gathered(candidates: Candidates, chosen: Chosen) -> Detections:
+def gathered(candidates: Candidates, chosen: Chosen) -> Detections:
     """Boxes, scores and categories of the chosen candidates; the rest are candidate 0's, of score 0."""
     box_of = torch.gather(candidates.box_of, 1, chosen.candidates)
     boxes = torch.gather(candidates.boxes, 1, box_of[..., None].expand(-1, -1, 4))

@@ -90,13 +90,19 @@ def official_candidates(
     flat = tf.reshape(logits, [-1])
     best, places = tf.math.top_k(flat, min(CANDIDATES, int(flat.shape[0])), sorted=ordered)
     anchors = tf.gather(tf.constant(official_anchor_boxes(config)), places // config.num_classes)
+    boxes = official_boxes(tf.gather(codes, places // config.num_classes), anchors)
+    return OfficialCandidates(boxes, tf.math.sigmoid(best), places % config.num_classes)
+
+
+def official_boxes(codes: Tensor, anchors: Tensor) -> Tensor:
+    """(N, 4) boxes [ymin, xmin, ymax, xmax] that `codes` [ty, tx, th, tw] (N, 4) stand for beside their anchors."""
+    tf = import_tensorflow()
     ymin, xmin, ymax, xmax = tf.unstack(anchors, axis=-1)
-    ty, tx, th, tw = tf.unstack(tf.gather(codes, places // config.num_classes), axis=-1)
+    ty, tx, th, tw = tf.unstack(codes, axis=-1)
     height, width = ymax - ymin, xmax - xmin
     sides = tf.exp(th) * height, tf.exp(tw) * width
     y, x = ty * height + (ymin + ymax) / 2, tx * width + (xmin + xmax) / 2
-    corners = y - sides[0] / 2, x - sides[1] / 2, y + sides[0] / 2, x + sides[1] / 2
-    return OfficialCandidates(tf.stack(corners, axis=-1), tf.math.sigmoid(best), places % config.num_classes)
+    return tf.stack([y - sides[0] / 2, x - sides[1] / 2, y + sides[0] / 2, x + sides[1] / 2], axis=-1)
 
 
 def official_detections(candidates: OfficialCandidates, scale: Tensor, num_classes: int) -> OfficialDetections:

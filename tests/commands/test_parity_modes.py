@@ -19,7 +19,7 @@ from effconv.parity.comparison import end_to_end_job, layerwise
 from effconv.parity.comparison import engine as engine_parity
 from effconv.parity.comparison.backbone import Completed
 from effconv.parity.evaluation import published
-from effconv.parity.referee import module_job
+from effconv.parity.referee import module_job, stages_job
 
 COMMAND = main.commands["parity"]
 OPTIONS = options_of(COMMAND)
@@ -28,6 +28,7 @@ ASKED = {
     Mode.END_TO_END: ["--model", "d1", "--end-to-end"],
     Mode.COCO: ["--model", "d1", "--coco", "pictures"],
     Mode.ENGINE: ["--model", "d1", "--engine", "fast"],
+    Mode.STAGES: ["--model", "d1", "--port", "effdet", "--end-to-end"],
     Mode.MODULE: ["--model", "d1", "--module", "mine:build"],
     Mode.RECORDING: ["--model", "d1", "--candidate-trace", "mine.npz"],
     Mode.GRAPH: ["--model", "d1", "--engine", "mine.onnx"],
@@ -63,6 +64,9 @@ def comparisons(monkeypatch: pytest.MonkeyPatch) -> None:
         stand_in(Mode.GRAPH if theirs.graph else recorded)(choice, theirs, *arguments)
 
     monkeypatch.setattr(module_job, "compare_with_module", module)
+    monkeypatch.setattr(
+        stages_job, "compare_port_stages", lambda port, *arguments: stand_in(Mode.STAGES)([port], *arguments)
+    )
     monkeypatch.setattr(proving, "fetch_release", lambda model, generation, verify: (model, generation, verify))
 
 
