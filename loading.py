@@ -50,13 +50,16 @@ def load(
     *,
     weights: str | None = None,
     function: str | None = None,
+    num_classes: int | None = None,
     verify: bool = True,
     allow_nonfinite: bool = False,
 ) -> "EfficientDet":
     """An EfficientDet with the weights at `path`: in eval mode, float32, on the CPU.
 
     `path` is a TensorFlow checkpoint (directory, prefix, `.index`, `.tar.gz`, `.h5`), a `.safetensors` made by
-    effconv, or a `.pth` or `.safetensors` of another port. `model` is an official name, an alias, a JSON file or a
+    effconv, or a `.pth` or `.safetensors` of another port; or a model's name ("d1"), whose released checkpoint is
+    downloaded, or taken from the cache. With another `num_classes` than the file's, the class head's last convolution
+    is new, at random: a model to fine-tune. `model` is an official name, an alias, a JSON file or a
     Config; PyTorch weights know their own, or are recognised. `weights` is "ema", "raw" or None (moving averages where
     there are any). `verify` checks every checksum, and warns (UncheckedWarning) of PyTorch weights that have none. NaN
     and infinite weights are refused unless `allow_nonfinite`.
@@ -72,7 +75,7 @@ def load(
 
     from .effdet_torch.model import EfficientDet
 
-    path = Path(path)
+    path, model = _release(path, model, verify)
     if weights not in (None, "ema", "raw"):
         raise ValueError(f"weights must be 'ema', 'raw' or None, found {weights!r}")
     if function not in (None, *FUNCTIONS):
@@ -88,8 +91,29 @@ def load(
         state = convert(checkpoint, config, weights, verify=verify, allow_nonfinite=allow_nonfinite).state
     with torch.device("meta"):
         network = EfficientDet(config)
-    network.load_state_dict({key: torch.from_numpy(array) for key, array in state.items()}, strict=True, assign=True)
+    tensors = {key: torch.from_numpy(array) for key, array in state.items()}
+    if num_classes not in (None, config.num_classes):
+        from .effdet_torch.training.start import transferred
+
+        return transferred(tensors, config, num_classes, seed=0).model.eval()
+    network.load_state_dict(tensors, strict=True, assign=True)
     return network.eval()
+
+
+def _release(
+    path: str | os.PathLike[str], model: str | Config | None, verify: bool
+) -> tuple[Path, str | Config | None]:
+    """The file that is meant, and its model: of a model's name, where no file has it, the released checkpoint."""
+    name = os.fspath(path)
+    if model is not None or Path(path).exists() or name.endswith(".json"):
+        return Path(path), model
+    try:
+        config = get_config(name)
+    except ConfigError:  # a path, which opening it says more of
+        return Path(path), model
+    from .convert.zoo import download, find_release
+
+    return download(find_release(config), verify=verify).path, config
 
 
 class Read(NamedTuple):

@@ -17,7 +17,8 @@ from .initialisation import initialise
 
 if TYPE_CHECKING:
     from .postprocessing.postprocess import Postprocessor
-    from .predict import Prediction, Source
+    from .predict import Source
+    from .prediction import Prediction
     from .preprocessing.preprocess import Preprocessor
 
 

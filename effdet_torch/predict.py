@@ -3,7 +3,7 @@
 import itertools
 import os
 from collections.abc import Iterable
-from typing import IO, TYPE_CHECKING, Any, NamedTuple, Union
+from typing import IO, TYPE_CHECKING, Any, Union
 
 import numpy as np
 import torch
@@ -11,9 +11,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..errors import ImageError
+from .categories import category_name
+from .config import Config
 from .network import Network
-from .postprocessing.detections import Detections, finite, found
+from .postprocessing.detections import Detections, found
 from .postprocessing.postprocess import Postprocessor, per_class
+from .prediction import Prediction
 from .preprocessing.decode import read_encoded
 from .preprocessing.preprocess import Preprocessor
 
@@ -23,25 +26,6 @@ if TYPE_CHECKING:
 # A path, an encoded image, a file open for reading bytes, or an image in memory: (H, W, 3) uint8 RGB, (3, H, W) as a
 # tensor, or Pillow's.
 Source = Union[bytes, str, os.PathLike[str], IO[bytes], NDArray[np.uint8], Tensor, "Image"]
-
-
-class Prediction(NamedTuple):
-    """The N objects found in one image, best first, on the CPU."""
-
-    boxes: Tensor  # (N, 4) float32 [xmin, ymin, xmax, ymax] in pixels of the original image; may reach beyond it
-    scores: Tensor  # (N,) float32, 0 to 1
-    categories: Tensor  # (N,) int64, COCO category ids: the model's class + 1
-
-    def above(self, score: float) -> "Prediction":
-        """Only the objects with at least this score."""
-        return self._of(self.scores >= score)
-
-    def finite(self) -> "Prediction":
-        """Only the objects whose box and score are finite numbers."""
-        return self._of(finite(self.boxes, self.scores))
-
-    def _of(self, kept: Tensor) -> "Prediction":
-        return Prediction(*(column[kept] for column in self))
 
 
 def predict(
@@ -81,7 +65,7 @@ def predict(
             logits, codes = model(images.to(weight.device, weight.dtype))
             detections = postprocess([level.float() for level in logits], [level.float() for level in codes], scales)
         # Copies, because tensors made in inference mode may not be used in training.
-        predictions += [_prediction(detections, row).above(min_score) for row in range(len(inputs))]
+        predictions += [_prediction(detections, row, model.config).above(min_score) for row in range(len(inputs))]
     return predictions
 
 
@@ -115,6 +99,7 @@ def _pixels(source: Any, name: str) -> NDArray[np.uint8]:
     return np.ascontiguousarray(source)
 
 
-def _prediction(detections: Detections, row: int) -> Prediction:
+def _prediction(detections: Detections, row: int, config: Config) -> Prediction:
     boxes, scores, classes, _ = found(detections, row)
-    return Prediction(*(column[0].cpu().clone() for column in (boxes[..., [1, 0, 3, 2]], scores, classes)))
+    boxes, scores, classes = (column[0].cpu().clone() for column in (boxes[..., [1, 0, 3, 2]], scores, classes))
+    return Prediction(boxes, scores, classes, tuple(category_name(each, config) for each in classes.tolist()))

@@ -7,8 +7,10 @@ import torch
 from safetensors.torch import save_file
 
 import effconv
+from effconv.convert import zoo
 from effconv.convert.apply import IncompleteConversion
 from effconv.convert.conversion import convert, write_weights
+from effconv.convert.download import DownloadError
 from effconv.convert.sources import open_checkpoint
 from effconv.effdet_torch.config import ConfigError, get_config
 from effconv.errors import CheckpointError
@@ -35,6 +37,40 @@ def test_every_source_gives_the_same_model(tiny: Path, tmp_path: Path) -> None:
         for (name, ours), (key, theirs) in zip(reference.state_dict().items(), other.state_dict().items(), strict=True):
             assert name == key
             assert torch.equal(ours, theirs), name
+
+
+def test_another_number_of_classes_gets_new_predictions(tiny: Path) -> None:
+    own = effconv.load(tiny, model=config_path(tiny))
+    assert effconv.load(tiny, model=config_path(tiny), num_classes=own.config.num_classes).config == own.config
+    other = effconv.load(tiny, model=config_path(tiny), num_classes=3)
+    assert not other.training
+    assert other.config.num_classes == 3
+    assert [level.shape[1] for level in other(torch.zeros(1, 3, 128, 128))[0]] == [3 * own.config.num_anchors] * len(
+        own.config.levels
+    )
+    pairs = zip(own.state_dict().items(), other.state_dict().items(), strict=True)
+    new = {key for (key, value), (_, changed) in pairs if not torch.equal(value, changed)}
+    assert new == {"class_head.predict.pointwise.weight", "class_head.predict.pointwise.bias"}
+
+
+def test_a_models_name_is_its_release(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[object, bool]] = []
+
+    def download(release: zoo.Release, *, verify: bool) -> zoo.Download:
+        asked.append((release.model, verify))
+        raise DownloadError("offline")
+
+    monkeypatch.setattr(zoo, "download", download)
+    monkeypatch.chdir(tmp_path)
+    for name in ("d1", "B1", "efficientdet-d1"):
+        with pytest.raises(DownloadError):
+            effconv.load(name, verify=False)
+    assert asked == [("efficientdet-d1", False)] * 3
+    (tmp_path / "d1").symlink_to(tiny)  # a path goes first
+    assert effconv.load("d1", model=config_path(tiny)).config.name == tiny.name
+    with pytest.raises(CheckpointError, match="d11"):
+        effconv.load("d11")
+    assert len(asked) == 3
 
 
 def test_loaded_model_is_in_eval_mode_float32_on_the_cpu_and_trainable(tiny: Path) -> None:

@@ -21,6 +21,8 @@ from .resize import Normalise, Pixels, Planes, Size, resize_bilinear
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from ..network import Network
+
 
 class Decode(Protocol):
     """Encoded bytes -> (H, W, 3) uint8 RGB."""
@@ -106,16 +108,17 @@ class Preprocessor:
 
 
 def preprocess(
-    source: bytes | str | os.PathLike[str], model: str | Config, *, size: Size | None = None
+    source: bytes | str | os.PathLike[str], model: "str | Config | Network", *, size: Size | None = None
 ) -> "tuple[Tensor, float]":
     """((3, H, W) float32 tensor, original pixels per pixel of it) of an image file's bytes or path.
 
-    `model` is a name, a JSON file or a Config; `size` another (height, width) than its own. Raises ImageError for what
-    cannot be read or decoded exactly as TensorFlow does, ConfigError for an unknown model.
+    `model` is a name, a JSON file, a Config or a loaded model; `size` another (height, width) than its own. Raises
+    ImageError for what cannot be read or decoded exactly as TensorFlow does, ConfigError for an unknown model.
     """
     import torch
 
-    preprocessor = Preprocessor(get_config(model), size)
+    config = get_config(model) if isinstance(model, str | Config) else model.config
+    preprocessor = Preprocessor(config, size)
     if isinstance(source, bytes):
         image, scale = preprocessor(source)
     else:

@@ -14,9 +14,11 @@ from ...convert.zoo import cache_folder
 from ...effdet_torch.categories import category_name
 from ...effdet_torch.config import Config, get_config
 from ...effdet_torch.device import require_device
+from ...effdet_torch.drawing import draw
 from ...effdet_torch.engines.engines import DEFAULT_NETWORK_ENGINE, make_engine
 from ...effdet_torch.network import Network
-from ...effdet_torch.predict import Prediction, predict
+from ...effdet_torch.predict import predict
+from ...effdet_torch.prediction import Prediction
 from ...effdet_torch.preprocessing.decode import read_encoded
 from ...effdet_torch.preprocessing.header import exif_orientation
 from ...errors import EffconvError, ImageError
@@ -26,7 +28,6 @@ from ..evaluation.coco import Rows, write_detections
 from ..evaluation.pipeline import Pipeline, Settings, build
 from ..evaluation.weights_used import weights_used
 from ..pictures import write_picture
-from .drawing import draw
 from .image_files import JPEG_ENDINGS, find_images, is_named, name_outputs, require_no_input_among
 
 DETECTIONS, IMAGES = "detections.json", "images.json"
@@ -154,7 +155,7 @@ def _predictions(
         finite = prediction.finite()
         not_finite = len(prediction.scores) - len(finite.scores)
         prediction = finite.above(asked.min_score)
-        picture = draw(pixels, prediction, lambda category: category_name(category, model.config))
+        picture = draw(pixels, prediction)
         if drawing.suffix.lower() in JPEG_ENDINGS:
             write_picture(picture, drawing, "JPEG", quality=JPEG_QUALITY, subsampling=0)
         else:
@@ -165,7 +166,8 @@ def _predictions(
 
 def _rows(predicted: Predicted) -> Rows:
     """(N, 7) rows as the COCO metrics take them. Widths are subtracted in float32, as the official code does."""
-    boxes, scores, categories = (column.numpy() for column in predicted.prediction)
+    prediction = predicted.prediction
+    boxes, scores, categories = (each.numpy() for each in (prediction.boxes, prediction.scores, prediction.categories))
     rows = np.empty((len(scores), 7))
     rows[:, 0], rows[:, 1:3], rows[:, 3:5] = predicted.id, boxes[:, :2], boxes[:, 2:] - boxes[:, :2]
     rows[:, 5], rows[:, 6] = scores, categories

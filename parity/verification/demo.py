@@ -1,5 +1,6 @@
 """`effconv demo`: the whole way of the detector that ships with effconv, each step with its verdict and one page."""
 
+import dataclasses
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -39,7 +40,6 @@ from ..evaluation.coco import Rows, read_detections
 from ..evaluation.evaluate import Evaluation, evaluate_model
 from ..evaluation.published_rows import VERDICT_LIMIT
 from ..pictures import write_picture
-from ..prediction.drawing import draw
 from ..provenance import provenance
 from ..reference.availability import runs_live
 from .demo_page import demo_page
@@ -173,7 +173,9 @@ def _draw(model: EfficientDet, dataset: Dataset, folder: Path) -> list[Path]:
     for image in dataset.images[:DRAWN]:
         encoded = read_encoded(image.path)
         (prediction,) = model.predict([encoded])
-        picture = draw(decode(encoded), prediction.above(SHOWN_SCORE), lambda category: dataset.categories[category])
+        shown = prediction.above(SHOWN_SCORE)
+        names = tuple(dataset.categories.get(each.category, each.name) for each in shown)
+        picture = dataclasses.replace(shown, names=names).draw(decode(encoded))
         drawings.append(folder / f"{image.path.stem}.png")
         write_picture(picture, drawings[-1], "PNG")
     return drawings

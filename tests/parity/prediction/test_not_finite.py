@@ -10,7 +10,7 @@ from click.testing import CliRunner
 
 from effconv.cli import main
 from effconv.convert.weights_file import save_weights
-from effconv.effdet_torch.predict import Prediction
+from effconv.effdet_torch.prediction import Prediction
 from effconv.parity.evaluation.finished import Parts
 from small_images import write_pictures
 from tiny_models import load_tiny
@@ -88,5 +88,8 @@ def test_sides_count_too() -> None:
     """Corners that are finite may be further apart than float32 can say."""
     far = 3e38
     boxes = torch.tensor([[0.0, 0, 1, 1], [-far, 0, far, 1], [0, float("nan"), 1, 1], [0, 0, 1, 1]])
-    prediction = Prediction(boxes, torch.tensor([0.9, 0.8, 0.7, float("inf")]), torch.tensor([1, 2, 3, 4]))
+    prediction = Prediction(
+        boxes, torch.tensor([0.9, 0.8, 0.7, float("inf")]), torch.tensor([1, 2, 3, 4]), ("a", "b", "c", "d")
+    )
     assert prediction.finite().categories.tolist() == [1]
+    assert prediction.finite().names == ("a",)

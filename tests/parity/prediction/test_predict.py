@@ -60,9 +60,10 @@ def test_a_prediction_is_xyxy_in_original_pixels(model: EfficientDet, folder: Pa
     assert torch.equal(prediction.scores, raw.scores[0, :count])
     assert torch.equal(prediction.categories, raw.classes[0, :count])
     assert count == 100
-    assert not any(column.is_inference() for column in prediction)
+    assert not any(each.is_inference() for each in (prediction.boxes, prediction.scores, prediction.categories))
+    assert len(prediction) == len(prediction.names) == count
     some = prediction.above(float(prediction.scores[10]))
-    assert len(some.boxes) == len(some.scores) == len(some.categories) == 11
+    assert len(some.boxes) == len(some.scores) == len(some.categories) == len(some) == 11
 
 
 def test_batches_and_encoded_images_give_the_same_objects(model: EfficientDet, folder: Path) -> None:
@@ -86,7 +87,7 @@ def test_an_image_may_come_in_any_form(model: EfficientDet, folder: Path) -> Non
         found = model.predict(form for form in forms)  # one after another, as they come
     assert len(found) == len(forms)
     for prediction in found:
-        assert all(torch.equal(one, other) for one, other in zip(prediction, expected, strict=True))
+        assert list(prediction) == list(expected)
     least = float(expected.scores[10])
     (some,) = model.predict([path], min_score=least)
     assert torch.equal(some.scores, expected.scores[expected.scores >= least])

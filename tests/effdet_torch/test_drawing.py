@@ -6,22 +6,23 @@ import numpy as np
 import pytest
 import torch
 
-from effconv.effdet_torch.predict import Prediction
-from effconv.parity.prediction import drawing
-from effconv.parity.prediction.drawing import category_colour, draw, text_colour
+from effconv.effdet_torch import drawing
+from effconv.effdet_torch.drawing import category_colour, draw, text_colour
+from effconv.effdet_torch.prediction import Prediction
 
 GREY = 90
 
 
-def prediction(*boxes: tuple[float, ...]) -> Prediction:
+def prediction(*boxes: tuple[float, ...], name: str = "cat") -> Prediction:
     """Objects of categories 1, 2, ... and falling scores."""
     count = len(boxes)
-    return Prediction(torch.tensor(boxes).float(), torch.linspace(0.9, 0.5, count), torch.arange(1, count + 1))
+    scores = torch.linspace(0.9, 0.5, count)
+    return Prediction(torch.tensor(boxes).float(), scores, torch.arange(1, count + 1), (name,) * count)
 
 
 def drawn(size: tuple[int, int], *boxes: tuple[float, ...], name: str = "cat") -> np.ndarray:
     pixels = np.full((*size, 3), GREY, np.uint8)
-    picture = np.asarray(draw(pixels, prediction(*boxes), lambda category: name))
+    picture = np.asarray(draw(pixels, prediction(*boxes, name=name)))
     assert picture.shape == pixels.shape
     assert (pixels == GREY).all(), "a copy is drawn on"
     return picture

@@ -5,13 +5,12 @@ Sizes follow the picture's: lines and text look alike on a thumbnail and on a po
 
 import colorsys
 import math
-from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from ...effdet_torch.predict import Prediction
+from .prediction import Prediction
 
 Colour = tuple[int, int, int]
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
@@ -39,8 +38,8 @@ def text_colour(background: Colour) -> Colour:
     return BLACK if (luminance + 0.05) / 0.05 > 1.05 / (luminance + 0.05) else WHITE
 
 
-def draw(pixels: NDArray[np.uint8], prediction: Prediction, name: Callable[[int], str]) -> Image.Image:
-    """A copy of (H, W, 3) RGB `pixels` with the objects drawn, the best on top; `name` says what a category is called.
+def draw(pixels: NDArray[np.uint8], prediction: Prediction) -> Image.Image:
+    """A copy of (H, W, 3) RGB `pixels` with the objects drawn, the best on top.
 
     Boxes are cut off at the picture's edges; those wholly outside and those that are not finite are left out. Labels
     are moved inside, and made smaller where there is no room; one that would be unreadable is left out.
@@ -50,18 +49,17 @@ def draw(pixels: NDArray[np.uint8], prediction: Prediction, name: Callable[[int]
     size = math.sqrt(width * height)
     line = max(1, round(size * LINE))
     canvas = ImageDraw.Draw(picture)
-    objects = zip(prediction.boxes.tolist(), prediction.scores.tolist(), prediction.categories.tolist(), strict=True)
-    for box, score, category in reversed(list(objects)):
+    for name, score, box, category in reversed(list(prediction)):
         seen = _inside(box, width, height)
         if seen is None:
             continue
         colour = category_colour(category)
         canvas.rectangle(seen, outline=colour, width=line)
-        _label(canvas, f"{name(category)} {score:.2f}", seen, colour, (width, height), size * TEXT)
+        _label(canvas, f"{name} {score:.2f}", seen, colour, (width, height), size * TEXT)
     return picture
 
 
-def _inside(box: list[float], width: int, height: int) -> Box | None:
+def _inside(box: Box, width: int, height: int) -> Box | None:
     """The part of a box that is inside the picture, as its first and last pixels; None when there is none."""
     xmin, ymin, xmax, ymax = box
     if not all(map(math.isfinite, box)) or xmin >= width or ymin >= height or xmax <= 0 or ymax <= 0:
