@@ -36,7 +36,7 @@ from effconv.parity.benchmarks import (
 from effconv.parity.benchmarks import input as input_contest
 from effconv.parity.benchmarks import predict as predict_contest
 from effconv.parity.comparison import subject
-from effconv.parity.datasets import shapes
+from effconv.parity.datasets import check, shapes
 from effconv.parity.evaluation import evaluate
 from effconv.parity.prediction import predict
 from effconv.parity.traces import recording
@@ -130,7 +130,7 @@ MEASURED = {  # benchmarks, by the function that measures
     "roofline": (roofline, "measure_roofline"),
 }
 USES |= {f"bench {words}": Use(("bench", *words.split()), afterwards=names("as_json record")) for words in MEASURED}
-USES |= {"drawn shapes": Use(("shapes", "-o", "x"))}
+USES |= {"drawn shapes": Use(("shapes", "-o", "x")), "a dataset's check": Use(("check", "x"))}
 VALUES = {"report": "x.html", "output": "other.npz"}
 
 
@@ -158,6 +158,7 @@ def work(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         (ablation_run, "run_study"),
         (ablation_run, "split_gap"),
         (shapes, "write_shapes"),
+        (check, "check_dataset"),
         *MEASURED.values(),
     ):
         monkeypatch.setattr(module, name, reached)

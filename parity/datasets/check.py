@@ -1,0 +1,75 @@
+"""`effconv check`: everything that can be told of a dataset before anybody trains on it or measures with it."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ...effdet_torch.config import Config
+from ..plain import Plain
+from .box_findings import box_findings
+from .boxes import Boxes
+from .category_findings import category_findings
+from .dataset import ANNOTATION_PREFIX, Dataset, DatasetError, read_dataset
+from .findings import Finding
+from .picture_files import picture_findings, read_pictures
+from .resized import resized_sides
+from .statistics import Statistics, statistics
+
+
+@dataclass(frozen=True, kw_only=True)
+class DatasetCheck(Plain):
+    """What was found, serious findings first, and what the dataset has."""
+
+    dataset: str
+    split: str
+    annotations_sha256: str
+    model: str
+    image_size: tuple[int, ...]  # the model's input: height, width
+    findings: tuple[Finding, ...]
+    statistics: Statistics
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing serious was found."""
+        return not any(each.serious for each in self.findings)
+
+
+def check_dataset(
+    folder: Path, split: str | None, config: Config, report: Callable[[int, int], None]
+) -> tuple[DatasetCheck, Dataset]:
+    """Check a split of the dataset in `folder` against a model. Every picture is read once; `report` gets how many are.
+
+    Raises DatasetError for a dataset that cannot be read at all.
+    """
+    dataset = read_dataset(folder, split)
+    files = read_pictures(dataset, report)
+    sizes = {image.id: file.size for image, file in zip(dataset.images, files, strict=True) if file.size}
+    boxes = Boxes.of(dataset, sizes)
+    sides = resized_sides(boxes, config)
+    findings = [
+        *box_findings(dataset, boxes, sides),
+        *picture_findings(dataset, files, other_splits(folder, dataset)),
+        *category_findings(dataset, boxes),
+    ]
+    checked = DatasetCheck(
+        dataset=str(folder),
+        split=dataset.split,
+        annotations_sha256=dataset.sha256,
+        model=config.name,
+        image_size=config.image_size,
+        findings=tuple(sorted(findings, key=lambda each: not each.serious)),
+        statistics=statistics(dataset, boxes, sides),
+    )
+    return checked, dataset
+
+
+def other_splits(folder: Path, dataset: Dataset) -> Sequence[Dataset]:
+    """The other splits beside it that can be read; a check of theirs says what is wrong with the rest."""
+    others = []
+    for path in sorted(dataset.path.parent.glob(f"{ANNOTATION_PREFIX}*{dataset.path.suffix}")):
+        if path != dataset.path:
+            try:
+                others.append(read_dataset(folder, path.stem.removeprefix(ANNOTATION_PREFIX)))
+            except DatasetError:
+                continue
+    return others
