@@ -16,10 +16,10 @@ from ..plain import Plain
 from .boxes import Boxes
 from .coverage import best_overlaps, learnt
 
-# Octaves are a third of a doubling apart, so a quarter of that is as fine as sizes need: between two of these steps the
-# overlap of a box with an anchor of its aspect changes by at most a tenth.
+# The octaves of one level are a third of a doubling apart, and this is a quarter of that: a box whose size is halfway
+# between two steps overlaps an anchor of the nearer one, of its aspect and centre, by 0.94.
 STEP = 2 ** (1 / 12)
-SCALES = tuple(STEP**exponent for exponent in range(0, 37))  # 1 to 8; the official ones are 3, 4 and 5
+SCALES = tuple(STEP**exponent for exponent in range(37))  # 1 to 8; the official ones are 3, 4 and 5
 LOOKED_AT = 20_000  # boxes at most, drawn at random, to choose by; all are measured
 SEED = 0
 DIGITS = 3  # of what is proposed
@@ -30,8 +30,9 @@ EXTREME = 1e-3, 1e3  # of an aspect ratio that a configuration may have
 class Proposal(Plain):
     """Anchors in place of a model's own, and the boxes that no anchor reaches with each.
 
-    `other_half` are shares of the boxes of one half of the images, with anchors that were chosen on the other half, for
-    both halves together: what the proposal is worth on pictures it was not chosen by. None where a half has no boxes.
+    `not_reached_in_other_half` are boxes of one half of the images that are not reached by anchors chosen on the other
+    half, of both halves together: what such a choice is worth on pictures it was not made by. None where a half has no
+    boxes.
     """
 
     aspect_ratios: tuple[float, ...]

@@ -1,19 +1,24 @@
 """`effconv check`: everything that can be told of a dataset before anybody trains on it or measures with it."""
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ...effdet_torch.config import Config
+from ...effdet_torch.config import Config, config_from_dict, config_to_dict
 from ..plain import Plain
+from .anchor_proposal import Proposal, propose_anchors
 from .box_findings import box_findings
 from .boxes import Boxes
 from .category_findings import category_findings
+from .coverage import Coverage, coverage
 from .dataset import ANNOTATION_PREFIX, Dataset, DatasetError, read_dataset
 from .findings import Finding
 from .picture_files import picture_findings, read_pictures
 from .resized import resized_sides
 from .statistics import Statistics, statistics
+
+MOST_NAMED = 100_000  # ids that a configuration may have; a list of names up to any id may not fit in memory
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +32,8 @@ class DatasetCheck(Plain):
     image_size: tuple[int, ...]  # the model's input: height, width
     findings: tuple[Finding, ...]
     statistics: Statistics
+    coverage: Coverage | None  # None where there is no box to learn from
+    proposal: Proposal | None
 
     @property
     def ok(self) -> bool:
@@ -59,6 +66,8 @@ def check_dataset(
         image_size=config.image_size,
         findings=tuple(sorted(findings, key=lambda each: not each.serious)),
         statistics=statistics(dataset, boxes, sides),
+        coverage=coverage(dataset, boxes, config),
+        proposal=propose_anchors(boxes, config),
     )
     return checked, dataset
 
@@ -73,3 +82,17 @@ def other_splits(folder: Path, dataset: Dataset) -> Sequence[Dataset]:
             except DatasetError:
                 continue
     return others
+
+
+def fitting_config(check: DatasetCheck, dataset: Dataset, config: Config) -> Config:
+    """The model's configuration for this dataset: its categories, and the proposed anchors where they gain anything.
+
+    Raises ConfigError where no model can have such categories.
+    """
+    classes = max(dataset.categories)
+    names = (
+        tuple(dataset.categories.get(number, "") for number in range(1, classes + 1)) if classes <= MOST_NAMED else ()
+    )
+    anchors = check.proposal.config(config) if check.proposal and check.proposal.gains else config
+    fitting = dataclasses.replace(anchors, num_classes=classes, class_names=names)
+    return config_from_dict(config_to_dict(fitting), source=f"{config.name} for {dataset.path}")

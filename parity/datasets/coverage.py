@@ -1,8 +1,8 @@
 """How well a model's anchors reach a dataset's boxes: the best overlap of each box, of all anchors there are.
 
-Exact, and without looking at all anchors: of anchors of one level, octave and aspect, which are of one size and stand in
-a grid, none overlaps a box more than the one whose centre is nearest to the box's, row and column each by itself. How
-far two intervals of given lengths overlap depends on nothing but how far their centres are apart.
+Exact, and without looking at all anchors: of anchors of one level, octave and aspect, which are of one size and stand
+in a grid, none overlaps a box more than the one whose centre is nearest to the box's, row and column each by itself:
+how far two intervals of given lengths overlap depends on nothing but how far their centres are apart.
 """
 
 from dataclasses import dataclass
@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 from ...effdet_torch.config import Config
 from ...effdet_torch.postprocessing.anchors import feature_sizes
 from ...effdet_torch.training.targets import MATCHED_IOU
-from ..ablation.matches import AREAS
 from ..plain import Plain
 from .boxes import Boxes
 from .dataset import Dataset
 from .resized import resized_boxes
 
-SIZES = ("small", "medium", "large")  # COCO's, by the object's area in the picture
+# COCO's, by the object's area in pixels of the picture: from the first number on, and below the second.
+SIZES = {"small": (0, 32**2), "medium": (32**2, 96**2), "large": (96**2, np.inf)}
 WORST = 5  # categories
 WORTH_NAMING = 10  # boxes of a category, below which a share of them says little
 
@@ -43,7 +43,7 @@ class Share(Plain):
 class Coverage(Plain):
     """Of the boxes that training learns from: no crowds, and nothing of which the input has no area.
 
-    A box that no anchor overlaps by `iou` or more is learnt by one anchor alone, its best, however little that overlaps.
+    A box that no anchor overlaps by `iou` or more is learnt by one anchor alone, its best, however little it overlaps.
     """
 
     iou: float
@@ -104,9 +104,7 @@ def coverage(dataset: Dataset, boxes: Boxes, config: Config) -> Coverage | None:
         return None
     best = best_overlaps(resized, config)
     areas, categories = boxes.areas[places], boxes.categories[places]
-    by_size = [
-        _share(name, best[(areas >= low) & (areas < high)]) for name, (low, high) in zip(SIZES, AREAS[1:], strict=True)
-    ]
+    by_size = [_share(name, best[(areas >= low) & (areas < high)]) for name, (low, high) in SIZES.items()]
     each = [_share(name, best[categories == number]) for number, name in dataset.categories.items()]
     missed = [one for one in each if one.boxes >= WORTH_NAMING and one.not_reached]
     return Coverage(

@@ -130,8 +130,9 @@ MEASURED = {  # benchmarks, by the function that measures
     "roofline": (roofline, "measure_roofline"),
 }
 USES |= {f"bench {words}": Use(("bench", *words.split()), afterwards=names("as_json record")) for words in MEASURED}
-USES |= {"drawn shapes": Use(("shapes", "-o", "x")), "a dataset's check": Use(("check", "x"))}
-VALUES = {"report": "x.html", "output": "other.npz"}
+USES |= {"drawn shapes": Use(("shapes", "-o", "x"))}
+USES |= {"a dataset's check": Use(("check", "x"), afterwards=names("as_json write_config"))}
+VALUES = {"report": "x.html", "output": "other.npz", "write_config": "x.json"}
 
 
 class ReachedError(EffconvError):
