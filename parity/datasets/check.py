@@ -87,12 +87,13 @@ def other_splits(folder: Path, dataset: Dataset) -> Sequence[Dataset]:
 def fitting_config(check: DatasetCheck, dataset: Dataset, config: Config) -> Config:
     """The model's configuration for this dataset: its categories, and the proposed anchors where they gain anything.
 
-    Raises ConfigError where no model can have such categories.
+    Raises DatasetError for category ids below 1, and ConfigError where no model can have such categories.
     """
+    if min(dataset.categories) < 1:
+        raise DatasetError(f"{dataset.path}: category ids below 1, of which no model has classes; number them from 1")
     classes = max(dataset.categories)
-    names = (
-        tuple(dataset.categories.get(number, "") for number in range(1, classes + 1)) if classes <= MOST_NAMED else ()
-    )
+    named = range(1, classes + 1) if classes <= MOST_NAMED else range(0)
+    names = tuple(dataset.categories.get(number, "") for number in named)
     anchors = check.proposal.config(config) if check.proposal and check.proposal.gains else config
     fitting = dataclasses.replace(anchors, num_classes=classes, class_names=names)
     return config_from_dict(config_to_dict(fitting), source=f"{config.name} for {dataset.path}")

@@ -1,5 +1,7 @@
 """A check of a dataset as lines of text."""
 
+from itertools import pairwise
+
 from ..rendering.markdown import markdown_table
 from .anchor_proposal import Proposal
 from .check import DatasetCheck
@@ -96,6 +98,10 @@ def _part(count: int, total: int) -> str:
     return f"{count} of {total} ({100 * count / total:.1f} %)"
 
 
+def bin_names(bins: tuple[Bin, ...]) -> list[str]:
+    """What is in each bin, such as 2-4; the last has no end."""
+    return [f"{one.least:g}-{after.least:g}" for one, after in pairwise(bins)] + [f"{bins[-1].least:g} and more"]
+
+
 def _bins(bins: tuple[Bin, ...]) -> str:
-    ends = [f"-{each.least:g}" for each in bins[1:]] + [" and more"]
-    return ", ".join(f"{each.least:g}{end}: {each.count}" for each, end in zip(bins, ends, strict=True) if each.count)
+    return ", ".join(f"{name}: {each.count}" for name, each in zip(bin_names(bins), bins, strict=True) if each.count)

@@ -17,9 +17,11 @@ from ..plain import Plain
 from .boxes import Boxes
 from .dataset import Dataset
 from .resized import resized_boxes
+from .statistics import Bin, bins
 
 # COCO's, by the object's area in pixels of the picture: from the first number on, and below the second.
 SIZES = {"small": (0, 32**2), "medium": (32**2, 96**2), "large": (96**2, np.inf)}
+TENTHS = tuple(tenth / 10 for tenth in range(10))
 WORST = 5  # categories
 WORTH_NAMING = 10  # boxes of a category, below which a share of them says little
 
@@ -51,6 +53,7 @@ class Coverage(Plain):
     anchor_scale: float
     left_out: int
     all: Share
+    best_overlaps: tuple[Bin, ...]
     by_size: tuple[Share, ...]
     worst_categories: tuple[Share, ...]
 
@@ -113,6 +116,7 @@ def coverage(dataset: Dataset, boxes: Boxes, config: Config) -> Coverage | None:
         anchor_scale=config.anchor_scale,
         left_out=len(boxes) - len(places),
         all=_share("all", best),
+        best_overlaps=bins(best, TENTHS),
         by_size=tuple(by_size),
         worst_categories=tuple(sorted(missed, key=lambda one: -one.share)[:WORST]),
     )

@@ -5,7 +5,8 @@ Sizes follow the picture's: lines and text look alike on a thumbnail and on a po
 
 import colorsys
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,8 +40,26 @@ def text_colour(background: Colour) -> Colour:
     return BLACK if (luminance + 0.05) / 0.05 > 1.05 / (luminance + 0.05) else WHITE
 
 
+class Drawn(NamedTuple):
+    """What is drawn: a box, the category whose colour it has, and its label."""
+
+    box: Box
+    category: int
+    label: str
+
+
 def draw(pixels: NDArray[np.uint8], prediction: Prediction, name: Callable[[int], str]) -> Image.Image:
-    """A copy of (H, W, 3) RGB `pixels` with the objects drawn, the best on top; `name` says what a category is called.
+    """A copy of (H, W, 3) RGB `pixels` with the objects and their scores drawn, the best on top; `name` says what a
+    category is called. See `draw_boxes`.
+    """
+    objects = zip(prediction.boxes.tolist(), prediction.scores.tolist(), prediction.categories.tolist(), strict=True)
+    return draw_boxes(
+        pixels, [Drawn(tuple(box), category, f"{name(category)} {score:.2f}") for box, score, category in objects]
+    )
+
+
+def draw_boxes(pixels: NDArray[np.uint8], objects: Sequence[Drawn]) -> Image.Image:
+    """A copy of (H, W, 3) RGB `pixels` with boxes and labels drawn, the first on top.
 
     Boxes are cut off at the picture's edges; those wholly outside and those that are not finite are left out. Labels
     are moved inside, and made smaller where there is no room; one that would be unreadable is left out.
@@ -50,18 +69,17 @@ def draw(pixels: NDArray[np.uint8], prediction: Prediction, name: Callable[[int]
     size = math.sqrt(width * height)
     line = max(1, round(size * LINE))
     canvas = ImageDraw.Draw(picture)
-    objects = zip(prediction.boxes.tolist(), prediction.scores.tolist(), prediction.categories.tolist(), strict=True)
-    for box, score, category in reversed(list(objects)):
+    for box, category, label in reversed(objects):
         seen = _inside(box, width, height)
         if seen is None:
             continue
         colour = category_colour(category)
         canvas.rectangle(seen, outline=colour, width=line)
-        _label(canvas, f"{name(category)} {score:.2f}", seen, colour, (width, height), size * TEXT)
+        _label(canvas, label, seen, colour, (width, height), size * TEXT)
     return picture
 
 
-def _inside(box: list[float], width: int, height: int) -> Box | None:
+def _inside(box: Box, width: int, height: int) -> Box | None:
     """The part of a box that is inside the picture, as its first and last pixels; None when there is none."""
     xmin, ymin, xmax, ymax = box
     if not all(map(math.isfinite, box)) or xmin >= width or ymin >= height or xmax <= 0 or ymax <= 0:

@@ -131,7 +131,7 @@ MEASURED = {  # benchmarks, by the function that measures
 }
 USES |= {f"bench {words}": Use(("bench", *words.split()), afterwards=names("as_json record")) for words in MEASURED}
 USES |= {"drawn shapes": Use(("shapes", "-o", "x"))}
-USES |= {"a dataset's check": Use(("check", "x"), afterwards=names("as_json write_config"))}
+USES |= {"a dataset's check": Use(("check", "x"), afterwards=names("as_json report write_config"))}
 VALUES = {"report": "x.html", "output": "other.npz", "write_config": "x.json"}
 
 
