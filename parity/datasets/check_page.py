@@ -102,7 +102,7 @@ def _anchors(check: DatasetCheck) -> str:
     if coverage is None or proposal is None:
         return "<p>There is no box to learn from.</p>"
     told = (
-        f"Anchors of {anchors(coverage)}: {missed(coverage.all)} overlap none of them by {coverage.iou:g}, so that each "
+        f"Anchors of {anchors(coverage)}: {missed(coverage.all)} overlap none by {coverage.iou:g}, so that each "
         "of these is learnt by a single anchor."
     )
     return (
