@@ -181,6 +181,16 @@ def test_some_boxes_beyond_their_picture_are_no_corners(tmp_path: Path) -> None:
     assert names(tmp_path) == [findings.OUTSIDE]
 
 
+def test_boxes_that_fit_both_ways_are_taken_as_they_should_be(tmp_path: Path) -> None:
+    """Large ones in the upper left corner: as corners they would fit too, but none leaves its picture as it is."""
+    write_clean(tmp_path)
+    changed = clean()["annotations"]
+    for number, each in enumerate(changed):
+        each["bbox"] = [number % 9, number % 7, 60 + number, 50 + number]
+    change(tmp_path, annotations=changed)
+    assert names(tmp_path) == []
+
+
 def test_a_few_boxes_that_would_do_as_corners_are_not_called_so(tmp_path: Path) -> None:
     write_clean(tmp_path)
     change(tmp_path, annotations=annotations(corners, *EVERY)[:6])

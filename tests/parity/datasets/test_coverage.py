@@ -105,6 +105,21 @@ def test_anchors_for_very_wide_boxes_reach_them(tmp_path: Path) -> None:
     assert again.mean() == pytest.approx(proposed.mean_best, abs=ROUNDING)
 
 
+def test_anchors_of_one_half_are_measured_on_the_other(tmp_path: Path) -> None:
+    """Wide boxes on every second picture, high ones on the rest: what one half makes chosen is useless on the other."""
+    data = clean()
+    for each in data["annotations"]:
+        x, y, *_ = each["bbox"]
+        each["bbox"] = [x % 50, y, 72, 6] if each["image_id"] % 2 else [x, y % 20, 6, 72]
+    write_clean(tmp_path)
+    change(tmp_path, **data)
+    proposed = propose_anchors(Boxes.of(read_dataset(tmp_path), {}), get_config("d0"))
+    assert proposed is not None
+    assert proposed.not_reached < 0.2 * proposed.boxes
+    assert proposed.not_reached_in_other_half == proposed.boxes == proposed.not_reached_now
+    assert not proposed.gains
+
+
 def test_nothing_is_proposed_where_all_are_reached() -> None:
     """Boxes that are anchors: the model's own are the first of equals."""
     inside = official_anchors(SMALL).numpy()[200:2000:100]
