@@ -24,7 +24,7 @@ def category_findings(dataset: Dataset, boxes: Boxes) -> list[Finding]:
     return [
         *found(FROM_ZERO, len(names), examples([each for each in names if each < 1])),
         *found(UNUSED, len(names), examples(unused)),
-        *found(FEW, len(names), examples(few, "{} boxes")),
+        *found(FEW, len(names), examples(few, "boxes: {}")),
         *found(ALIKE, len(names), examples(_alike(dataset))),
     ]
 

@@ -43,7 +43,7 @@ def write_check_page(check: DatasetCheck, dataset: Dataset, path: Path) -> None:
 def check_page(check: DatasetCheck, pictures: Sequence[Thumbnail]) -> str:
     """The page as text. Names of files and categories are anybody's, and escaped."""
     serious = sum(each.serious for each in check.findings)
-    title = f"{Path(check.dataset).name}, {check.split}: {_plural(serious, 'serious finding')}"
+    title = f"{Path(check.dataset).resolve().name}, {check.split}: {_plural(serious, 'serious finding')}"
     counts, (height, width) = check.statistics, check.image_size
     summary = (
         f"{counts.boxes:,} boxes of {_plural(len(counts.categories), 'category', 'categories')} on "

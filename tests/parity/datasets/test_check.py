@@ -182,13 +182,17 @@ def test_some_boxes_beyond_their_picture_are_no_corners(tmp_path: Path) -> None:
 
 
 def test_boxes_that_fit_both_ways_are_taken_as_they_should_be(tmp_path: Path) -> None:
-    """Large ones in the upper left corner: as corners they would fit too, but none leaves its picture as it is."""
+    """Large ones in the upper left corner, which as corners would all fit too: few leave their picture as they are."""
     write_clean(tmp_path)
     changed = clean()["annotations"]
     for number, each in enumerate(changed):
         each["bbox"] = [number % 9, number % 7, 60 + number, 50 + number]
     change(tmp_path, annotations=changed)
     assert names(tmp_path) == []
+    for each in changed[:3]:
+        each["bbox"] = [9 + each["id"], 7, 125, 80]
+    change(tmp_path, annotations=changed)
+    assert names(tmp_path) == [findings.OUTSIDE]
 
 
 def test_a_few_boxes_that_would_do_as_corners_are_not_called_so(tmp_path: Path) -> None:
