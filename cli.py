@@ -9,6 +9,7 @@ import click
 from .commands.ablate import ablate_command
 from .commands.bench import bench
 from .commands.bench_networks import COMMANDS
+from .commands.check import check_command
 from .commands.config import config_command
 from .commands.convert import convert_command
 from .commands.demo import demo
@@ -52,6 +53,7 @@ for command in (
     eval_command,
     results_command,
     shapes_command,
+    check_command,
     ablate_command,
     verify_command,
     predict_command,

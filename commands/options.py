@@ -43,12 +43,13 @@ class Output(click.Path):
     """A file to be written, with one of `endings` if there are any, or a folder: refused before any work is done.
 
     A file that is there already must be of `kind`, which names one of `convert.output_kinds`, or --force be given. What
-    is written into a folder is known to each command alone, which calls `keep_others`.
+    is written into a folder is known to each command alone, which calls `keep_others`. A page that is `plotted` needs
+    the plotting library.
     """
 
-    def __init__(self, *endings: str, kind: str = "", folder: bool = False):
+    def __init__(self, *endings: str, kind: str = "", folder: bool = False, plotted: bool = True):
         super().__init__(path_type=Path)
-        self.endings, self.kind, self.folder = endings, kind, folder
+        self.endings, self.kind, self.folder, self.plotted = endings, kind, folder, plotted
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """The path. Raises EffconvError for an ending that is none of ours, and where nothing can or may be written."""
@@ -62,7 +63,7 @@ class Output(click.Path):
         require_place(path, folder=self.folder)
         if self.kind:
             keep_others({path: getattr(output_kinds, self.kind)})
-        if path.suffix.lower() in (".html", ".htm"):
+        if self.plotted and path.suffix.lower() in (".html", ".htm"):
             from ..parity.rendering.html import require_plotly
 
             require_plotly()

@@ -125,3 +125,5 @@ CHECKPOINT = Kind("an exported checkpoint", _is_checkpoint)
 PICTURE = Kind("a picture", lambda path: PICTURE_MARK.encode() in _head(path))
 ANNOTATIONS = Kind("annotations of drawn shapes", _is_shapes)
 IMAGE_LIST = Kind("a list of images", _is_image_list)
+# Made to be changed by hand: what is in it may be the user's work, whoever wrote it first.
+CONFIG = Kind("a configuration", lambda path: False)

@@ -5,6 +5,8 @@ Sizes follow the picture's: lines and text look alike on a thumbnail and on a po
 
 import colorsys
 import math
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,8 +40,21 @@ def text_colour(background: Colour) -> Colour:
     return BLACK if (luminance + 0.05) / 0.05 > 1.05 / (luminance + 0.05) else WHITE
 
 
+class Drawn(NamedTuple):
+    """What is drawn: a box, the category whose colour it has, and its label."""
+
+    box: Box
+    category: int
+    label: str
+
+
 def draw(pixels: NDArray[np.uint8], prediction: Prediction) -> Image.Image:
-    """A copy of (H, W, 3) RGB `pixels` with the objects drawn, the best on top.
+    """A copy of (H, W, 3) RGB `pixels` with the objects and their scores drawn, the best on top. See `draw_boxes`."""
+    return draw_boxes(pixels, [Drawn(each.box, each.category, f"{each.name} {each.score:.2f}") for each in prediction])
+
+
+def draw_boxes(pixels: NDArray[np.uint8], objects: Sequence[Drawn]) -> Image.Image:
+    """A copy of (H, W, 3) RGB `pixels` with boxes and labels drawn, the first on top.
 
     Boxes are cut off at the picture's edges; those wholly outside and those that are not finite are left out. Labels
     are moved inside, and made smaller where there is no room; one that would be unreadable is left out.
@@ -49,13 +64,13 @@ def draw(pixels: NDArray[np.uint8], prediction: Prediction) -> Image.Image:
     size = math.sqrt(width * height)
     line = max(1, round(size * LINE))
     canvas = ImageDraw.Draw(picture)
-    for name, score, box, category in reversed(list(prediction)):
+    for box, category, label in reversed(objects):
         seen = _inside(box, width, height)
         if seen is None:
             continue
         colour = category_colour(category)
         canvas.rectangle(seen, outline=colour, width=line)
-        _label(canvas, f"{name} {score:.2f}", seen, colour, (width, height), size * TEXT)
+        _label(canvas, label, seen, colour, (width, height), size * TEXT)
     return picture
 
 

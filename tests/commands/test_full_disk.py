@@ -105,6 +105,19 @@ def test_nothing_is_left_behind(command: str, given: Path, tmp_path: Path) -> No
     assert files(tmp_path) == before
 
 
+def test_the_page_of_a_check(given: Path, tmp_path: Path) -> None:
+    words = ("check", given, "--split", "val2017", "--report", tmp_path / "x.html")
+    with largest_file(500):
+        require_refused(run(words))
+    assert files(tmp_path) == {}
+    assert run(words).exit_code == 1  # its two splits have the same pictures
+    before = files(tmp_path)
+    assert list(before) == ["x.html"]
+    with largest_file(500):
+        require_refused(run(words))
+    assert files(tmp_path) == before
+
+
 def test_the_demo(tmp_path: Path) -> None:
     with largest_file(500):
         require_refused(run(("demo", "-o", tmp_path)))

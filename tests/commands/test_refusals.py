@@ -36,7 +36,7 @@ from effconv.parity.benchmarks import (
 from effconv.parity.benchmarks import input as input_contest
 from effconv.parity.benchmarks import predict as predict_contest
 from effconv.parity.comparison import subject
-from effconv.parity.datasets import shapes
+from effconv.parity.datasets import check, shapes
 from effconv.parity.evaluation import evaluate
 from effconv.parity.prediction import predict
 from effconv.parity.traces import recording
@@ -131,7 +131,8 @@ MEASURED = {  # benchmarks, by the function that measures
 }
 USES |= {f"bench {words}": Use(("bench", *words.split()), afterwards=names("as_json record")) for words in MEASURED}
 USES |= {"drawn shapes": Use(("shapes", "-o", "x"))}
-VALUES = {"report": "x.html", "output": "other.npz"}
+USES |= {"a dataset's check": Use(("check", "x"), afterwards=names("as_json report write_config"))}
+VALUES = {"report": "x.html", "output": "other.npz", "write_config": "x.json"}
 
 
 class ReachedError(EffconvError):
@@ -158,6 +159,7 @@ def work(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         (ablation_run, "run_study"),
         (ablation_run, "split_gap"),
         (shapes, "write_shapes"),
+        (check, "check_dataset"),
         *MEASURED.values(),
     ):
         monkeypatch.setattr(module, name, reached)

@@ -6,7 +6,7 @@ import click
 
 from effconv.cli import main
 
-WRITING = {"--output", "--record", "--report", "--detections", "--cache", "--out"}
+WRITING = {"--output", "--record", "--report", "--detections", "--cache", "--out", "--write-config"}
 NOT_YET = {("torch2tf", "--output"), ("convert", "--output")}  # or a prefix, of which several files are made
 
 

@@ -1,0 +1,53 @@
+"""`effconv check`: what is wrong with a dataset, before anybody trains on it."""
+
+import sys
+from pathlib import Path
+
+import click
+
+from .options import PATH, Output, force_option, json_option, model_option, print_json
+
+
+@click.command("check")
+@click.argument("dataset", type=PATH)
+@model_option(required=False)
+@click.option("--split", help="Which annotations; default: val2017's, or the only ones there are.")
+@click.option(
+    "--report",
+    type=Output(".html", ".htm", kind="REPORT", plotted=False),
+    help="Write a page: findings, charts, and some pictures with their boxes.",
+)
+@click.option(
+    "--write-config",
+    type=Output(".json", kind="CONFIG"),
+    help="Write the model's configuration with the proposed anchors and the dataset's categories, to train with.",
+)
+@force_option
+@json_option
+def check_command(
+    dataset: Path, model: str | None, split: str | None, report: Path | None, write_config: Path | None, as_json: bool
+) -> None:
+    """Check a dataset before training on it: what is wrong, what it has, and whether a model's anchors reach its boxes.
+
+    DATASET is a folder as COCO 2017 unpacks. Every picture is decoded once. Exits with status 1 where something serious
+    is found; notes may be as they should be. Sizes and anchors are those of --model, d0 without.
+    """
+    from ..effdet_torch.config import config_to_dict, get_config
+    from ..parity.datasets.check import check_dataset, fitting_config
+    from ..parity.datasets.check_page import write_check_page
+    from ..parity.datasets.check_text import check_lines
+    from ..parity.rendering.record import write_record
+    from ..progress import IMAGES, progress
+
+    config = get_config(model or "d0")
+    with progress("reading", IMAGES) as shown:
+        checked, read = check_dataset(dataset, split, config, shown)
+    if write_config:
+        write_record(config_to_dict(fitting_config(checked, read, config)), write_config)
+    if report:
+        write_check_page(checked, read, report)
+    if as_json:
+        print_json({"ok": checked.ok, **checked.plain()})
+    else:
+        click.echo("\n".join(check_lines(checked)))
+    sys.exit(0 if checked.ok else 1)
