@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...errors import EffconvError
-from ..datasets.dataset import Dataset, Image, read_dataset
+from ..datasets.dataset import Dataset, Image
 from ..datasets.examination import examine
+from ..datasets.layouts import read_dataset
 from ..evaluation.coco import METRICS, UNDEFINED, Rows, evaluate, read_detections
 from ..plain import Plain
 from ..provenance import provenance

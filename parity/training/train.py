@@ -18,8 +18,9 @@ from ...effdet_torch.training.trainer import Training, TrainingError
 from ...errors import first_names
 from ...loading import load, read_backbone
 from ...progress import Report
-from ..datasets.dataset import Dataset, read_dataset
+from ..datasets.dataset import Dataset
 from ..datasets.examination import examine
+from ..datasets.layouts import read_dataset
 from ..distributed import Group
 from ..provenance import provenance
 from .batches import steps_per_epoch
