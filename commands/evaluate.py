@@ -33,7 +33,7 @@ SCORING = frozenset({"coco", "results", "against", "split", "limit", "strict", "
 
 
 @click.command("eval")
-@click.option("--coco", type=PATH, required=True, help="Folder as COCO 2017 unpacks: annotations/ and val2017/.")
+@click.option("--coco", type=PATH, required=True, help="Folder of a dataset: COCO 2017, Roboflow, YOLO or Pascal VOC.")
 @click.option("--results", type=PATH, help="Evaluate these COCO results instead of running a model.")
 @click.option("--against", type=PATH, help="Compare --results with these: differences, intervals, where most is lost.")
 @click.option("--waterfall", is_flag=True, help="With --against: what of the difference the files themselves explain.")

@@ -38,7 +38,7 @@ PIPELINE = (
     ),
 )
 RUN = (
-    click.option("--split", help="Annotations to use; default: val2017, or the only one."),
+    click.option("--split", help="Annotations to use; default: val2017, valid or val, or the only one."),
     click.option("--limit", type=click.IntRange(min=1), help="Only the first N images."),
     click.option("--batch", type=click.IntRange(min=1), default=1, show_default=True, help="Images at once."),
     click.option("--workers", type=click.IntRange(min=0), help="Processes that read images."),

@@ -220,7 +220,10 @@ BOX = "<bndbox><xmin>1</xmin><ymin>1</ymin><xmax>8</xmax><ymax>8</ymax></bndbox>
             f"<annotation><object><name>a</name><difficult>2</difficult>{BOX}</object></annotation>",
             "object 1 .*expected difficult 0 or 1, found '2'",
         ),
-        ('<!DOCTYPE x [<!ENTITY a "b">]><annotation>&a;</annotation>', r"not readable XML \(it declares a document type"),
+        (
+            '<!DOCTYPE x [<!ENTITY a "b">]><annotation/>',
+            r"not readable XML \(it declares a document type",
+        ),
         ('<!DOCTYPE x SYSTEM "file:///etc/passwd"><annotation/>', r"not readable XML \(it declares a document type"),
     ],
 )
