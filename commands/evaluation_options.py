@@ -9,6 +9,7 @@ import click
 from .options import PATH, Number, Output, force_option, precision_option
 
 if TYPE_CHECKING:
+    from ..parity.datasets.layouts import CocoFile
     from ..parity.evaluation.evaluate import Evaluation
 
 # How detections are made. What is not given is the official evaluation's, or, beside a record, the record's.
@@ -79,7 +80,7 @@ def evaluation_options(engine: Callable[..., Any]) -> Callable[..., Any]:
     return add
 
 
-def describe_evaluation(coco: Path, chosen: dict[str, Any]) -> "tuple[Evaluation, dict[str, Any]]":
+def describe_evaluation(coco: "Path | CocoFile", chosen: dict[str, Any]) -> "tuple[Evaluation, dict[str, Any]]":
     """The evaluation that options describe, and which settings were given. Raises EffconvError for a wrong size."""
     from ..parity.evaluation.evaluate import Evaluation
     from ..parity.evaluation.pipeline import Settings

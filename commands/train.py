@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from .dataset_options import chosen_dataset, dataset_options
 from .options import PATH, Number, Output, json_option, keep_others, print_json, record_option
 from .refusals import choose_one, refuse_given
 
@@ -18,7 +19,6 @@ SETTINGS = (
 )
 JOB = (
     *(
-        "data",
         "model",
         "out",
         "split",
@@ -36,7 +36,7 @@ JOB = (
 
 
 @click.command("train")
-@click.option("--data", type=PATH, required=True, help="Folder of a dataset: COCO 2017, Roboflow, YOLO or Pascal VOC.")
+@dataset_options("data")
 @click.option("--model", required=True, help="d0..d7x, lite0..lite4, ... or a .json configuration.")
 @click.option("--out", type=Output(folder=True), required=True, help="Folder for weights, state, logs and curves.")
 @click.option(
@@ -235,6 +235,7 @@ def _job(chosen: dict[str, Any]) -> Any:
 
     if chosen["backbone"] and chosen["init"] != "none":
         raise EffconvError("--init and --backbone: choose one; --init has a backbone of its own")
+    places = (chosen["data"], chosen["annotations"], chosen["images"])
     survival = chosen["survival"]
     settings = TrainingSettings(
         survival={"official": official_survival(get_config(chosen["model"])), "none": None}[survival]
@@ -245,6 +246,7 @@ def _job(chosen: dict[str, Any]) -> Any:
     )
     low, high = chosen["jitter"]
     return Job(
+        data=chosen_dataset("data", *places, frozenset({"split"})),
         evaluation_split=None if chosen["eval_split"] == "none" else chosen["eval_split"] or "",
         init=None if chosen["init"] == "none" else Path(chosen["init"]),
         evaluate_every=chosen["eval_every"],

@@ -76,7 +76,8 @@ def find_layout(place: Path | CocoFile) -> Layout:
     raise DatasetError(
         f"{place}: expected {COCO_EXPECTED} (COCO 2017), SPLIT/{ROBOFLOW} (Roboflow), Annotations/ and "
         f"ImageSets/Main/SPLIT.txt (Pascal VOC) or data.yaml (YOLO), found {_there(place)}; give a folder of one of "
-        "these layouts",
+        "these layouts, or a COCO file and its images",
+        parameters={"annotations": "FILE", "images": "DIR"},
     )
 
 

@@ -9,6 +9,7 @@ from ...effdet_torch.config import Config, config_to_dict
 from ...effdet_torch.training.augment import Augmentation
 from ...effdet_torch.training.schedule import Kind
 from ...effdet_torch.training.trainer import TrainingSettings
+from ..datasets.layouts import CocoFile
 from .run_folder import MAY_CHANGE
 
 
@@ -16,7 +17,7 @@ from .run_folder import MAY_CHANGE
 class Job:
     """A training as it is asked for. `batch` counts the images of one step over all processes."""
 
-    data: Path
+    data: Path | CocoFile
     model: str
     out: Path
     split: str | None = None  # None: the one that is called so
@@ -44,5 +45,5 @@ class Job:
         absent = {name for name in ("backbone", "hold_out") if getattr(self, name) is None}  # as in older runs
         no_matter = {"out", "resume", "strict", *MAY_CHANGE, *absent}
         values = {name: value for name, value in dataclasses.asdict(self).items() if name not in no_matter}
-        paths = {name: str(value) for name, value in values.items() if isinstance(value, Path)}
+        paths = {name: str(value) for name, value in values.items() if isinstance(value, Path | CocoFile)}
         return {**values, **paths, "model": config_to_dict(config), "processes": processes}

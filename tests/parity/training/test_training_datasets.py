@@ -65,7 +65,7 @@ def test_without_a_split_to_evaluate_on_the_ways_out_are_named(drawn: Dataset, t
     assert result.exit_code == 0, result.output
     assert "3 of 6 images are held out, 3 trained on" in result.stderr
     assert len((tmp_path / "run" / "evaluations.csv").read_text().splitlines()) == 2
-    resumed = trained(tmp_path / "data", tmp_path, "--hold-out", 0.6, "--resume")
+    resumed = trained(tmp_path / "data", tmp_path, "--hold-out", 0.45, "--resume")
     assert "is of another training: hold_out" in resumed.stderr
 
 
@@ -123,3 +123,18 @@ def test_more_categories_than_classes_are_refused() -> None:
 def test_names_that_are_there_twice_are_matched_by_their_order() -> None:
     assert matched({1: "a", 2: "a", 3: "b"}, {0: "a", 4: "a", 7: "b"}) == {0: 1, 4: 2, 7: 3}
     assert matched({1: "a", 2: "a"}, {0: "a"}) is None
+
+
+def test_a_coco_file_that_lies_elsewhere(drawn: Dataset, tmp_path: Path) -> None:
+    write_roboflow(drawn, tmp_path / "data", "train")
+    file = (tmp_path / "data" / "train" / "_annotations.coco.json").rename(tmp_path / "mine.json")
+    place = ("--annotations", file, "--images", tmp_path / "data" / "train")
+    model = write_model(tmp_path / "small.json")
+    options = ("--epochs", 1, "--batch", 2, "--workers", 0, "--survival", "none", "--eval-split", "none")
+    result = run("train", *place, "--model", model, "--out", tmp_path / "run", *options)
+    assert result.exit_code == 0, result.output
+    found = run("eval", *place, "--ckpt", tmp_path / "run" / "model.safetensors", "--workers", 0, "--json")
+    assert found.exit_code == 0, found.output
+    assert "mine.json" in found.stdout
+    refused = run("eval", "--annotations", file, "--ckpt", "x.safetensors")
+    assert refused.stderr == ("effconv: name the dataset: --coco FOLDER, or --annotations FILE and --images DIR\n")
