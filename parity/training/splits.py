@@ -29,10 +29,10 @@ def read_splits(job: Job, say: Callable[[str], None]) -> tuple[Dataset, Dataset 
     if job.evaluation_split:
         return dataset, layout.read(layout.choose(job.evaluation_split, ()))
     chosen = layout.preferred(EVALUATED_ON)
-    if chosen is None or chosen == dataset.split:
+    if chosen is None or (chosen == dataset.split and not job.split):
         raise DatasetError(
-            f"{layout.place}: no split {', '.join(EVALUATED_ON)} to evaluate on, found {first_names(layout.splits)}; "
-            "name one, evaluate on none, or hold out a share of the images",
+            f"{layout.place}: expected a split {', '.join(EVALUATED_ON)} to evaluate on beside {dataset.split}, found "
+            f"{first_names(layout.splits)}; name one, evaluate on none, or hold out a share of the images",
             parameters={"eval_split": "none", "hold_out": "0.1"},
         )
     return dataset, layout.read(chosen)

@@ -57,7 +57,7 @@ def test_without_a_split_to_evaluate_on_the_ways_out_are_named(drawn: Dataset, t
     write_roboflow(drawn, tmp_path / "data", "train")
     result = trained(tmp_path / "data", tmp_path)
     assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
-    assert "no split val2017, valid, val to evaluate on, found train; " in result.stderr
+    assert "expected a split val2017, valid, val to evaluate on beside train, found train; " in result.stderr
     assert "(--eval-split none, --hold-out 0.1)" in result.stderr
     both = trained(tmp_path / "data", tmp_path, "--eval-split", "train", "--hold-out", 0.4)
     assert "--hold-out and --eval-split: choose one; " in both.stderr
