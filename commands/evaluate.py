@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..errors import EffconvError
+from .dataset_options import chosen_dataset, dataset_options
 from .evaluation_options import describe_evaluation, evaluation_options
 from .options import (
     PATH,
@@ -29,11 +30,13 @@ if TYPE_CHECKING:
     from ..parity.evaluation.score_record import ScoreRecord
 
 # What detections that are already there are scored by; all other options are of a model's run.
-SCORING = frozenset({"coco", "results", "against", "split", "limit", "strict", "metrics_engine", "as_json"})
+SCORING = frozenset(
+    {"coco", "annotations", "images", "results", "against", "split", "limit", "strict", "metrics_engine", "as_json"}
+)
 
 
 @click.command("eval")
-@click.option("--coco", type=PATH, required=True, help="Folder as COCO 2017 unpacks: annotations/ and val2017/.")
+@dataset_options("coco")
 @click.option("--results", type=PATH, help="Evaluate these COCO results instead of running a model.")
 @click.option("--against", type=PATH, help="Compare --results with these: differences, intervals, where most is lost.")
 @click.option("--waterfall", is_flag=True, help="With --against: what of the difference the files themselves explain.")
@@ -52,7 +55,9 @@ SCORING = frozenset({"coco", "results", "against", "split", "limit", "strict", "
 @verify_option
 @json_option
 def eval_command(
-    coco: Path,
+    coco: Path | None,
+    annotations: Path | None,
+    images: Path | None,
     results: Path | None,
     against: Path | None,
     waterfall: bool,
@@ -80,7 +85,8 @@ def eval_command(
     elif against:
         raise EffconvError("--against: name the --results to compare with them")
     choose_one(DOWNLOADED | STOPPING)
-    asked, _ = describe_evaluation(coco, chosen)
+    dataset = chosen_dataset("coco", coco, annotations, images, frozenset({"split"}))
+    asked, _ = describe_evaluation(dataset, chosen)
     command = shlex.join(["effconv", *sys.argv[1:]])
     if results and against:
         refuse_given({"metrics_engine"}, "--against")

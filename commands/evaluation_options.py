@@ -9,6 +9,7 @@ import click
 from .options import PATH, Number, Output, force_option, precision_option
 
 if TYPE_CHECKING:
+    from ..parity.datasets.layouts import CocoFile
     from ..parity.evaluation.evaluate import Evaluation
 
 # How detections are made. What is not given is the official evaluation's, or, beside a record, the record's.
@@ -38,7 +39,7 @@ PIPELINE = (
     ),
 )
 RUN = (
-    click.option("--split", help="Annotations to use; default: val2017, or the only one."),
+    click.option("--split", help="Annotations to use; default: val2017, valid or val, or the only one."),
     click.option("--limit", type=click.IntRange(min=1), help="Only the first N images."),
     click.option("--batch", type=click.IntRange(min=1), default=1, show_default=True, help="Images at once."),
     click.option("--workers", type=click.IntRange(min=0), help="Processes that read images."),
@@ -79,7 +80,7 @@ def evaluation_options(engine: Callable[..., Any]) -> Callable[..., Any]:
     return add
 
 
-def describe_evaluation(coco: Path, chosen: dict[str, Any]) -> "tuple[Evaluation, dict[str, Any]]":
+def describe_evaluation(coco: "Path | CocoFile", chosen: dict[str, Any]) -> "tuple[Evaluation, dict[str, Any]]":
     """The evaluation that options describe, and which settings were given. Raises EffconvError for a wrong size."""
     from ..parity.evaluation.evaluate import Evaluation
     from ..parity.evaluation.pipeline import Settings

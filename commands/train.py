@@ -7,8 +7,9 @@ from typing import Any
 
 import click
 
+from .dataset_options import chosen_dataset, dataset_options
 from .options import PATH, Number, Output, json_option, keep_others, print_json, record_option
-from .refusals import refuse_given
+from .refusals import choose_one, refuse_given
 
 PRECISIONS = "float32", "bfloat16"
 # Options that are fields of `TrainingSettings` and of `Job` under their own names.
@@ -18,10 +19,10 @@ SETTINGS = (
 )
 JOB = (
     *(
-        "data",
         "model",
         "out",
         "split",
+        "hold_out",
         "backbone",
         "num_classes",
         "epochs",
@@ -35,7 +36,7 @@ JOB = (
 
 
 @click.command("train")
-@click.option("--data", type=PATH, required=True, help="Folder as COCO 2017 unpacks, or any dataset in its format.")
+@dataset_options("data")
 @click.option("--model", required=True, help="d0..d7x, lite0..lite4, ... or a .json configuration.")
 @click.option("--out", type=Output(folder=True), required=True, help="Folder for weights, state, logs and curves.")
 @click.option(
@@ -48,10 +49,15 @@ JOB = (
 @click.option(
     "--num-classes",
     type=click.IntRange(min=1),
-    help="Number of classes; default: the initial weights', or the model's.",
+    help="Number of classes; default: the dataset's, or the model's where it detects these.",
 )
-@click.option("--split", default="train2017", show_default=True, help="Images to train on.")
-@click.option("--eval-split", default="val2017", show_default=True, help="Images to evaluate on, or none.")
+@click.option("--split", help="Images to train on; default: train2017 or train.")
+@click.option("--eval-split", help="Images to evaluate on, or none; default: val2017, valid or val.")
+@click.option(
+    "--hold-out",
+    type=Number(0, 1, min_open=True, max_open=True),
+    help="No split to evaluate on: evaluate on this share of the images to train on, and do not train on them.",
+)
 @click.option(
     "--epochs",
     type=click.IntRange(min=1),
@@ -183,6 +189,7 @@ def train_command(as_json: bool, threads: int | None, record: Path | None, **cho
 
     if chosen["eval_split"] == "none":
         refuse_given(("eval_every",), "--eval-split none")
+    choose_one({("hold_out", "eval_split"): "images held out are what is evaluated on"})
     if chosen["frozen_norms"]:
         refuse_given(("local_norms",), "--frozen-norms")
     if Group().size == 1:
@@ -228,6 +235,7 @@ def _job(chosen: dict[str, Any]) -> Any:
 
     if chosen["backbone"] and chosen["init"] != "none":
         raise EffconvError("--init and --backbone: choose one; --init has a backbone of its own")
+    places = (chosen["data"], chosen["annotations"], chosen["images"])
     survival = chosen["survival"]
     settings = TrainingSettings(
         survival={"official": official_survival(get_config(chosen["model"])), "none": None}[survival]
@@ -238,7 +246,8 @@ def _job(chosen: dict[str, Any]) -> Any:
     )
     low, high = chosen["jitter"]
     return Job(
-        evaluation_split=None if chosen["eval_split"] == "none" else chosen["eval_split"],
+        data=chosen_dataset("data", *places, frozenset({"split"})),
+        evaluation_split=None if chosen["eval_split"] == "none" else chosen["eval_split"] or "",
         init=None if chosen["init"] == "none" else Path(chosen["init"]),
         evaluate_every=chosen["eval_every"],
         augmentation=Augmentation(flip=chosen["flip"], jitter_min=low, jitter_max=high),

@@ -197,7 +197,7 @@ def _make_annotations(folder: Path) -> None:
 
 
 def _read_annotations(folder: Path) -> object:
-    from effconv.parity.datasets.dataset import read_dataset
+    from effconv.parity.datasets.layouts import read_dataset
 
     dataset = read_dataset(folder, "val2017")
     return [image._asdict() for image in dataset.images], [str(each) for each in dataset.annotations]

@@ -22,7 +22,7 @@ from effconv.effdet_torch.model import EfficientDet
 from effconv.loading import load, read_stored
 from effconv.parity.comparison.backbone import completed
 from effconv.parity.comparison.compare import compare
-from effconv.parity.datasets.dataset import read_dataset
+from effconv.parity.datasets.layouts import read_dataset
 from effconv.parity.evaluation.imagenet import BEST, CLASSES, best_classes, classifier_input, main_categories
 from effconv.parity.mistakes.network import CHANGES, changed
 from effconv.parity.provenance import provenance

@@ -15,7 +15,7 @@ import numpy as np
 
 from effconv.convert.output import replacing
 from effconv.effdet_torch.config import get_config
-from effconv.parity.datasets.dataset import read_dataset
+from effconv.parity.datasets.layouts import read_dataset
 from effconv.parity.embedded import CONFIG, DETECTIONS, FOLDER, SCORES, TRACE, pixel_digest, write_held_out
 from effconv.parity.evaluation.evaluate import Evaluation, evaluate_model
 from effconv.parity.evaluation.official import official_rows, official_scores

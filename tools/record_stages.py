@@ -20,7 +20,7 @@ from torch import Tensor
 from effconv.effdet_torch.config import Config, get_config
 from effconv.effdet_torch.preprocessing.decode import read_encoded
 from effconv.effdet_torch.preprocessing.preprocess import Preprocessor
-from effconv.parity.datasets.dataset import read_dataset
+from effconv.parity.datasets.layouts import read_dataset
 from effconv.parity.provenance import provenance
 from effconv.parity.referee.compare_stages import StageComparison, compare_stages, stage_lines
 from effconv.parity.referee.port_adapters import ADAPTERS, port_stages

@@ -15,8 +15,9 @@ from ...effdet_torch.engines.engines import make_engine
 from ...effdet_torch.network import Network
 from ...errors import EffconvError
 from ...strict_json import json_text
-from ..datasets.dataset import Dataset, read_dataset
+from ..datasets.dataset import Dataset
 from ..datasets.examination import examine
+from ..datasets.layouts import read_dataset
 from ..distributed import Group
 from ..evaluation.category_map import choose_categories
 from ..evaluation.coco import METRICS, Rows

@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...errors import EffconvError
-from ..datasets.dataset import Dataset, Image, read_dataset
+from ..datasets.dataset import Dataset, Image
 from ..datasets.examination import examine
+from ..datasets.layouts import CocoFile, read_dataset
 from ..evaluation.coco import METRICS, UNDEFINED, Rows, evaluate, read_detections
 from ..plain import Plain
 from ..provenance import provenance
@@ -85,7 +86,13 @@ class FilePair:
 
 
 def read_pair(
-    coco: Path, first: Path, second: Path, *, split: str | None = None, limit: int | None = None, strict: bool = False
+    coco: Path | CocoFile,
+    first: Path,
+    second: Path,
+    *,
+    split: str | None = None,
+    limit: int | None = None,
+    strict: bool = False,
 ) -> FilePair:
     """Read two files of COCO results. Raises EffconvError for bad input, and for fewer than two images."""
     dataset = read_dataset(coco, split)

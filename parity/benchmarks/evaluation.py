@@ -16,7 +16,7 @@ from ...effdet_torch.engines.engines import make_engine
 from ...effdet_torch.preprocessing.decode import read_encoded
 from ...errors import EffconvError
 from ...loading import load
-from ..datasets.dataset import read_dataset
+from ..datasets.layouts import read_dataset
 from ..evaluation.pipeline import Settings, build
 from ..traces.official import official_variables
 from ..traces.trace import nhwc

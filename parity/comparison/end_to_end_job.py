@@ -5,7 +5,7 @@ from functools import partial
 from pathlib import Path
 
 from ...effdet_torch.preprocessing.decode import read_encoded
-from ..datasets.dataset import read_dataset
+from ..datasets.layouts import read_dataset
 from ..evaluation.pipeline import Settings, build
 from ..provenance import provenance
 from ..reference.network import import_tensorflow

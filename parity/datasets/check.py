@@ -12,13 +12,12 @@ from .box_findings import box_findings
 from .boxes import Boxes
 from .category_findings import category_findings
 from .coverage import Coverage, coverage
-from .dataset import ANNOTATION_PREFIX, Dataset, DatasetError, read_dataset
+from .dataset import Dataset, DatasetError
 from .findings import Finding
+from .layouts import CocoFile, find_layout, read_dataset
 from .picture_files import picture_findings, read_pictures
 from .resized import resized_sides
 from .statistics import Statistics, statistics
-
-MOST_NAMED = 100_000  # ids that a configuration may have; a list of names up to any id may not fit in memory
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +41,7 @@ class DatasetCheck(Plain):
 
 
 def check_dataset(
-    folder: Path, split: str | None, config: Config, report: Callable[[int, int], None]
+    folder: Path | CocoFile, split: str | None, config: Config, report: Callable[[int, int], None]
 ) -> tuple[DatasetCheck, Dataset]:
     """Check a split of the dataset in `folder` against a model. Every picture is read once; `report` gets how many are.
 
@@ -72,28 +71,26 @@ def check_dataset(
     return checked, dataset
 
 
-def other_splits(folder: Path, dataset: Dataset) -> Sequence[Dataset]:
+def other_splits(place: Path | CocoFile, dataset: Dataset) -> Sequence[Dataset]:
     """The other splits beside it that can be read; a check of theirs says what is wrong with the rest."""
+    layout = find_layout(place)
     others = []
-    for path in sorted(dataset.path.parent.glob(f"{ANNOTATION_PREFIX}*{dataset.path.suffix}")):
-        if path != dataset.path:
+    for split in layout.splits:
+        if split != dataset.split:
             try:
-                others.append(read_dataset(folder, path.stem.removeprefix(ANNOTATION_PREFIX)))
+                others.append(layout.read(split))
             except DatasetError:
                 continue
     return others
 
 
 def fitting_config(check: DatasetCheck, dataset: Dataset, config: Config) -> Config:
-    """The model's configuration for this dataset: its categories, and the proposed anchors where they gain anything.
+    """The model's configuration for this dataset: its categories in the order of their ids, as training numbers them,
+    and the proposed anchors where they gain anything.
 
-    Raises DatasetError for category ids below 1, and ConfigError where no model can have such categories.
+    Raises ConfigError where no model can have such categories.
     """
-    if min(dataset.categories) < 1:
-        raise DatasetError(f"{dataset.path}: category ids below 1, of which no model has classes; number them from 1")
-    classes = max(dataset.categories)
-    named = range(1, classes + 1) if classes <= MOST_NAMED else range(0)
-    names = tuple(dataset.categories.get(number, "") for number in named)
+    names = tuple(name for _, name in sorted(dataset.categories.items()))
     anchors = check.proposal.config(config) if check.proposal and check.proposal.gains else config
-    fitting = dataclasses.replace(anchors, num_classes=classes, class_names=names)
+    fitting = dataclasses.replace(anchors, num_classes=len(names), class_names=names)
     return config_from_dict(config_to_dict(fitting), source=f"{config.name} for {dataset.path}")

@@ -103,7 +103,10 @@ KINDS = {
     ),
     NOTHING: Kind(True, "images", "there is nothing to measure on or to learn from", "annotate the pictures"),
     FROM_ZERO: Kind(
-        True, "categories", "a model's classes are the ids from 1 on; training refuses others", "add 1 to every id"
+        False,
+        "categories",
+        "a model's classes are numbered from 1; `train` counts them anew and keeps their names, other programs may not",
+        "nothing, if you train with effconv; else add 1 to every id",
     ),
     UNUSED: Kind(
         False,

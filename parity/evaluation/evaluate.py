@@ -13,8 +13,9 @@ from ...effdet_torch.config import get_config
 from ...effdet_torch.engines.engines import DEFAULT_NETWORK_ENGINE
 from ...errors import EffconvError, ImageError
 from ...loading import CHECKPOINT_ENDINGS, load
-from ..datasets.dataset import Dataset, read_dataset
+from ..datasets.dataset import Dataset
 from ..datasets.examination import Examination, examine
+from ..datasets.layouts import CocoFile, read_dataset
 from ..distributed import Group
 from ..provenance import provenance
 from .category_map import choose_categories
@@ -31,7 +32,7 @@ from .weights_used import weights_used
 class Evaluation:
     """What to evaluate, and how, as it is asked for."""
 
-    coco: Path
+    coco: Path | CocoFile
     model: str | None = None
     checkpoint: Path | None = None
     weights: str | None = None  # "ema" or "raw"; None: moving averages where there are any

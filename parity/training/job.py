@@ -9,6 +9,7 @@ from ...effdet_torch.config import Config, config_to_dict
 from ...effdet_torch.training.augment import Augmentation
 from ...effdet_torch.training.schedule import Kind
 from ...effdet_torch.training.trainer import TrainingSettings
+from ..datasets.layouts import CocoFile
 from .run_folder import MAY_CHANGE
 
 
@@ -16,11 +17,12 @@ from .run_folder import MAY_CHANGE
 class Job:
     """A training as it is asked for. `batch` counts the images of one step over all processes."""
 
-    data: Path
+    data: Path | CocoFile
     model: str
     out: Path
-    split: str = "train2017"
-    evaluation_split: str | None = "val2017"  # None: no evaluation
+    split: str | None = None  # None: the one that is called so
+    evaluation_split: str | None = ""  # "": the one that is called so; None: no evaluation
+    hold_out: float | None = None  # this share of the images to train on is evaluated on instead
     init: Path | None = None  # trained weights; None: random values
     backbone: Path | None = None  # an EfficientNet's weights for that part of the model
     num_classes: int | None = None  # None: the initial weights', or the model's
@@ -40,7 +42,8 @@ class Job:
 
     def results_depend_on(self, config: Config, processes: int) -> dict[str, Any]:
         """What must be equal for a training to be gone on with, as plain values."""
-        no_matter = {"out", "resume", "strict", *MAY_CHANGE, *(() if self.backbone else ("backbone",))}
+        absent = {name for name in ("backbone", "hold_out") if getattr(self, name) is None}  # as in older runs
+        no_matter = {"out", "resume", "strict", *MAY_CHANGE, *absent}
         values = {name: value for name, value in dataclasses.asdict(self).items() if name not in no_matter}
-        paths = {name: str(value) for name, value in values.items() if isinstance(value, Path)}
+        paths = {name: str(value) for name, value in values.items() if isinstance(value, Path | CocoFile)}
         return {**values, **paths, "model": config_to_dict(config), "processes": processes}

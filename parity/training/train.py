@@ -2,6 +2,7 @@
 
 import dataclasses
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,9 @@ from ...effdet_torch.training.trainer import Training, TrainingError
 from ...errors import first_names
 from ...loading import load, read_backbone
 from ...progress import Report
-from ..datasets.dataset import Dataset, read_dataset
+from ..datasets.dataset import Dataset, DatasetError
 from ..datasets.examination import examine
+from ..datasets.renumbering import known_names, mapping_text, matched, renumbered, shown, training_numbers
 from ..distributed import Group
 from ..provenance import provenance
 from .batches import steps_per_epoch
@@ -29,6 +31,7 @@ from .job import Job
 from .plot import plot_training
 from .run_folder import EVALUATIONS, LOG, STATE, STEPS, UNREADABLE, TrainingFolder
 from .session import Say, Session
+from .splits import read_splits
 
 AVERAGED, RAW, CURVE = "model.safetensors", "raw.safetensors", "curve.png"
 
@@ -52,8 +55,8 @@ def train(job: Job, command: str, say: Say, report: Report | None = None) -> dic
     say = say if group.rank == 0 else (lambda text: None)
     stops = Stops(say)
     with group.joined(job.device), stops.listening():
-        dataset = read_dataset(job.data, job.split)
-        judged = read_dataset(job.data, job.evaluation_split) if job.evaluation_split else None
+        dataset, judged = read_splits(job, say)
+        job = dataclasses.replace(job, split=dataset.split, evaluation_split=judged.split if judged else None)
         sets = (dataset, judged) if judged else (dataset,)
         for each in sets:
             require_images(each)
@@ -63,8 +66,11 @@ def train(job: Job, command: str, say: Say, report: Report | None = None) -> dic
                 examination.require_no_fault()
             if group.rank == 0:
                 examination.warn()
-        start = initial_model(job, say)
+        start, numbers = initial_model(job, dataset, say)
         config = start.model.config
+        names = {new: dataset.categories[old] for old, new in numbers.items()}
+        dataset = renumbered(dataset, numbers)
+        judged = judged and under_names(judged, names)
         examples = TrainingSet(dataset, config, augmentation=job.augmentation, seed=job.settings.seed)
         per_epoch = steps_per_epoch(len(examples), job.batch)
         schedule = official_schedule(
@@ -111,24 +117,56 @@ def train(job: Job, command: str, say: Say, report: Report | None = None) -> dic
     }
 
 
-def initial_model(job: Job, say: Say) -> Start:
-    """The model a job starts from, in training mode. Says which tensors are new."""
+def initial_model(job: Job, dataset: Dataset, say: Say) -> tuple[Start, dict[int, int]]:
+    """The model a job starts from, in training mode, and {dataset's category id: the model's}.
+
+    Says which tensors are new, and which category is which where the ids are not the dataset's.
+    """
     if job.init is None:
         config = get_config(job.model)
-        config = dataclasses.replace(config, num_classes=job.num_classes or config.num_classes)
+        numbers, classes = _classes(job, dataset, config, say)
+        own = classes == config.num_classes
+        config = dataclasses.replace(config, num_classes=classes, class_names=config.class_names if own else ())
         start = Start(random_model(config, job.settings.seed), ())
         if job.backbone:
             backbone = read_backbone(job.backbone, config)
             tensors = {key: torch.from_numpy(value) for key, value in backbone.state.items()}
             start.model.load_state_dict(tensors, strict=False)  # the backbone's every key, as was checked
             say(f"{len(tensors)} tensors of the backbone from {job.backbone.name}; the rest at random")
-        return start
+        return start, numbers
     trained = load(job.init, model=job.model)
-    classes = job.num_classes or trained.config.num_classes
+    numbers, classes = _classes(job, dataset, trained.config, say)
     start = transferred(trained.state_dict(), trained.config, classes, job.settings.seed)
     if start.new:
         say(f"{classes} classes instead of {trained.config.num_classes}; new, at random: {first_names(start.new)}")
-    return start
+    return start, numbers
+
+
+def _classes(job: Job, dataset: Dataset, config: Config, say: Say) -> tuple[dict[int, int], int]:
+    """{dataset's category id: the model's}, and how many classes the model has."""
+    numbers = training_numbers(dataset, config, job.num_classes)
+    if all(old == new for old, new in numbers.items()):
+        anew = not job.num_classes and known_names(config) and not matched(known_names(config), dataset.categories)
+    else:
+        say(f"categories: {mapping_text(numbers, dataset.categories)}")
+        anew = not job.num_classes and not matched(known_names(config), dataset.categories)
+    return numbers, len(numbers) if anew else job.num_classes or config.num_classes
+
+
+def under_names(judged: Dataset, names: Mapping[int, str]) -> Dataset:
+    """A dataset to evaluate on with the numbers that its categories are trained under, by their names.
+
+    Raises DatasetError showing both lists where it has others.
+    """
+    if judged.categories.items() <= names.items():
+        return judged
+    numbers = matched(names, judged.categories)
+    if numbers is None:
+        raise DatasetError(
+            f"{judged.path}: has {shown(judged.categories)}; {shown(names)} are trained; evaluate on these",
+            parameters={"eval_split": None},
+        )
+    return renumbered(judged, numbers)
 
 
 def _opened(folder: TrainingFolder, resume: bool) -> Any:

@@ -22,7 +22,8 @@ from ..comparison.end_to_end_job import compare_end_to_end
 from ..comparison.layerwise import compare_layerwise
 from ..comparison.pairing import pair_detections
 from ..comparison.subject import Choice
-from ..datasets.dataset import Dataset, read_dataset
+from ..datasets.dataset import Dataset
+from ..datasets.layouts import read_dataset
 from ..embedded import (
     CONFIG,
     CURVE,

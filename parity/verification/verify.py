@@ -23,7 +23,8 @@ from ..comparison.layerwise import compare_layerwise
 from ..comparison.records import ComparisonRecord
 from ..comparison.subject import Choice
 from ..datasets.coco_archives import Report, download_coco
-from ..datasets.dataset import Image, read_dataset
+from ..datasets.dataset import Image
+from ..datasets.layouts import read_dataset
 from ..evaluation.contents import content, package_digest
 from ..evaluation.evaluate import Evaluation, fingerprint_of
 from ..evaluation.pipeline import Settings

@@ -88,10 +88,11 @@ def test_where_nothing_is_gained_the_model_keeps_its_anchors(dataset: Path, tmp_
     assert get_config(str(tmp_path / "my.json")).aspect_ratios == get_config("d0").aspect_ratios
 
 
-def test_no_configuration_for_category_ids_below_1(dataset: Path, tmp_path: Path) -> None:
-    change(dataset, annotations=[], categories=[{"id": 0, "name": "round"}])
-    assert "category ids below 1" in refuse("check", dataset, "--write-config", tmp_path / "my.json")
-    assert not (tmp_path / "my.json").exists()
+def test_a_configuration_numbers_categories_as_training_does(dataset: Path, tmp_path: Path) -> None:
+    change(dataset, annotations=[], categories=[{"id": 7, "name": "round"}, {"id": 0, "name": "square"}])
+    run("check", dataset, "--write-config", tmp_path / "my.json")
+    written = json.loads((tmp_path / "my.json").read_text())
+    assert (written["num_classes"], written["class_names"]) == (2, ["square", "round"])
 
 
 def test_what_is_no_dataset_is_refused(dataset: Path, tmp_path: Path) -> None:

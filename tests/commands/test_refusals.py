@@ -59,14 +59,17 @@ def names(*texts: str) -> frozenset[str]:
 
 
 LATER = names("as_json skip_unreadable")
+ELSEWHERE = names("annotations images")  # of a dataset that is no folder
+FILE = ("--annotations", "a.json", "--images", "pictures")
 USES = {
-    "a model's evaluation": Use(("eval", "--coco", "x", "--model", "d1"), afterwards=LATER),
+    "a model's evaluation": Use(("eval", "--coco", "x", "--model", "d1"), ELSEWHERE, LATER),
+    "an evaluation of a file's images": Use(("eval", *FILE, "--model", "d1"), names("coco split"), LATER),
     "an evaluation of detections": Use(
-        ("eval", "--coco", "x", "--results", "y"), frozenset(options_of(main.commands["eval"])) - SCORING
+        ("eval", "--coco", "x", "--results", "y"), ELSEWHERE | options_of(main.commands["eval"]).keys() - SCORING
     ),
-    "an evaluation of a checkpoint": Use(("eval", "--coco", "x", "--ckpt", "y"), names("generation"), LATER),
+    "an evaluation of a checkpoint": Use(("eval", "--coco", "x", "--ckpt", "y"), ELSEWHERE | {"generation"}, LATER),
     "a strict evaluation": Use(
-        ("eval", "--coco", "x", "--model", "d1", "--strict"), names("skip_unreadable"), names("as_json strict")
+        ("eval", "--coco", "x", "--model", "d1", "--strict"), ELSEWHERE | {"skip_unreadable"}, names("as_json strict")
     ),
     "a prediction": Use(("predict", "x.jpg", "--model", "d1", "-o", "out"), afterwards=LATER),
     "a prediction by a checkpoint": Use(
@@ -76,16 +79,23 @@ USES = {
         ("predict", "x.jpg", "-o", "out", "--strict"), names("skip_unreadable"), names("as_json strict")
     ),
     "a training": Use(
-        ("train", "--data", "x", "--model", "d1", "--out", "o"), names("local_norms"), names("as_json record")
+        ("train", "--data", "x", "--model", "d1", "--out", "o"),
+        ELSEWHERE | {"local_norms"},
+        names("as_json record"),
+    ),
+    "a training on a file's images": Use(
+        ("train", *FILE, "--model", "d1", "--out", "o", "--hold-out", "0.1"),
+        names("data split eval_split local_norms"),
+        names("as_json record"),
     ),
     "a training without evaluation": Use(
         ("train", "--data", "x", "--model", "d1", "--out", "o", "--eval-split", "none"),
-        names("eval_every local_norms"),
+        ELSEWHERE | names("eval_every local_norms hold_out"),
         names("as_json record"),
     ),
     "a training with frozen norms": Use(
         ("train", "--data", "x", "--model", "d1", "--out", "o", "--frozen-norms"),
-        names("local_norms"),
+        ELSEWHERE | {"local_norms"},
         names("as_json record frozen_norms"),
     ),
     "a verification": Use(("verify", "--model", "d1")),
@@ -236,7 +246,7 @@ def test_scoring_detections_reads_what_its_options_say(monkeypatch: pytest.Monke
     monkeypatch.setattr(evaluate, "read_detections", lambda *_: [])
     monkeypatch.setattr(evaluate, "_record", lambda *_: {})
     evaluate.evaluate_detections(Asked(), Path("detections.json"), "")  # type: ignore[arg-type]
-    assert read == SCORING - {"results", "against", "as_json"}
+    assert read == SCORING - {"annotations", "images", "results", "against", "as_json"}
 
 
 def test_norms_of_each_process_are_of_several(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from effconv.parity.datasets.dataset import read_dataset
+from effconv.parity.datasets.layouts import read_dataset
 from effconv.parity.evaluation.coco import Rows
 from small_datasets import write_dataset
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from ....strict_json import json_text
-from ...datasets.dataset import read_dataset
+from ...datasets.layouts import read_dataset
 from ...evaluation.coco import evaluate
 
 

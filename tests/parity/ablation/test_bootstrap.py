@@ -11,7 +11,8 @@ from effconv.parity.ablation.bootstrap import draw_images, metrics_of
 from effconv.parity.ablation.matches import match_detections
 from effconv.parity.ablation.study import Study
 from effconv.parity.benchmarks.synthetic_coco import synthetic, write_annotations
-from effconv.parity.datasets.dataset import Dataset, read_dataset
+from effconv.parity.datasets.dataset import Dataset
+from effconv.parity.datasets.layouts import read_dataset
 from effconv.parity.evaluation.coco import METRICS, evaluate
 
 IMAGES = 40

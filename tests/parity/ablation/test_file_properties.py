@@ -10,7 +10,8 @@ from effconv.parity.ablation.file_evidence import CHANCE, MOST, is_decided, is_l
 from effconv.parity.ablation.file_properties import HAIR, decimals
 from effconv.parity.ablation.versus import FilePair
 from effconv.parity.ablation.versus_waterfall import stages
-from effconv.parity.datasets.dataset import Dataset, Image, read_dataset
+from effconv.parity.datasets.dataset import Dataset, Image
+from effconv.parity.datasets.layouts import read_dataset
 from effconv.parity.evaluation.coco import Rows
 
 

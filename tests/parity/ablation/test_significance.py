@@ -11,7 +11,8 @@ from effconv.parity.ablation.bootstrap import metrics_of
 from effconv.parity.ablation.matches import match_detections
 from effconv.parity.ablation.significance import LEVEL, SWAPS, difference, draw_swaps, exchanged, interleaved, paired
 from effconv.parity.benchmarks.synthetic_coco import synthetic, write_annotations
-from effconv.parity.datasets.dataset import Dataset, read_dataset
+from effconv.parity.datasets.dataset import Dataset
+from effconv.parity.datasets.layouts import read_dataset
 from effconv.parity.evaluation.coco import METRICS, evaluate
 from scripts import load_script
 

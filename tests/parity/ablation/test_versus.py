@@ -10,7 +10,8 @@ from click.testing import CliRunner, Result
 
 from effconv.cli import main
 from effconv.parity.ablation.versus import VersusRecord
-from effconv.parity.datasets.dataset import Dataset, read_dataset
+from effconv.parity.datasets.dataset import Dataset
+from effconv.parity.datasets.layouts import read_dataset
 from effconv.parity.evaluation.coco import METRICS, evaluate, read_detections
 from small_images import write_pictures
 

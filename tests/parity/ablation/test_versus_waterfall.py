@@ -12,7 +12,7 @@ from detection_files import NUMBERS, changed, clipped, corners, detections, renu
 from effconv.cli import main
 from effconv.parity.ablation.file_properties import keep_best
 from effconv.parity.ablation.versus import VersusRecord, VersusStep
-from effconv.parity.datasets.dataset import read_dataset
+from effconv.parity.datasets.layouts import read_dataset
 from effconv.parity.evaluation.coco import Rows, evaluate
 
 

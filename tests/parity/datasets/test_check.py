@@ -15,8 +15,9 @@ from effconv.effdet_torch.config import get_config
 from effconv.parity.datasets import findings
 from effconv.parity.datasets.boxes import Boxes
 from effconv.parity.datasets.check import DatasetCheck, check_dataset
-from effconv.parity.datasets.dataset import DatasetError, read_dataset
+from effconv.parity.datasets.dataset import DatasetError
 from effconv.parity.datasets.findings import KINDS
+from effconv.parity.datasets.layouts import read_dataset
 from effconv.parity.datasets.resized import resized_boxes, resized_sides
 from effconv.parity.datasets.statistics import bins
 

@@ -15,7 +15,7 @@ from effconv.effdet_torch.config import get_config
 from effconv.effdet_torch.drawing import category_colour
 from effconv.parity.datasets.check import check_dataset
 from effconv.parity.datasets.check_page import MOST_ROWS, write_check_page
-from effconv.parity.datasets.dataset import read_dataset
+from effconv.parity.datasets.layouts import read_dataset
 from effconv.parity.datasets.thumbnails import SHOWN, SIDE, thumbnails
 
 MEGABYTE = 1_000_000

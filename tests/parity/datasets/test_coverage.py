@@ -15,7 +15,7 @@ from effconv.effdet_torch.training.targets import MATCHED_IOU, label_anchors
 from effconv.parity.datasets.anchor_proposal import Proposal, aspect_clusters, choose_anchors, propose_anchors
 from effconv.parity.datasets.boxes import Boxes
 from effconv.parity.datasets.coverage import best_overlaps, coverage, learnt
-from effconv.parity.datasets.dataset import read_dataset
+from effconv.parity.datasets.layouts import read_dataset
 
 SMALL = dataclasses.replace(get_config("d0"), image_size=(160, 224))
 CONFIGS = {

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from effconv.parity.datasets.dataset import DatasetError, Image, find_annotations, read_dataset
+from effconv.parity.datasets.dataset import DatasetError, Image
+from effconv.parity.datasets.layouts import read_dataset
 from small_datasets import content, write_dataset
 
 
@@ -48,16 +49,16 @@ def test_boxes_without_area_and_outside_the_image_are_read(tmp_path: Path) -> No
 
 def test_the_split_is_val2017_or_the_only_one_or_the_one_named(tmp_path: Path) -> None:
     write_dataset(tmp_path, content(), "shapes")
-    assert find_annotations(tmp_path).name == "instances_shapes.json"
+    assert read_dataset(tmp_path).split == "shapes"
     write_dataset(tmp_path, content(), "train2017")
-    with pytest.raises(DatasetError, match=r"instances_val2017\.json, found shapes, train2017"):
-        find_annotations(tmp_path)
-    assert find_annotations(tmp_path, "train2017").name == "instances_train2017.json"
+    with pytest.raises(DatasetError, match=r"instances_val2017 .*\.json \(COCO 2017\), found shapes, train2017"):
+        read_dataset(tmp_path)
+    assert read_dataset(tmp_path, "train2017").path.name == "instances_train2017.json"
     write_dataset(tmp_path, content())
-    assert find_annotations(tmp_path).name == "instances_val2017.json"
+    assert read_dataset(tmp_path).path.name == "instances_val2017.json"
     with pytest.raises(DatasetError, match="no such folder"):
         read_dataset(tmp_path / "nowhere")
-    with pytest.raises(DatasetError, match="no annotations"):
+    with pytest.raises(DatasetError, match=r"found instances_shapes.json, instances_train2017.json, .*; give a folder"):
         read_dataset(tmp_path / "annotations")
 
 

@@ -9,8 +9,9 @@ from click.testing import CliRunner, Result
 from PIL import Image
 
 from effconv.cli import main
-from effconv.parity.datasets.dataset import DatasetError, read_dataset
+from effconv.parity.datasets.dataset import DatasetError
 from effconv.parity.datasets.examination import CONSEQUENCES, DatasetWarning, Examination, examine
+from effconv.parity.datasets.layouts import read_dataset
 from small_datasets import content, write_dataset
 
 SWISH = Path(__file__).parents[2] / "golden" / "tiny-swish"

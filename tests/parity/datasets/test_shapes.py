@@ -11,7 +11,7 @@ from PIL import Image
 
 from effconv.cli import main
 from effconv.parity.datasets import shapes as shapes_module
-from effconv.parity.datasets.dataset import read_dataset
+from effconv.parity.datasets.layouts import read_dataset
 from effconv.parity.datasets.shapes import CATEGORIES, LARGEST, LEAST_AREA, Drawn, Picture, draw_picture
 from effconv.parity.evaluation.coco import evaluate
 

@@ -11,7 +11,7 @@ import pytest
 from effconv.effdet_torch.categories import COCO_CATEGORIES, category_name
 from effconv.effdet_torch.config import get_config
 from effconv.parity.datasets.dataset import Dataset, DatasetError
-from effconv.parity.evaluation.category_map import choose_categories
+from effconv.parity.evaluation.category_map import CategoryWarning, choose_categories
 from effconv.parity.evaluation.coco import rows_of
 from effconv.parity.evaluation.finished import Finished
 from tensors import config_of
@@ -39,7 +39,7 @@ def test_cocos_categories_need_no_map() -> None:
             {1: "person", 91: "hair brush"},
             r"category 91 \(hair brush\) is none that efficientdet-d0 detects",
         ),
-        ({0: "person"}, "category 0"),
+        ({0: "human"}, "category 0"),
     ],
 )
 def test_other_categories_are_named(categories: dict[int, str], message: str) -> None:
@@ -80,3 +80,24 @@ def test_names() -> None:
 def test_names_are_cocos(shared: Path) -> None:
     path = shared / "coco" / "val2017_66" / "annotations" / "instances_val2017.json"
     assert {each["id"]: each["name"] for each in json.loads(path.read_text())["categories"]} == COCO_CATEGORIES
+
+
+NAMED = dataclasses.replace(TINY, class_names=("cat", "dog", "bird", "", "", "", ""))
+
+
+def test_names_say_which_category_is_which() -> None:
+    with pytest.warns(CategoryWarning, match=r"matched by name: 1 cat \(id 0\), 3 bird \(id 4\)$"):
+        found = choose_categories(NAMED, dataset({0: "cat", 4: "bird"}), None)
+    # The model's others get ids that the dataset does not have: 4 is its bird and not the model's fourth.
+    assert (found[1], found[3], sorted(set(found.values()) & {0, 4})) == (0, 4, [0, 4])
+    assert len(set(found.values())) == 7
+    assert choose_categories(NAMED, dataset({1: "cat", 2: "dog"}), None) == {}
+    with pytest.warns(CategoryWarning, match=r"17 cat \(id 15\)"):
+        assert choose_categories(D0, dataset({15: "cat"}), None)[17] == 15
+
+
+def test_other_names_than_the_models_are_refused_with_both_lists(tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match=r"tiny-lite detects cat \(id 1\), .*, the dataset has cow \(id 1\); give"):
+        choose_categories(NAMED, dataset({1: "cow"}), None)
+    (tmp_path / "map.json").write_text('{"2": 1}')
+    assert choose_categories(NAMED, dataset({1: "cow"}), tmp_path / "map.json") == {2: 1}

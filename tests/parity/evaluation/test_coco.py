@@ -10,7 +10,8 @@ import pytest
 
 from effconv.errors import EffconvError
 from effconv.parity.benchmarks.synthetic_coco import synthetic
-from effconv.parity.datasets.dataset import Dataset, read_dataset
+from effconv.parity.datasets.dataset import Dataset
+from effconv.parity.datasets.layouts import read_dataset
 from effconv.parity.evaluation.coco import ENGINES, METRICS, UNDEFINED, Rows, evaluate, read_detections
 from small_datasets import content, write_dataset
 

@@ -16,7 +16,7 @@ from PIL import Image as Picture
 from effconv.errors import EffconvError
 from effconv.parity.ablation.run import Ablator, run_study
 from effconv.parity.ablation.study import Study
-from effconv.parity.datasets.dataset import read_dataset
+from effconv.parity.datasets.layouts import read_dataset
 from effconv.parity.distributed import Group
 from effconv.parity.evaluation import contents
 from effconv.parity.evaluation.contents import COMPUTING, PACKAGE, code_digest, code_files

@@ -157,7 +157,7 @@ def test_an_evaluation_of_no_image_is_refused(tmp_path: Path) -> None:
     [
         (["--category-map", "absent.json"], 'expected {"model category id": dataset category id}'),
         (["--resume"], "to go on with (--resume, --detections)"),
-        (["--split", "train"], "expected annotations/instances_train.json, found val2017"),
+        (["--split", "train"], "expected annotations/instances_train.json (COCO 2017), found val2017"),
         (["--size", "12"], "expected HEIGHTxWIDTH"),
     ],
 )

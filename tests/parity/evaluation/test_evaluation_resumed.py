@@ -13,7 +13,7 @@ import pytest
 
 from effconv.effdet_torch.preprocessing.preprocess import Preprocessor
 from effconv.errors import EffconvError
-from effconv.parity.datasets.dataset import read_dataset
+from effconv.parity.datasets.layouts import read_dataset
 from effconv.parity.distributed import Group
 from effconv.parity.evaluation.detect import Running, detect
 from effconv.parity.evaluation.finished import Finished, Parts, write_line

@@ -10,7 +10,8 @@ from PIL import Image as Picture
 from effconv.effdet_torch.config import get_config
 from effconv.effdet_torch.training.start import random_model
 from effconv.loading import read_backbone, read_stored
-from effconv.parity.datasets.dataset import Dataset, Image, read_dataset
+from effconv.parity.datasets.dataset import Dataset, Image
+from effconv.parity.datasets.layouts import read_dataset
 from effconv.parity.evaluation.imagenet import (
     BEST,
     CLASSES,

@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from effconv.cli import main
-from effconv.parity.datasets.dataset import read_dataset
+from effconv.parity.datasets.layouts import read_dataset
 from effconv.parity.evaluation import published, published_rows
 from effconv.parity.evaluation.coco import METRICS
 from effconv.parity.evaluation.published_rows import PublishedRow

@@ -9,7 +9,7 @@ import pytest
 
 from effconv.convert.fingerprints import known_checkpoints
 from effconv.effdet_torch.config import VARIANTS
-from effconv.parity.datasets.dataset import read_dataset
+from effconv.parity.datasets.layouts import read_dataset
 from effconv.parity.evaluation.coco import METRICS
 from effconv.parity.evaluation.pipeline import Settings
 from effconv.parity.evaluation.published_rows import (

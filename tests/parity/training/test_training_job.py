@@ -118,7 +118,7 @@ def test_another_training_in_the_folder(
         (("--resume",), "no training to go on with; start one without resuming (--resume)"),
         (("--split", "nothing"), "expected annotations/instances_nothing.json"),
         (("--batch", 9), "8 images to train on, fewer than a batch of 9"),
-        (("--num-classes", 5), "but small has 5 classes"),
+        (("--num-classes", 5), "8 categories, and 5 classes to train: disc (id 1), "),
         (("--survival", "much"), "--survival much: expected a number, official or none"),
         (("--jitter", 2, 1), "jitter must be 0 < minimum <= maximum <= 10"),
         (("--head-survival", 0.9), "small has no residual heads"),

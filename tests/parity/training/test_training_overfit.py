@@ -13,7 +13,8 @@ from effconv.effdet_torch.config import Config, Stage, get_config
 from effconv.effdet_torch.training.schedule import Schedule
 from effconv.effdet_torch.training.start import random_model
 from effconv.effdet_torch.training.trainer import Training, TrainingSettings
-from effconv.parity.datasets.dataset import Dataset, read_dataset
+from effconv.parity.datasets.dataset import Dataset
+from effconv.parity.datasets.layouts import read_dataset
 from effconv.parity.datasets.shapes import CATEGORIES, Picture, draw_picture
 from effconv.parity.distributed import Group
 from effconv.parity.evaluation.coco import evaluate, rows_of

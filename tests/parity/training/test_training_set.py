@@ -14,7 +14,8 @@ from effconv.effdet_torch.training.augment import Augmentation
 from effconv.effdet_torch.training.targets import BACKGROUND, label_anchors
 from effconv.effdet_torch.training.trainer import TrainingError
 from effconv.errors import EffconvError, ImageError
-from effconv.parity.datasets.dataset import DatasetError, read_dataset
+from effconv.parity.datasets.dataset import DatasetError
+from effconv.parity.datasets.layouts import read_dataset
 from effconv.parity.training import examples as training_set
 from effconv.parity.training.batches import steps_per_epoch, training_batches
 from effconv.parity.training.examples import TrainingSet

@@ -18,7 +18,8 @@ from training_runs import EPOCHS, STEPS, SWISH, differing, options, train
 
 from effconv.cli import main
 from effconv.effdet_torch.training.trainer import Training
-from effconv.parity.datasets.dataset import Image, read_dataset
+from effconv.parity.datasets.dataset import Image
+from effconv.parity.datasets.layouts import read_dataset
 from effconv.parity.training import session
 from effconv.parity.training.batches import batch_places
 from effconv.parity.training.examples import TrainingSet

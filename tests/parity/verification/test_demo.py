@@ -19,7 +19,7 @@ from effconv.effdet_torch.config import get_config
 from effconv.effdet_torch.preprocessing.decode import decode, read_encoded
 from effconv.loading import load
 from effconv.parity import embedded
-from effconv.parity.datasets.dataset import read_dataset
+from effconv.parity.datasets.layouts import read_dataset
 from effconv.parity.evaluation.published_rows import VERDICT_LIMIT
 from effconv.parity.verification import demo
 

@@ -22,7 +22,7 @@ from effconv.convert.output_kinds import PAGE_MARK
 from effconv.effdet_torch.config import get_config
 from effconv.parity.comparison.records import ComparisonRecord
 from effconv.parity.datasets import coco_archives
-from effconv.parity.datasets.dataset import read_dataset
+from effconv.parity.datasets.layouts import read_dataset
 from effconv.parity.evaluation import contents, published, published_rows
 from effconv.parity.evaluation.coco import METRICS
 from effconv.parity.evaluation.published_rows import PublishedRow
