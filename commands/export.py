@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from .export_tensorflow import tflite_command
 from .options import (
     PATH,
     Number,
@@ -31,6 +32,9 @@ CHECKED = 20  # pictures of a folder, at most
 @click.group("export")
 def export() -> None:
     """Write a model for another runtime."""
+
+
+export.add_command(tflite_command)
 
 
 @export.command("onnx")
