@@ -39,7 +39,7 @@ def tflite_command(
     scores (1, M) and count (1,). Suppression is TFLite's own TFLite_Detection_PostProcess by its regular rule: hard,
     within classes. Names, normalisation and configuration are in the file, as `effconv.json` of an archive at its end.
     TensorFlow's interpreter runs it on pictures, and it is kept when it finds what the model finds; exit with status 1
-    when not. In another precision its float32 form must, and the file must find most objects again.
+    when not. In another precision its float32 form must, and the file must find most likely objects again.
     """
     from ..convert.output import OutputError, replacing
     from ..convert.output_kinds import TFLITE

@@ -25,8 +25,10 @@ from ..reference.tflite import OUTPUTS, Suppression, TFLiteDetector, run_tflite
 from .description import append_description, described
 
 SAME_OBJECT = 0.5  # overlap of two boxes that are of one object: suppression's, and the lowest that COCO counts
-# Of the model's objects, how many a file of another precision must find again. More than half is no measure of quality,
-# which is measured by evaluating; it refuses a file that is another detector: ranges of other images than its inputs.
+LIKELY = 0.5  # the score from which the model holds an object for more likely than not
+# Of the model's likely objects, the part that a file of another precision must find again. More than half is no measure
+# of quality, which is for an evaluation to say; it refuses what is another detector: activations whose ranges were
+# taken from other images than the file is given, and classes or boxes in another order.
 FOUND_AGAIN = 0.5
 
 
@@ -36,9 +38,8 @@ class RoundedCheck(Plain):
 
     runtime: str
     images: int
-    objects: int  # that the model finds on them
-    found: int  # of those, found by the file: of the same category, and overlapping by more than SAME_OBJECT
-    added: int  # found by the file alone
+    objects: int  # that the model finds on them with a score of LIKELY or more
+    found: int  # of those, found by the file, whatever their score: of the category, overlapping by SAME_OBJECT or more
     largest_box_difference: float  # pixels, of objects that both find
     largest_score_difference: float
     ok: bool
@@ -116,33 +117,31 @@ def check_tflite(
 
 def found_again(ours: Detections, theirs: Detections, runtime: str) -> RoundedCheck:
     """The model's objects beside another precision's: the best first, each paired with what it overlaps most."""
-    objects = found = added = 0
+    objects = found = 0
     pixels = scores = 0.0
     for image in range(len(ours.valid)):
-        mine, other = int(ours.valid[image]), int(theirs.valid[image])
-        objects += mine
-        left = set(range(other))
-        for row in range(mine):
-            fits = {
-                each: overlap
+        left = set(range(int(theirs.valid[image])))
+        likely = int((ours.scores[image, : int(ours.valid[image])] >= LIKELY).sum())
+        objects += likely
+        for row in range(likely):
+            box, category = ours.boxes[image, row], ours.classes[image, row]
+            overlaps = {
+                each: _overlap(box, theirs.boxes[image, each])
                 for each in left
-                if theirs.classes[image, each] == ours.classes[image, row]
-                and (overlap := _overlap(ours.boxes[image, row], theirs.boxes[image, each])) > SAME_OBJECT
+                if theirs.classes[image, each] == category
             }
-            if not fits:
+            pair = max(overlaps, key=overlaps.__getitem__, default=-1)
+            if pair < 0 or overlaps[pair] < SAME_OBJECT:
                 continue
-            pair = max(fits, key=fits.__getitem__)
             left.remove(pair)
             found += 1
-            pixels = max(pixels, float((ours.boxes[image, row] - theirs.boxes[image, pair]).abs().max()))
+            pixels = max(pixels, float((box - theirs.boxes[image, pair]).abs().max()))
             scores = max(scores, float((ours.scores[image, row] - theirs.scores[image, pair]).abs()))
-        added += len(left)
     return RoundedCheck(
         runtime=runtime,
         images=len(ours.valid),
         objects=objects,
         found=found,
-        added=added,
         largest_box_difference=pixels,
         largest_score_difference=scores,
         ok=found > FOUND_AGAIN * objects or not objects,
@@ -159,14 +158,15 @@ def check_line(check: TFLiteCheck, precision: str) -> str:
 
 
 def _rounded_line(check: RoundedCheck, precision: str) -> str:
-    again = f"in {precision} the file finds {check.found} of {check.objects} again and {check.added} others"
+    again = (
+        f"in {precision} the file finds {check.found} of {check.objects} objects of a score of {LIKELY} and more again"
+    )
     if not check.ok:
-        return (
-            f"not the model: {again}, expected more than half: calibrate on other images, or take another precision"
-        )
+        return f"not the model: {again}, expected more than half; calibrate on other images, or take another precision"
+    if not check.objects:
+        return f"not proven in {precision}: the model finds no object of a score of {LIKELY}; name pictures that it does on"
     return (
-        f"{again}: boxes to {check.largest_box_difference:.1f} pixels, scores to {check.largest_score_difference:.3f}; "
-        "what that costs is for an evaluation to say"
+        f"{again}: boxes to {check.largest_box_difference:.2g} pixels, scores to {check.largest_score_difference:.2g}"
     )
 
 
