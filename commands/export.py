@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from .export_program import pt2_command
 from .export_tensorflow import tflite_command
 from .options import (
     PATH,
@@ -35,6 +36,7 @@ def export() -> None:
 
 
 export.add_command(tflite_command)
+export.add_command(pt2_command)
 
 
 @export.command("onnx")

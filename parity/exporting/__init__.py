@@ -1,1 +1,1 @@
-"""Detectors as files of other runtimes that TensorFlow writes, each run before it is kept."""
+"""Detectors as files of other runtimes, each run before it is kept."""
