@@ -24,20 +24,21 @@ if TYPE_CHECKING:
 def pt2_command(given: str | None, output: Path | None, **shared: Any) -> None:
     """A detector as a program of torch.export, from images to boxes: one input size, any batch.
 
-    It returns a dictionary of boxes (B, M, 4) in input pixels [ymin, xmin, ymax, xmax], scores, categories (ids from 1)
-    and count (B,), how many of an image's M rows are objects; with --raw, what the network returns. Suppression is hard,
-    within classes, of an image's best 5000 pairs of box and class. The file is loaded and run on pictures, and kept when
-    it finds what the model finds; exit with status 1 when not.
+    It returns a dictionary of boxes (B, M, 4) in input pixels [ymin, xmin, ymax, xmax], scores, categories (from 1) and
+    count (B,), how many of an image's M rows are objects; with --raw, what the network returns. Suppression is hard,
+    within classes, of an image's best 5000 pairs of box and class. The file is loaded and run on pictures, and kept
+    when it finds what the model finds; exit with status 1 when not.
     """
     from ..convert.output import OutputError, replacing
     from ..convert.output_kinds import DESCRIPTION, PROGRAM
-    from ..effdet_torch.engines.program import export_program
+    from ..effdet_torch.engines.fast import fast
+    from ..effdet_torch.engines.program import Detector, export_program
     from ..parity.comparison.exported import check_line
     from ..parity.exporting.description import described
     from ..parity.exporting.program import check_program
 
     asked = Asked(**shared)
-    asked.refuse_unused()
+    asked.refuse_unused("given")
     if output and output.suffix != ".pt2":
         raise OutputError(f"{output}: expected a file ending in .pt2")
     pictures = asked.pictures()
@@ -47,7 +48,8 @@ def pt2_command(given: str | None, output: Path | None, **shared: Any) -> None:
     detecting = asked.detecting(network, pixels=given == "uint8")
     checked: ExportCheck | None = None
     with replacing(written) as (file,):
-        export_program(network, file, detecting, {DESCRIPTION: described(network, detecting)}, raw=asked.raw)
+        exported = fast(network) if asked.raw else Detector(network, detecting)
+        export_program(exported, file, detecting, {DESCRIPTION: described(network, detecting)})
         if not (asked.raw or asked.no_check):
             checked = check_program(file, network, detecting, pictures)
             if not checked.ok:

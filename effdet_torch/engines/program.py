@@ -14,7 +14,6 @@ from torch import Tensor, nn
 from torch._higher_order_ops import while_loop
 
 from ..model import EfficientDet
-from .fast import fast
 from .onnx_detector import OVERLAP, Decoded, Detecting
 
 # Pairs of each image that suppression looks at, as many as the official evaluation does. Where fewer objects are found
@@ -71,18 +70,15 @@ class Detector(nn.Module):
 
         kept = torch.zeros(left.shape[0], most, dtype=torch.int64)
         start = torch.zeros((), dtype=torch.int64), left, kept, kept.bool()
-        _, _, kept, found = while_loop(goes_on, keep, start)
+        _, _, kept, found = while_loop(goes_on, keep, start)  # type: ignore[no-untyped-call]
         return kept, found
 
 
-def export_program(
-    model: EfficientDet, path: Path, detecting: Detecting, described: dict[str, str], *, raw: bool
-) -> None:
-    """Write `model` to `path` as a program of any number of images, with the files `described` (name -> text) in it.
+def export_program(network: nn.Module, path: Path, detecting: Detecting, described: dict[str, str]) -> None:
+    """Write a network, a Detector or the fast form of a model, to `path` as a program of any number of images.
 
-    With `raw` it returns what the model does. Raises EffconvError for a model in training mode.
+    Images are as `detecting` has them; `described` are files (name -> text) that the program has in it.
     """
-    network: nn.Module = fast(model).to("cpu", torch.float32) if raw else Detector(model, detecting)
     shape = (*detecting.size, 3) if detecting.pixels else (3, *detecting.size)
     images = torch.zeros(2, *shape, dtype=torch.uint8 if detecting.pixels else torch.float32)
     with warnings.catch_warnings(), torch.no_grad():

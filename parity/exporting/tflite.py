@@ -164,7 +164,7 @@ def _rounded_line(check: RoundedCheck, precision: str) -> str:
     if not check.ok:
         return f"not the model: {again}, expected more than half; calibrate on other images, or take another precision"
     if not check.objects:
-        return f"not proven in {precision}: the model finds no object of a score of {LIKELY}; name pictures that it does on"
+        return f"not proven in {precision}: no picture has an object of a score of {LIKELY}; name pictures that do"
     return (
         f"{again}: boxes to {check.largest_box_difference:.2g} pixels, scores to {check.largest_score_difference:.2g}"
     )
