@@ -120,7 +120,7 @@ ALREADY = {
     "speeds": {"speed"},
     "export of the network alone": {"raw"},
     "export without a check": {"no_check", "raw"},
-    "export to TFLite in integers": {"precision", "calibrate_on", "raw", "check_on"},
+    "export to TFLite in integers": {"precision", "calibrate_on", "check_on"},
     "export to TFLite of the network alone": {"raw"},
     "export of a program of the network alone": {"raw"},
 }

@@ -95,7 +95,7 @@ FAULTS = {
     "another scale of codes": ("marked", shifted("h_scale", "1.001")),
     "classes in another order": ("flat_outputs", swapped),
     "anchors' sides swapped": ("centred_anchors", lambda config: CENTRED(config)[:, [1, 0, 3, 2]]),
-    "anchors off by a thousandth of a pixel": ("centred_anchors", lambda config: CENTRED(config) + np.float32(2e-5)),
+    "anchors off by 0.003 pixels": ("centred_anchors", lambda config: CENTRED(config) + np.float32(2e-5)),
 }
 
 
