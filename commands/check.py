@@ -30,7 +30,7 @@ def check_command(
     """Check a dataset before training on it: what is wrong, what it has, and whether a model's anchors reach its boxes.
 
     DATASET is a folder: COCO 2017, Roboflow, YOLO or Pascal VOC. Every picture is decoded once. Exits with status 1
-    where something serious is found; notes may be as they should be. Sizes and anchors are those of --model, d0 without.
+    where something serious is found; notes may be as they should be. Sizes and anchors are those of --model (d0).
     """
     from ..effdet_torch.config import config_to_dict, get_config
     from ..parity.datasets.check import check_dataset, fitting_config

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from .export_program import pt2_command
+from .export_tensorflow import tflite_command
 from .options import (
     PATH,
     Number,
@@ -31,6 +33,10 @@ CHECKED = 20  # pictures of a folder, at most
 @click.group("export")
 def export() -> None:
     """Write a model for another runtime."""
+
+
+export.add_command(tflite_command)
+export.add_command(pt2_command)
 
 
 @export.command("onnx")

@@ -2,8 +2,9 @@
 
 The rule of every command: a file that stands where an output goes is replaced when it is empty or when effconv wrote it
 as the same kind of output, whatever model or settings it was made with, so that a command can be run again. Each kind
-carries a sign of its own: weights their metadata, a manifest and a record their keys, pages and pictures a mark, a
-graph its producer, an exported checkpoint a comment in its `checkpoint` file, detections the way they are written.
+carries a sign of its own: weights their metadata, exported detectors a description, a manifest and a record their
+keys, pages and pictures a mark, a graph its producer, an exported checkpoint a comment in its `checkpoint` file,
+detections the way they are written.
 """
 
 import json
@@ -21,6 +22,7 @@ LARGEST = 1 << 28  # bytes of a JSON file or header that is read to look at its 
 PAGE_MARK = "<!-- written by effconv -->"  # in HTML and Markdown, before anything that depends on the content
 PICTURE_MARK = "drawn by effconv"  # a JPEG's comment, a PNG's Software
 CHECKPOINT_MARK = "# written by effconv"  # protocol buffers' text form has comments
+DESCRIPTION = "effconv.json"  # an entry of exported files that are archives, or end with one
 SHAPES = "drawn shapes, seed "  # how a dataset of drawn shapes is described in its annotations
 TRACE_MARK = "effconv trace ".encode("utf-32-le")  # NumPy keeps text in 4 bytes a character
 DETECTIONS_LINE = re.compile(
@@ -95,6 +97,14 @@ def _is_trace(path: Path) -> bool:
         return False
 
 
+def _is_described(path: Path) -> bool:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return any(f"/{name}".endswith(f"/{DESCRIPTION}") for name in archive.namelist())
+    except (zipfile.BadZipFile, NotImplementedError, ValueError):
+        return False
+
+
 def _is_checkpoint(path: Path) -> bool:
     """Of one of a checkpoint's files, or its folder's `checkpoint` file."""
     state = path.with_name("checkpoint")
@@ -121,6 +131,8 @@ REPORT = Kind("a report", _is_report)
 DETECTIONS = Kind("detections", lambda path: DETECTIONS_LINE.match(_head(path)) is not None)
 TRACE = Kind("a trace", _is_trace)
 GRAPH = Kind("an ONNX graph", lambda path: b"\x12\x07effconv" in _head(path, 32))
+TFLITE = Kind("a TFLite detector", _is_described)
+PROGRAM = Kind("a program of torch.export", _is_described)
 CHECKPOINT = Kind("an exported checkpoint", _is_checkpoint)
 PICTURE = Kind("a picture", lambda path: PICTURE_MARK.encode() in _head(path))
 ANNOTATIONS = Kind("annotations of drawn shapes", _is_shapes)

@@ -1,7 +1,7 @@
 """An exported detector beside the model it was made from: the same objects on pictures, by a runtime of its own."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from ...effdet_torch.config import Config
 from ...effdet_torch.engines.onnx_detector import OUTPUTS, Detecting, pixel_constants
 from ...effdet_torch.model import EfficientDet
 from ...effdet_torch.postprocessing.detections import Detections
-from ...effdet_torch.postprocessing.postprocess import combined
+from ...effdet_torch.postprocessing.postprocess import clip_boxes, combined
 from ...effdet_torch.preprocessing.preprocess import Preprocessor
 from ...errors import EffconvError
 from ..plain import Plain
@@ -52,16 +52,50 @@ def check_exported(graph: Path, model: EfficientDet, detecting: Detecting, pictu
         raise EffconvError(
             "onnxruntime, which runs the exported file to check it, is not installed: pip install onnxruntime"
         ) from error
-    config = dataclasses.replace(model.config, image_size=detecting.size)
-    pictures = pictures or [drawn(seed, size) for seed, size in enumerate(DRAWN)]
-    images = np.stack([_given(encoded, config, detecting) for encoded in pictures])
     session = onnxruntime.InferenceSession(str(graph), providers=["CPUExecutionProvider"])
-    theirs = Detections(*(torch.from_numpy(each) for each in session.run(list(OUTPUTS), {"images": images})))
-    postprocess = combined(config, detecting.score_threshold, detecting.max_outputs)
+
+    def find(images: NDArray[Any]) -> Detections:
+        return Detections(*(torch.from_numpy(each) for each in session.run(list(OUTPUTS), {"images": images})))
+
+    return check_found(find, f"onnxruntime {onnxruntime.__version__}", model, detecting, pictures)
+
+
+def check_found(
+    find: Callable[[NDArray[Any]], Detections],
+    runtime: str,
+    model: EfficientDet,
+    detecting: Detecting,
+    pictures: Sequence[bytes],
+    clip: Callable[[Tensor, tuple[int, int]], Tensor] = clip_boxes,
+) -> ExportCheck:
+    """What a file finds on encoded pictures, drawn ones where there are none, beside what the model finds.
+
+    `find` runs the file on images as `detecting` has them; `clip` is what it does to boxes beyond the edges.
+    Raises ImageError for a picture that cannot be decoded.
+    """
+    images = given_images(model.config, detecting, pictures)
+    return compared(found_by_model(model, detecting, images, clip), find(images), detecting, runtime)
+
+
+def given_images(config: Config, detecting: Detecting, pictures: Sequence[bytes]) -> NDArray[Any]:
+    """Encoded pictures, drawn ones where there are none, as a file of `detecting` takes them: a batch."""
+    config = dataclasses.replace(config, image_size=detecting.size)
+    pictures = pictures or [drawn(seed, size) for seed, size in enumerate(DRAWN)]
+    return np.stack([_given(encoded, config, detecting) for encoded in pictures])
+
+
+def found_by_model(
+    model: EfficientDet,
+    detecting: Detecting,
+    images: NDArray[Any],
+    clip: Callable[[Tensor, tuple[int, int]], Tensor] = clip_boxes,
+) -> Detections:
+    """What the model finds on images as `detecting` has them, suppressed as its file does it."""
+    config = dataclasses.replace(model.config, image_size=detecting.size)
+    steps = combined(config, detecting.score_threshold, detecting.max_outputs)
     normalised = _normalised(images, config) if detecting.pixels else torch.from_numpy(images)
     with torch.inference_mode():
-        ours = postprocess(*model(normalised))
-    return compared(ours, theirs, detecting, f"onnxruntime {onnxruntime.__version__}")
+        return dataclasses.replace(steps, clip=clip)(*model(normalised))
 
 
 def compared(ours: Detections, theirs: Detections, detecting: Detecting, runtime: str) -> ExportCheck:

@@ -131,6 +131,9 @@ class OfficialNetwork:
     def _swish(self, x: Tensor) -> Tensor:
         return x * self.tensorflow.sigmoid(x)  # tf.nn.silu is the same with more memory
 
+    def _mean(self, name: str, x: Tensor) -> Tensor:
+        return self.tensorflow.reduce_mean(x, [1, 2], keepdims=True, name=name)
+
     # --- backbone -----------------------------------------------------------------------------------------------------
 
     def _backbone(self, x: Tensor) -> MapSteps:
@@ -184,7 +187,7 @@ class OfficialNetwork:
         return (yield from _layer(endpoint, x))
 
     def _squeeze_excite(self, name: str, x: Tensor) -> Steps:
-        gate = self.tensorflow.reduce_mean(x, [1, 2], keepdims=True, name=f"{name}/Mean")
+        gate = self._mean(f"{name}/Mean", x)
         gate = yield from _layer(f"{name}/Mean", gate)
         gate = yield from _layer(f"{name}/conv2d/BiasAdd", self._conv_with_bias(f"{name}/conv2d", gate))
         gate = self._conv_with_bias(f"{name}/conv2d_1", self._activation(gate))

@@ -7,8 +7,11 @@ import sys
 import tempfile
 from collections.abc import Iterator
 
-# How TensorFlow's C++ code marks information: I, the date and time, the thread, the place in its source.
-NOTE = re.compile(rb"I\d{4} |WARNING: All log messages before absl::InitializeLog")
+# How TensorFlow's C++ code marks information: I, the date and time, the thread, the place in its source. TFLite's marks
+# none: the kernels it takes, and what its converter was asked for.
+NOTE = re.compile(
+    rb"I\d{4} |WARNING: All log messages before absl::InitializeLog|INFO: Created TensorFlow Lite |fully_quantize: "
+)
 
 
 @contextlib.contextmanager

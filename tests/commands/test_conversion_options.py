@@ -4,6 +4,7 @@ The commands run as they are, on small files of each kind; `bad` files are those
 """
 
 import shutil
+import types
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,7 +19,10 @@ from option_values import given, options_of
 from effconv.cli import main
 from effconv.convert import zoo
 from effconv.effdet_torch.engines import onnx_detector, onnx_export
+from effconv.effdet_torch.engines import program as engines_program
 from effconv.parity.comparison import exported
+from effconv.parity.exporting import description, tflite
+from effconv.parity.exporting import program as exporting_program
 from effconv.parity.traces.images import drawn
 from effconv.parity.verification import demo
 
@@ -76,6 +80,17 @@ USES = {
         "export onnx --ckpt {ours} --raw", "generation given min_score max_detections check_on no_check"
     ),
     "export without a check": Use("export onnx --ckpt {ours} --no-check", "generation check_on"),
+    "export to TFLite": Use("export tflite --ckpt {ours}", "generation calibrate_on"),
+    "export to TFLite in integers": Use(
+        "export tflite --ckpt {ours} --precision int8 --calibrate-on {pictures}", "generation"
+    ),
+    "export to TFLite of the network alone": Use(
+        "export tflite --ckpt {ours} --raw", "generation min_score max_detections check_on no_check calibrate_on"
+    ),
+    "export of a program": Use("export pt2 --ckpt {ours}", "generation"),
+    "export of a program of the network alone": Use(
+        "export pt2 --ckpt {ours} --raw", "generation given min_score max_detections check_on no_check"
+    ),
     "convert a checkpoint": Use(f"convert {{tf}} -o x.safetensors {CONFIG}", "function"),
     "convert an .h5": Use(f"convert {{h5}} -o x.safetensors {CONFIG}", "verify function"),
     "convert our weights": Use("convert {ours} -o x.pth", "function"),
@@ -92,12 +107,22 @@ VALUES = {
     "ckpt": "{other}",
     "check_on": "{pictures}",
 }
-OUTPUTS = {"tf2torch": "y.safetensors", "export": "y.onnx", "convert": "y.safetensors", "torch2tf": "other/model"}
+OUTPUTS = {
+    "tf2torch": "y.safetensors",
+    "onnx": "y.onnx",
+    "tflite": "y.tflite",
+    "pt2": "y.pt2",
+    "convert": "y.safetensors",
+    "torch2tf": "other/model",
+}
 # Given as part of the use, or refused by the name of what is.
 ALREADY = {
     "speeds": {"speed"},
     "export of the network alone": {"raw"},
     "export without a check": {"no_check", "raw"},
+    "export to TFLite in integers": {"precision", "calibrate_on", "check_on"},
+    "export to TFLite of the network alone": {"raw"},
+    "export of a program of the network alone": {"raw"},
 }
 
 
@@ -181,6 +206,19 @@ def stand_ins(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         figures = {"missing": 0, "added": 0, "largest_box_difference": 0.0, "largest_score_difference": 0.0}
         return exported.ExportCheck(runtime="none", images=len(pictures), objects=1, **figures, ok=True)
 
+    def described(model: Any, detecting: Any, *more: str) -> str:
+        total = sum(float(value.double().sum()) for value in model.state_dict().values())
+        return f"{model.config.name} {detecting} {total} {more}"
+
+    def tflite_detector(model: Any, detecting: Any, *, raw: bool = False) -> Any:
+        return types.SimpleNamespace(convert=lambda *_: b"raw" if raw else b"whole", output_names=[])
+
+    def check_tflite(detector: Any, written: bytes, precision: str, *more: Any) -> tflite.TFLiteCheck:
+        return tflite.TFLiteCheck(exact=check_exported(Path(), *more))
+
+    def export_program(network: Any, path: Path, detecting: Any, files: dict[str, str]) -> None:
+        path.write_text(f"{type(network).__name__} {files}")
+
     def run_demo(output: Path, *_: Any) -> dict[str, Any]:
         output.mkdir()
         (output / "index.html").touch()
@@ -191,6 +229,11 @@ def stand_ins(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(onnx_detector, "export_detector", export_detector)
     monkeypatch.setattr(exported, "check_exported", check_exported)
     monkeypatch.setattr(demo, "run_demo", run_demo)
+    for module, stand_in in ((tflite, tflite_detector), (tflite, check_tflite), (tflite, described)):
+        monkeypatch.setattr(module, stand_in.__name__, stand_in)
+    monkeypatch.setattr(description, "described", described)
+    monkeypatch.setattr(engines_program, "export_program", export_program)
+    monkeypatch.setattr(exporting_program, "check_program", check_exported)
 
 
 def outcome(words: list[str], folder: Path) -> tuple[int, str, str, dict[str, bytes]]:
@@ -224,7 +267,7 @@ def test_every_option_is_used_or_refused(
     monkeypatch.setattr(
         zoo, "download", lambda asked, verify, report: zoo.Download(release, "", f"{asked.path}, {verify}")
     )
-    values = VALUES | {"output": OUTPUTS.get(words[0], "y")}
+    values = VALUES | {"output": OUTPUTS.get(words[words[0] == "export"], "y")}
     if name == "weights" and "h5" in use:
         values["weights"] = "ema"  # there is one set: the raw one is what is taken anyway
     extra = [word.format_map(files[state]) for word in given(option, **values)]

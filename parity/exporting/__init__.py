@@ -1,0 +1,1 @@
+"""Detectors as files of other runtimes, each run before it is kept."""
