@@ -16,6 +16,7 @@ from .commands.demo import demo
 from .commands.download import download_command
 from .commands.evaluate import eval_command
 from .commands.export import export
+from .commands.finetune import finetune_command
 from .commands.identify import identify_command
 from .commands.inspect import inspect
 from .commands.models import models
@@ -58,6 +59,7 @@ for command in (
     verify_command,
     predict_command,
     export,
+    finetune_command,
     train_command,
     bench,
 ):

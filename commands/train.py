@@ -182,7 +182,6 @@ def train_command(as_json: bool, threads: int | None, record: Path | None, **cho
     from ..allocation import keep_freed_memory
     from ..errors import EffconvError
     from ..parity.distributed import Group
-    from ..parity.evaluation.report import figure
     from ..parity.rendering.record import write_record
     from ..parity.training.train import train, training_outputs
     from ..progress import IMAGES, progress
@@ -211,11 +210,18 @@ def train_command(as_json: bool, threads: int | None, record: Path | None, **cho
     if as_json:
         print_json(found)
         return
+    print_training(found, job.out)
+
+
+def print_training(found: dict[str, Any], out: Path) -> None:
+    """What a training came to, and where it is."""
+    from ..parity.evaluation.report import figure
+
     losses = found["last_losses"]
     click.echo(f"{found['model']}: {found['steps']} steps, loss {losses['total']:.4f} in the last")
     for row in found["evaluations"][-1:]:
         click.echo(", ".join(f"{name} {figure(value, 3)}" for name, value in row.items() if name != "steps"))
-    click.echo(f"-> {job.out}")
+    click.echo(f"-> {out}")
 
 
 def _job(chosen: dict[str, Any]) -> Any:

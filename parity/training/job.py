@@ -18,7 +18,7 @@ class Job:
     """A training as it is asked for. `batch` counts the images of one step over all processes."""
 
     data: Path | CocoFile
-    model: str
+    model: str | None  # None: the initial weights' own
     out: Path
     split: str | None = None  # None: the one that is called so
     evaluation_split: str | None = ""  # "": the one that is called so; None: no evaluation
@@ -37,12 +37,15 @@ class Job:
     device: str = "cpu"
     resume: bool = False
     strict: bool = False  # refuse a dataset with faults, and stop at an unreadable image
+    average_span: float | None = None  # the moving averages span this share of all steps; None: settings.average_decay
     augmentation: Augmentation | None = field(default_factory=Augmentation)
     settings: TrainingSettings = field(default_factory=TrainingSettings)
 
     def results_depend_on(self, config: Config, processes: int) -> dict[str, Any]:
         """What must be equal for a training to be gone on with, as plain values."""
-        absent = {name for name in ("backbone", "hold_out") if getattr(self, name) is None}  # as in older runs
+        absent = {
+            name for name in ("backbone", "hold_out", "average_span") if getattr(self, name) is None
+        }  # as in older runs
         no_matter = {"out", "resume", "strict", *MAY_CHANGE, *absent}
         values = {name: value for name, value in dataclasses.asdict(self).items() if name not in no_matter}
         paths = {name: str(value) for name, value in values.items() if isinstance(value, Path | CocoFile)}

@@ -12,7 +12,7 @@ from ...convert import output_kinds
 from ...convert.output import replacing
 from ...convert.weights_file import save_weights
 from ...effdet_torch.categories import COCO_CATEGORIES, COCO_CLASSES
-from ...effdet_torch.config import Config, get_config
+from ...effdet_torch.config import Config, ConfigError, get_config
 from ...effdet_torch.training.schedule import official_schedule
 from ...effdet_torch.training.start import Start, random_model, transferred
 from ...effdet_torch.training.trainer import Training, TrainingError
@@ -26,6 +26,7 @@ from ..distributed import Group
 from ..provenance import provenance
 from .batches import steps_per_epoch
 from .examples import TrainingSet, require_images
+from .finetuning import average_decay
 from .interruption import Stops
 from .job import Job
 from .plot import plot_training
@@ -82,7 +83,12 @@ def train(job: Job, command: str, say: Say, report: Report | None = None) -> dic
             warmup_epochs=job.warmup_epochs,
             kind=job.schedule,
         )
-        training = Training(start.model.to(job.device), schedule, job.settings, group.size)
+        settings = job.settings
+        if job.average_span is not None:
+            settings = dataclasses.replace(
+                settings, average_decay=average_decay(schedule.total_steps, job.average_span)
+            )
+        training = Training(start.model.to(job.device), schedule, settings, group.size)
         folder = TrainingFolder(job.out, job.results_depend_on(config, group.size))
         state = group.share(_opened(folder, job.resume) if group.rank == 0 else None)
         if state:
@@ -123,6 +129,8 @@ def initial_model(job: Job, dataset: Dataset, say: Say) -> tuple[Start, dict[int
     Says which tensors are new, and which category is which where the ids are not the dataset's.
     """
     if job.init is None:
+        if job.model is None:
+            raise ConfigError("name the model to train from nothing", parameters={"model": "d0"})
         config = get_config(job.model)
         numbers, classes = _classes(job, dataset, config, say)
         own = classes == config.num_classes

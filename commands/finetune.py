@@ -1,0 +1,143 @@
+"""`effconv finetune`: `train` with what suits a few hundred pictures of one's own."""
+
+import shlex
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from .dataset_options import chosen_dataset
+from .options import (
+    PATH,
+    Number,
+    Output,
+    fetch_release,
+    json_option,
+    keep_others,
+    model_option,
+    print_json,
+    record_option,
+)
+from .refusals import choose_one, refuse_given
+from .train import print_training
+
+
+@click.command("finetune")
+@click.argument("data", type=PATH, required=False)
+@click.option("--annotations", type=PATH, help="A COCO file, wherever it is, in place of DATA.")
+@click.option("--images", type=PATH, help="Folder of the images of --annotations.")
+@click.option(
+    "--from",
+    "source",
+    required=True,
+    metavar="MODEL|FILE",
+    help="What to go on from: d0..d7x, lite0..lite4, ... (downloaded), a checkpoint, or converted weights.",
+)
+@model_option(required=False)
+@click.option(
+    "-o", "--out", type=Output(folder=True), required=True, help="Folder for weights, state, logs and curves."
+)
+@click.option("--split", help="Images to train on; default: train2017 or train.")
+@click.option("--eval-split", help="Images to evaluate on, or none; default: val2017, valid or val.")
+@click.option(
+    "--hold-out",
+    type=Number(0, 1, min_open=True, max_open=True),
+    help="No split to evaluate on: evaluate on this share of the images to train on, and do not train on them.",
+)
+@click.option("--epochs", type=click.IntRange(min=1), default=20, show_default=True, help="Passes over the images.")
+@click.option("--batch", type=click.IntRange(min=1), default=8, show_default=True, help="Images per step.")
+@click.option(
+    "--rate",
+    type=Number(0, min_open=True),
+    default=0.16,
+    show_default=True,
+    help="Learning rate for a batch of 64; other batches are scaled in proportion.",
+)
+@click.option(
+    "--eval-every", type=click.IntRange(min=1), default=5, show_default=True, help="Epochs between evaluations."
+)
+@click.option("--train-norms", is_flag=True, help="Train batch norms too; by default they stay as they are.")
+@click.option(
+    "--workers", type=click.IntRange(min=0), default=2, show_default=True, help="Processes that prepare images."
+)
+@click.option("--threads", type=click.IntRange(min=1), help="Threads of each process; default: PyTorch's.")
+@click.option("--device", default="cpu", show_default=True, help="Device to train on: cpu or cuda.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of everything random.")
+@click.option("--resume", is_flag=True, help="Go on with the training in --out.")
+@click.option("--strict", is_flag=True, help="Refuse a dataset with faults; stop at an unreadable image.")
+@record_option
+@json_option
+def finetune_command(
+    data: Path | None,
+    annotations: Path | None,
+    images: Path | None,
+    source: str,
+    model: str | None,
+    train_norms: bool,
+    threads: int | None,
+    record: Path | None,
+    as_json: bool,
+    **chosen: Any,
+) -> None:
+    """Go on from trained weights with your own pictures and categories; DATA is a folder of a dataset.
+
+    COCO, Roboflow, YOLO and Pascal VOC folders are read as they are, and category names are kept with the weights. The
+    learning rate falls to zero in the few steps there are, moving averages span a tenth of them, and batch norms stay
+    as they are. `effconv train` has every setting.
+    """
+    import torch
+
+    from ..allocation import keep_freed_memory
+    from ..parity.rendering.record import write_record
+    from ..parity.training.finetuning import finetuning
+    from ..parity.training.train import train, training_outputs
+    from ..progress import IMAGES, progress
+
+    if chosen["eval_split"] == "none":
+        refuse_given(("eval_every",), "--eval-split none")
+    choose_one({("hold_out", "eval_split"): "images held out are what is evaluated on"})
+    evaluation = chosen.pop("eval_split")
+    place = chosen_dataset("data", data, annotations, images, frozenset({"split"}))
+    keep_others(training_outputs(chosen["out"]))
+    if threads:
+        torch.set_num_threads(threads)
+    start, model = _start(source, model)
+    job = finetuning(
+        data=place,
+        model=model,
+        init=start,
+        evaluation_split=None if evaluation == "none" else evaluation or "",
+        evaluate_every=chosen.pop("eval_every"),
+        frozen_norms=not train_norms,
+        **chosen,
+    )
+    keep_freed_memory()
+    with progress("training", IMAGES) as report:
+        found = train(job, shlex.join(["effconv", *sys.argv[1:]]), lambda text: click.echo(text, err=True), report)
+    if found is None:
+        return
+    if record:
+        write_record(found, record)
+    if as_json:
+        print_json(found)
+    else:
+        print_training(found, job.out)
+
+
+def _start(source: str, model: str | None) -> tuple[Path, str | None]:
+    """(file of the weights to go on from, their model's name or file; None: they know)."""
+    from ..effdet_torch.config import ConfigError, get_config
+    from ..loading import CHECKPOINT_ENDINGS
+
+    path = Path(source)
+    if not path.exists():
+        try:
+            name = get_config(source).name
+        except ConfigError as error:
+            raise ConfigError(f"--from {source}: no such file, and {error}") from error
+        refuse_given(("model",), f"--from {source}, a model's own name")
+        return fetch_release(name, None, verify=True), name
+    if model is None and path.suffix not in CHECKPOINT_ENDINGS:
+        raise ConfigError(f"--from {source}: name the model it is of", parameters={"model": "d0"})
+    return path, model
