@@ -1,4 +1,4 @@
-"""What each part of `effconv finetune`'s recipe is worth: from the detector that ships with effconv to three new shapes.
+"""What each part of the recipe of `effconv finetune` is worth: from the shipped detector to three new shapes.
 
     python tools/record_finetune.py FOLDER
 
