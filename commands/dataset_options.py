@@ -32,17 +32,18 @@ def dataset_options(name: str) -> Callable[..., Any]:
 
 
 def chosen_dataset(
-    name: str, folder: Path | None, annotations: Path | None, images: Path | None, unused: frozenset[str]
+    shown: str, folder: Path | None, annotations: Path | None, images: Path | None, unused: frozenset[str]
 ) -> "Path | CocoFile":
-    """The dataset that the options name. Raises EffconvError unless it is one, and for `unused` options beside a file,
-    which is one split.
+    """The dataset that is named: a folder, by the parameter `shown`, or a file, by the other two.
+
+    Raises EffconvError unless it is one of them, and for `unused` options beside a file, which is one split.
     """
     from ..parity.datasets.layouts import CocoFile
 
     if folder is not None:
-        refuse_given({"annotations", "images"}, f"--{name}")
+        refuse_given({"annotations", "images"}, shown)
         return folder
     if annotations is None or images is None:
-        raise EffconvError(f"name the dataset: --{name} FOLDER, or --annotations FILE and --images DIR")
+        raise EffconvError(f"name the dataset: {shown}, or --annotations FILE and --images DIR")
     refuse_given(unused, "--annotations")
     return CocoFile(annotations, images)

@@ -85,7 +85,7 @@ def eval_command(
     elif against:
         raise EffconvError("--against: name the --results to compare with them")
     choose_one(DOWNLOADED | STOPPING)
-    dataset = chosen_dataset("coco", coco, annotations, images, frozenset({"split"}))
+    dataset = chosen_dataset("--coco FOLDER", coco, annotations, images, frozenset({"split"}))
     asked, _ = describe_evaluation(dataset, chosen)
     command = shlex.join(["effconv", *sys.argv[1:]])
     if results and against:

@@ -98,7 +98,7 @@ def finetune_command(
         refuse_given(("eval_every",), "--eval-split none")
     choose_one({("hold_out", "eval_split"): "images held out are what is evaluated on"})
     evaluation = chosen.pop("eval_split")
-    place = chosen_dataset("data", data, annotations, images, frozenset({"split"}))
+    place = chosen_dataset("DATA", data, annotations, images, frozenset({"split"}))
     keep_others(training_outputs(chosen["out"]))
     if threads:
         torch.set_num_threads(threads)
@@ -137,7 +137,7 @@ def _start(source: str, model: str | None) -> tuple[Path, str | None]:
         except ConfigError as error:
             raise ConfigError(f"--from {source}: no such file, and {error}") from error
         refuse_given(("model",), f"--from {source}, a model's own name")
-        return fetch_release(name, None, verify=True), name
+        return fetch_release(name, None, True), name
     if model is None and path.suffix not in CHECKPOINT_ENDINGS:
         raise ConfigError(f"--from {source}: name the model it is of", parameters={"model": "d0"})
     return path, model

@@ -252,7 +252,7 @@ def _job(chosen: dict[str, Any]) -> Any:
     )
     low, high = chosen["jitter"]
     return Job(
-        data=chosen_dataset("data", *places, frozenset({"split"})),
+        data=chosen_dataset("--data FOLDER", *places, frozenset({"split"})),
         evaluation_split=None if chosen["eval_split"] == "none" else chosen["eval_split"] or "",
         init=None if chosen["init"] == "none" else Path(chosen["init"]),
         evaluate_every=chosen["eval_every"],

@@ -288,6 +288,18 @@ def test_every_option_is_used_or_refused(
 
 def test_every_command_is_in_such_a_table() -> None:
     """Here, in `test_refusals.py` or in `test_parity_modes.py`; `models` has but --json."""
-    elsewhere = {"parity", "predict", "eval", "train", "trace", "verify", "ablate", "bench", "shapes", "check"}
+    elsewhere = {
+        "parity",
+        "predict",
+        "eval",
+        "train",
+        "finetune",
+        "trace",
+        "verify",
+        "ablate",
+        "bench",
+        "shapes",
+        "check",
+    }
     assert {*main.commands} - {use.words.split()[0] for use in USES.values()} == elsewhere | {"models"}
     assert set(options_of(main.commands["models"])) == {"as_json"}

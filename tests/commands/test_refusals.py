@@ -13,6 +13,7 @@ from option_values import given, options_of
 
 from effconv.cli import main
 from effconv.commands import evaluate as evaluating
+from effconv.commands import finetune as finetuning
 from effconv.commands import predict as predicting
 from effconv.commands import trace as tracing
 from effconv.commands import verify as verifying
@@ -98,6 +99,17 @@ USES = {
         ELSEWHERE | {"local_norms"},
         names("as_json record frozen_norms"),
     ),
+    "a fine-tuning": Use(("finetune", "x", "--from", "d1", "-o", "o"), ELSEWHERE | {"model"}, names("as_json record")),
+    "a fine-tuning on a file's images": Use(
+        ("finetune", *FILE, "--from", "d1", "-o", "o", "--hold-out", "0.1"),
+        names("model split eval_split"),
+        names("as_json record"),
+    ),
+    "a fine-tuning without evaluation": Use(
+        ("finetune", "x", "--from", "d1", "-o", "o", "--eval-split", "none"),
+        ELSEWHERE | names("model eval_every hold_out"),
+        names("as_json record"),
+    ),
     "a verification": Use(("verify", "--model", "d1")),
     "a verification of a checkpoint": Use(("verify", "--model", "d1", "--ckpt", "x"), names("generation")),
     "a recording": Use(("trace", "--model", "d1", "-o", "t.npz")),
@@ -173,7 +185,7 @@ def work(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         *MEASURED.values(),
     ):
         monkeypatch.setattr(module, name, reached)
-    for command in (evaluating, predicting, tracing, verifying):
+    for command in (evaluating, finetuning, predicting, tracing, verifying):
         monkeypatch.setattr(command, "fetch_release", lambda *asked: asked)
     monkeypatch.setattr(torch, "set_num_threads", threads.append)
     monkeypatch.setattr(subject, "choose_subject", lambda choice, fetch: (choice, fetch("d1")))
