@@ -21,6 +21,7 @@ from .options import (
 )
 from .refusals import choose_one, refuse_given
 from .train import print_training
+from .training_options import running_options, split_options
 
 
 @click.command("finetune")
@@ -38,13 +39,7 @@ from .train import print_training
 @click.option(
     "-o", "--out", type=Output(folder=True), required=True, help="Folder for weights, state, logs and curves."
 )
-@click.option("--split", help="Images to train on; default: train2017 or train.")
-@click.option("--eval-split", help="Images to evaluate on, or none; default: val2017, valid or val.")
-@click.option(
-    "--hold-out",
-    type=Number(0, 1, min_open=True, max_open=True),
-    help="No split to evaluate on: evaluate on this share of the images to train on, and do not train on them.",
-)
+@split_options
 @click.option("--epochs", type=click.IntRange(min=1), default=20, show_default=True, help="Passes over the images.")
 @click.option("--batch", type=click.IntRange(min=1), default=8, show_default=True, help="Images per step.")
 @click.option(
@@ -58,14 +53,7 @@ from .train import print_training
     "--eval-every", type=click.IntRange(min=1), default=5, show_default=True, help="Epochs between evaluations."
 )
 @click.option("--train-norms", is_flag=True, help="Train batch norms too; by default they stay as they are.")
-@click.option(
-    "--workers", type=click.IntRange(min=0), default=2, show_default=True, help="Processes that prepare images."
-)
-@click.option("--threads", type=click.IntRange(min=1), help="Threads of each process; default: PyTorch's.")
-@click.option("--device", default="cpu", show_default=True, help="Device to train on: cpu or cuda.")
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of everything random.")
-@click.option("--resume", is_flag=True, help="Go on with the training in --out.")
-@click.option("--strict", is_flag=True, help="Refuse a dataset with faults; stop at an unreadable image.")
+@running_options
 @record_option
 @json_option
 def finetune_command(

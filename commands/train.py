@@ -10,6 +10,7 @@ import click
 from .dataset_options import chosen_dataset, dataset_options
 from .options import PATH, Number, Output, json_option, keep_others, print_json, record_option
 from .refusals import choose_one, refuse_given
+from .training_options import running_options, split_options
 
 PRECISIONS = "float32", "bfloat16"
 # Options that are fields of `TrainingSettings` and of `Job` under their own names.
@@ -51,13 +52,7 @@ JOB = (
     type=click.IntRange(min=1),
     help="Number of classes; default: the dataset's, or the model's where it detects these.",
 )
-@click.option("--split", help="Images to train on; default: train2017 or train.")
-@click.option("--eval-split", help="Images to evaluate on, or none; default: val2017, valid or val.")
-@click.option(
-    "--hold-out",
-    type=Number(0, 1, min_open=True, max_open=True),
-    help="No split to evaluate on: evaluate on this share of the images to train on, and do not train on them.",
-)
+@split_options
 @click.option(
     "--epochs",
     type=click.IntRange(min=1),
@@ -162,14 +157,7 @@ JOB = (
     show_default=True,
     help="Steps between saved states, besides one after each epoch.",
 )
-@click.option(
-    "--workers", type=click.IntRange(min=0), default=2, show_default=True, help="Processes that prepare images."
-)
-@click.option("--threads", type=click.IntRange(min=1), help="Threads of each process; default: PyTorch's.")
-@click.option("--device", default="cpu", show_default=True, help="Device to train on: cpu or cuda.")
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of everything random.")
-@click.option("--resume", is_flag=True, help="Go on with the training in --out.")
-@click.option("--strict", is_flag=True, help="Refuse a dataset with faults; stop at an unreadable image.")
+@running_options
 @record_option
 @json_option
 def train_command(as_json: bool, threads: int | None, record: Path | None, **chosen: Any) -> None:
