@@ -9,6 +9,7 @@ import click
 from .commands.ablate import ablate_command
 from .commands.bench import bench
 from .commands.bench_networks import COMMANDS
+from .commands.card import card_command
 from .commands.check import check_command
 from .commands.config import config_command
 from .commands.convert import convert_command
@@ -58,6 +59,7 @@ for command in (
     verify_command,
     predict_command,
     export,
+    card_command,
     train_command,
     bench,
 ):

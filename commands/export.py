@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from .export_hub import hub_command
 from .options import (
     PATH,
     Number,
@@ -19,6 +20,7 @@ from .options import (
     verify_option,
 )
 from .refusals import DOWNLOADED, UNCHECKED, choose_one, refuse_checks, refuse_given
+from .weights_path import WEIGHTS
 
 if TYPE_CHECKING:
     from ..effdet_torch.engines.onnx_detector import Detecting
@@ -33,9 +35,12 @@ def export() -> None:
     """Write a model for another runtime."""
 
 
+export.add_command(hub_command)
+
+
 @export.command("onnx")
 @model_option(required=False)
-@click.option("--ckpt", type=PATH, help="Checkpoint or converted weights; default: the released one.")
+@click.option("--ckpt", type=WEIGHTS, help="Checkpoint or converted weights; default: the released one.")
 @click.option("--generation", help="Which released checkpoint to download: coco2 (default), coco, ...")
 @click.option(
     "--weights",

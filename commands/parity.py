@@ -22,6 +22,7 @@ from .options import (
     verify_option,
 )
 from .parity_modes import Mode, require_used
+from .weights_path import WEIGHTS
 
 
 @click.command("parity")
@@ -35,7 +36,9 @@ from .parity_modes import Mode, require_used
     help="Which weights to take; default: the moving averages where there are any.",
 )
 @click.option("--backbone", type=PATH, help="An EfficientNet alone, in a detector whose other weights are random.")
-@click.option("--candidate", type=PATH, help="PyTorch weights to prove (.safetensors, .pth); default: CKPT converted.")
+@click.option(
+    "--candidate", type=WEIGHTS, help="PyTorch weights to prove (.safetensors, .pth); default: CKPT converted."
+)
 @function_option("CANDIDATE")
 @click.option(
     "--reference",
