@@ -28,7 +28,9 @@ from .weights_path import WEIGHTS
 @click.command("parity")
 @click.option("--layerwise", is_flag=True, help="Print a line per layer; default: one per part of the network.")
 @model_option(required=False)
-@click.option("--ckpt", type=PATH, help="TensorFlow checkpoint; default: the released one, or what ships with effconv.")
+@click.option(
+    "--ckpt", type=WEIGHTS, help="TensorFlow checkpoint; default: the released one, or what ships with effconv."
+)
 @click.option("--generation", help="Which released checkpoint to download: coco2 (default), coco, ...")
 @click.option(
     "--weights",

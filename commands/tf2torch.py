@@ -5,7 +5,6 @@ from pathlib import Path
 import click
 
 from .options import (
-    PATH,
     Output,
     fetch_release,
     force_option,
@@ -19,11 +18,14 @@ from .options import (
     verify_option,
 )
 from .refusals import DOWNLOADED, UNCHECKED, choose_one, refuse_checks
+from .weights_path import WEIGHTS
 
 
 @click.command("tf2torch")
 @model_option(required=True)
-@click.option("--ckpt", type=PATH, help="Directory, prefix, .index, .tar.gz or .h5; default: the released checkpoint.")
+@click.option(
+    "--ckpt", type=WEIGHTS, help="Directory, prefix, .index, .tar.gz or .h5; default: the released checkpoint."
+)
 @click.option("--generation", help="Which released checkpoint to download: coco2 (default), coco, ...")
 @click.option(
     "--weights",

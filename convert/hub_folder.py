@@ -58,9 +58,7 @@ def weights_in(path: Path) -> Path:
             return path
         raise CheckpointError(f"{path}: holds {WEIGHTS_NAME} and a TensorFlow checkpoint; name the file that is meant")
     if WRITER not in found:
-        raise CheckpointError(
-            f"{described}: expected the model as effconv describes it, found another's; name {weights}"
-        )
+        raise CheckpointError(f"{described}: not written by effconv, as that of such a folder is; name {weights}")
     config = stored_config(weights)
     if config is None:
         raise CheckpointError(f"{weights}: does not say which model it is of, so {CONFIG_NAME} proves nothing; name it")

@@ -19,6 +19,7 @@ from .weights import Published
 
 LARGEST = 1 << 28  # bytes of a record
 PARITY, EVALUATION = "a record of `effconv parity --json`", "a record of `effconv eval --json`"
+SETS = {"ema": "moving averages", "raw": "raw weights"}
 OF_A_MODEL = ("COCO metrics of a model", "COCO metrics beside a published row")
 
 ParityRecord = ComparisonRecord | EndToEndRecord | EngineRecord
@@ -130,9 +131,10 @@ def _require_same(path: Path, weights: Published, model: str, candidate: Candida
         if candidate.checkpoint_fingerprint == weights.fingerprint:
             if weights.kind == "only" or (kind is not None and kind == weights.kind):
                 return
+            found = SETS.get(kind, "moving averages or raw weights, it does not say which")
             raise EffconvError(
-                f"{path}: is of {kind or 'moving averages or raw weights, it does not say which,'} of this checkpoint, "
-                f"expected {weights.kind or 'a record of the file'}; make a record of these weights"
+                f"{path}: is of this checkpoint's {found}, and not of its {SETS.get(weights.kind or '', 'other set')}; "
+                "make a record of these weights"
             )
         found, expected = f"checkpoint {candidate.checkpoint_fingerprint}", weights.fingerprint or "not known"
     else:

@@ -76,6 +76,11 @@ USES = {
         "export onnx --ckpt {ours} --raw", "generation given min_score max_detections check_on no_check"
     ),
     "export without a check": Use("export onnx --ckpt {ours} --no-check", "generation check_on"),
+    "a folder of a release": Use(f"export hub {CONFIG} -o out"),
+    "a folder of a checkpoint": Use(f"export hub {CONFIG} --ckpt {{tf}} -o out", "generation"),
+    "a folder of an .h5": Use(f"export hub {CONFIG} --ckpt {{h5}} -o out", "generation verify"),
+    "a folder of our weights": Use("export hub --ckpt {ours} -o out", "generation"),
+    "a card": Use("card {ours} -o x.md"),
     "convert a checkpoint": Use(f"convert {{tf}} -o x.safetensors {CONFIG}", "function"),
     "convert an .h5": Use(f"convert {{h5}} -o x.safetensors {CONFIG}", "verify function"),
     "convert our weights": Use("convert {ours} -o x.pth", "function"),
@@ -92,7 +97,13 @@ VALUES = {
     "ckpt": "{other}",
     "check_on": "{pictures}",
 }
-OUTPUTS = {"tf2torch": "y.safetensors", "export": "y.onnx", "convert": "y.safetensors", "torch2tf": "other/model"}
+OUTPUTS = {
+    "tf2torch": "y.safetensors",
+    "export": "y.onnx",
+    "convert": "y.safetensors",
+    "torch2tf": "other/model",
+    "card": "y.md",
+}
 # Given as part of the use, or refused by the name of what is.
 ALREADY = {
     "speeds": {"speed"},
