@@ -18,7 +18,7 @@ from ..plain import REST, Plain
 from .weights import Published
 
 LARGEST = 1 << 28  # bytes of a record
-PARITY, EVALUATION = "a record of `effconv parity --json`", "a record of `effconv eval --json`"
+PARITY, EVALUATION = "a record of `effconv parity`", "a record of `effconv eval`"
 SETS = {"ema": "moving averages", "raw": "raw weights"}
 OF_A_MODEL = ("COCO metrics of a model", "COCO metrics beside a published row")
 

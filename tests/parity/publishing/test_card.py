@@ -152,8 +152,8 @@ OTHERS: dict[str, tuple[str, str, Callable[[dict[str, Any]], object], str]] = {
     "effconv itself": ("--parity", "parity", lambda r: r["reference"].update(kind="torch"), "proves nothing"),
     "another network": ("--parity", "parity", lambda r: r.update(pairing=[]), "of effconv's own network"),
     "a backbone": ("--parity", "parity", lambda r: r.update(backbone={"file": "x"}), "of effconv's own network"),
-    "no record": ("--parity", "parity", lambda r: r.clear(), "not a record of `effconv parity --json`"),
-    "an evaluation as a comparison": ("--parity", "eval", lambda r: None, "not a record of `effconv parity --json`"),
+    "no record": ("--parity", "parity", lambda r: r.clear(), "not a record of `effconv parity`"),
+    "an evaluation as a comparison": ("--parity", "eval", lambda r: None, "not a record of `effconv parity`"),
     "a metric that is none": ("--eval", "eval", lambda r: r["metrics"].update(AP="1.0"), "expected float, found '1.0'"),
 }
 
