@@ -1,5 +1,6 @@
 """The command that converts a TensorFlow checkpoint."""
 
+import json
 from pathlib import Path
 
 import click
@@ -83,7 +84,7 @@ def tf2torch(
         )
     manifest = write_weights(conversion, output)
     if as_json:
-        print_json({"output": str(output), "manifest": str(manifest), **conversion.manifest})
+        print_json({"output": str(output), "manifest": str(manifest), **json.loads(manifest.read_bytes())})
         return
     source = conversion.manifest["source"]
     click.echo(f"{path} ({source['container']}, {source['released_checkpoint'] or 'not a known release'})")

@@ -181,7 +181,9 @@ def test_what_effconv_did_not_write_stays(name: str, hub: Path, tmp_path: Path) 
     assert content(folder) == {name: b"mine"}
     assert run("export", "hub", *OF_LITE, "-o", folder, "--force").exit_code == 0
     assert content(folder) == content(hub)
-    assert run("export", "hub", *OF_LITE, "-o", folder).exit_code == 0  # its own
+    for again in (OF_LITE, ("--ckpt", folder)):  # its own, and of itself
+        assert run("export", "hub", *again, "-o", folder).exit_code == 0
+        assert content(folder) == content(hub)
 
 
 def test_a_record_of_others_leaves_nothing(hub: Path, tmp_path: Path) -> None:
