@@ -13,7 +13,10 @@ from click.testing import CliRunner, Result
 from PIL import Image
 
 from effconv.cli import main
+from effconv.convert import fingerprints
+from effconv.convert.sources import open_checkpoint
 from effconv.convert.weights_file import read_weights, save_weights
+from effconv.errors import EffconvError
 from effconv.parity.publishing.card import card
 from effconv.parity.publishing.evidence import read_evaluation, read_parity
 from effconv.parity.publishing.markdown_text import as_text
@@ -244,3 +247,26 @@ def test_names_of_classes_stand_in_a_card(files: Path, tmp_path: Path) -> None:
     save_weights(stored.state, dataclasses.replace(stored.config, class_names=names), tmp_path / "w.safetensors")
     text = card(describe_weights(tmp_path / "w.safetensors"), "w.safetensors")
     assert r"\<b\>cat\</b\>, dog, category 3" in text
+
+
+def test_a_release_is_known_by_its_values(files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    checksums = open_checkpoint(SWISH).checksums()
+    release = fingerprints.Released("swish.made-up", str(SWISH / "config.json"), "made-up", checksums)
+    monkeypatch.setattr(fingerprints, "known_checkpoints", lambda: (release,))
+    weights = describe_weights(files / "w.safetensors")
+    assert weights.release == "swish.made-up"
+    text = card(weights, "w.safetensors")
+    assert "the released checkpoint swish.made-up, by its checksum" in text
+    assert "who trained them" not in text
+
+    def earlier(record: dict[str, Any]) -> None:  # of before records had a digest
+        del record["weights_file"]
+        record["fingerprint"] = "swish.made-up"
+
+    assert read_evaluation(changed(files, "eval.json", earlier, tmp_path / "ema.json"), weights).images == 2
+    with pytest.raises(EffconvError, match="does not say by a digest"):
+        read_evaluation(changed(files, "eval-raw.json", earlier, tmp_path / "raw.json"), weights)
+    stored = read_weights(files / "w.safetensors")
+    assert stored.config is not None
+    save_weights(stored.state, stored.config, tmp_path / "w.safetensors", "raw")  # which is not so
+    assert describe_weights(tmp_path / "w.safetensors").release is None
