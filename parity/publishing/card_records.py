@@ -44,10 +44,12 @@ def _held(ok: bool) -> str:
 
 
 def _layers(record: ComparisonRecord) -> list[str]:
+    compared = [row for row in record.rows if row.checks or not row.ok]  # a reference may lack layers
     lines = [
         f"layer by layer, beside {as_text(record.reference.label)}",
         f"images: {as_text(record.images.label)}, {' x '.join(map(str, record.images.shape))}",
-        f"layers within their limits: {sum(row.ok for row in record.rows)} of {len(record.rows)}",
+        f"layers within their limits: {sum(row.ok for row in compared)} of {len(compared)} that the reference has, "
+        f"of {len(record.rows)}",
     ]
     checks = dict.fromkeys(name for row in record.rows for name in row.checks)
     for name in checks:
