@@ -9,6 +9,7 @@ import click
 from .commands.ablate import ablate_command
 from .commands.bench import bench
 from .commands.bench_networks import COMMANDS
+from .commands.card import card_command
 from .commands.check import check_command
 from .commands.config import config_command
 from .commands.convert import convert_command
@@ -60,6 +61,7 @@ for command in (
     predict_command,
     export,
     finetune_command,
+    card_command,
     train_command,
     bench,
 ):

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from .convert.apply import require_finite, require_state, with_its_classes
 from .convert.conversion import convert
 from .convert.fingerprints import identify_state
+from .convert.hub_folder import weights_in
 from .convert.layout import Array
 from .convert.namings.backbones import BackboneWeights, backbone_of, official_backbone
 from .convert.namings.containers import unwrapped
@@ -57,12 +58,12 @@ def load(
     """An EfficientDet with the weights at `path`: in eval mode, float32, on the CPU.
 
     `path` is a TensorFlow checkpoint (directory, prefix, `.index`, `.tar.gz`, `.h5`), a `.safetensors` made by
-    effconv, or a `.pth` or `.safetensors` of another port; or a model's name ("d1"), whose released checkpoint is
-    downloaded, or taken from the cache. With another `num_classes` than the file's, the class head's last convolution
-    is new, at random: a model to fine-tune. `model` is an official name, an alias, a JSON file or a
-    Config; PyTorch weights know their own, or are recognised. `weights` is "ema", "raw" or None (moving averages where
-    there are any). `verify` checks every checksum, and warns (UncheckedWarning) of PyTorch weights that have none. NaN
-    and infinite weights are refused unless `allow_nonfinite`.
+    effconv, a folder with one and its `config.json`, or a `.pth` or `.safetensors` of another port; or a model's name
+    ("d1"), whose released checkpoint is downloaded, or taken from the cache. With another `num_classes` than the
+    file's, the class head's last convolution is new, at random: a model to fine-tune. `model` is an official name, an
+    alias, a JSON file or a Config; PyTorch weights know their own, or are recognised. `weights` is "ema", "raw" or None
+    (moving averages where there are any). `verify` checks every checksum, and warns (UncheckedWarning) of PyTorch
+    weights that have none. NaN and infinite weights are refused unless `allow_nonfinite`.
 
     Some ports' own networks compute another function with the same tensors (`Config.zero_padded_pool`, another epsilon
     of batch norm, which the running variances can make up for). Their files are
@@ -76,6 +77,7 @@ def load(
     from .effdet_torch.model import EfficientDet
 
     path, model = _release(path, model, verify)
+    path = weights_in(path)
     if weights not in (None, "ema", "raw"):
         raise ValueError(f"weights must be 'ema', 'raw' or None, found {weights!r}")
     if function not in (None, *FUNCTIONS):

@@ -11,6 +11,7 @@ import click
 
 from .options import PATH, Number, Output, engine_option, force_option, json_option, model_option, print_json
 from .refusals import given_options, refuse, refuse_given
+from .weights_path import WEIGHTS
 
 if TYPE_CHECKING:
     from ..parity.ablation.record import AblationRecord, AblationRow, GapRecord
@@ -35,7 +36,7 @@ class AblateCommand(click.Command):
 @click.option("--combine", is_flag=True, help="Make the named changes together too, besides each by itself.")
 @click.option("--waterfall", is_flag=True, help="Split the gap between none and all of the named changes over them.")
 @model_option(required=False)
-@click.option("--ckpt", type=PATH, help="Checkpoint or converted weights; default: the embedded detector.")
+@click.option("--ckpt", type=WEIGHTS, help="Checkpoint or converted weights; default: the embedded detector.")
 @click.option("--coco", type=PATH, help="Dataset folder; default: the embedded detector's held-out pictures.")
 @click.option("--min-score", type=Number(0, 1), multiple=True, help="Ablate: drop detections up to this score.")
 @click.option("--anchors", multiple=True, help="Ablate: official, legacy, or a JSON file of anchors.")

@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 
 from .options import PATH, command_line, deliver, engine_option, json_option, model_option, record_option, rounds_option
+from .weights_path import WEIGHTS
 
 
 @click.group("bench")
@@ -100,7 +101,7 @@ def bench_nms(candidates: int, classes: int, rounds: int, record: Path | None, a
 @bench.command("eval")
 @click.option("--coco", type=PATH, required=True, help="Folder as COCO 2017 unpacks: annotations/ and val2017/.")
 @model_option(required=False)
-@click.option("--ckpt", type=PATH, help="TensorFlow checkpoint; default: random values.")
+@click.option("--ckpt", type=WEIGHTS, help="TensorFlow checkpoint; default: random values.")
 @click.option("--limit", type=click.IntRange(min=1), default=5, show_default=True, help="Only the first N images.")
 @engine_option
 @rounds_option(7, "Passes over the images per contestant.")

@@ -5,12 +5,13 @@ from pathlib import Path
 import click
 
 from .options import PATH, command_line, deliver, engine_option, json_option, model_option, record_option, rounds_option
+from .weights_path import WEIGHTS
 
 
 @click.command("ablation")
 @click.option("--coco", type=PATH, required=True, help="Folder as COCO 2017 unpacks: annotations/ and val2017/.")
 @model_option(required=False)
-@click.option("--ckpt", type=PATH, help="Checkpoint; default: random values.")
+@click.option("--ckpt", type=WEIGHTS, help="Checkpoint; default: random values.")
 @click.option(
     "--images", type=click.IntRange(min=1), default=5000, show_default=True, help="Number of kept images to decode."
 )
@@ -40,7 +41,7 @@ def bench_ablation(
 
 @click.command("inference")
 @model_option(required=False)
-@click.option("--ckpt", type=PATH, help="Checkpoint; default: random values, of which the time does not depend.")
+@click.option("--ckpt", type=WEIGHTS, help="Checkpoint; default: random values, of which the time does not depend.")
 @click.option("--size", metavar="HxW", help="Input height and width in pixels; default: the model's.")
 @click.option("--batch", type=click.IntRange(min=1), multiple=True, help="Images at once; default: 1 and 8.")
 @click.option(
@@ -133,7 +134,7 @@ def bench_training(
 @click.command("predict")
 @click.option("--images", type=PATH, required=True, help="Folder of images.")
 @model_option(required=False)
-@click.option("--ckpt", type=PATH, help="Checkpoint; default: random values.")
+@click.option("--ckpt", type=WEIGHTS, help="Checkpoint; default: random values.")
 @click.option("--engines", default="eager,fast", show_default=True, help="Our engines to measure, with commas between.")
 @click.option("--peers", default="", help="Peers to measure, with commas between: effdet.")
 @click.option("--limit", type=click.IntRange(min=1), default=8, show_default=True, help="Only the first N images.")

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .options import (
-    PATH,
     container_option,
     force_option,
     function_option,
@@ -20,6 +19,7 @@ from .options import (
     verify_option,
 )
 from .refusals import UNCHECKED, refuse_checks, refuse_given
+from .weights_path import WEIGHTS
 
 if TYPE_CHECKING:
     from ..convert.layout import Array
@@ -29,7 +29,7 @@ PORTS = ("effconv", "effdet", "effdet-level-first", "zylo117", "pytorch-tools", 
 
 
 @click.command("convert")
-@click.argument("file", type=PATH)
+@click.argument("file", type=WEIGHTS)
 @click.option(
     "-o",
     "--output",

@@ -24,6 +24,7 @@ from .options import (
     verify_option,
 )
 from .refusals import DOWNLOADED, STOPPING, choose_one, refuse_all_but, refuse_given
+from .weights_path import WEIGHTS
 
 if TYPE_CHECKING:
     from ..parity.evaluation.evaluate import Evaluation
@@ -41,7 +42,7 @@ SCORING = frozenset(
 @click.option("--against", type=PATH, help="Compare --results with these: differences, intervals, where most is lost.")
 @click.option("--waterfall", is_flag=True, help="With --against: what of the difference the files themselves explain.")
 @model_option(required=False)
-@click.option("--ckpt", type=PATH, help="Checkpoint or converted weights; default: the released one.")
+@click.option("--ckpt", type=WEIGHTS, help="Checkpoint or converted weights; default: the released one.")
 @click.option("--generation", help="Which released checkpoint to download: coco2 (default), coco, ...")
 @click.option(
     "--weights",

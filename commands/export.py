@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from .export_hub import hub_command
 from .export_program import pt2_command
 from .export_tensorflow import tflite_command
 from .options import (
@@ -21,6 +22,7 @@ from .options import (
     verify_option,
 )
 from .refusals import DOWNLOADED, UNCHECKED, choose_one, refuse_checks, refuse_given
+from .weights_path import WEIGHTS
 
 if TYPE_CHECKING:
     from ..effdet_torch.engines.onnx_detector import Detecting
@@ -37,11 +39,12 @@ def export() -> None:
 
 export.add_command(tflite_command)
 export.add_command(pt2_command)
+export.add_command(hub_command)
 
 
 @export.command("onnx")
 @model_option(required=False)
-@click.option("--ckpt", type=PATH, help="Checkpoint or converted weights; default: the released one.")
+@click.option("--ckpt", type=WEIGHTS, help="Checkpoint or converted weights; default: the released one.")
 @click.option("--generation", help="Which released checkpoint to download: coco2 (default), coco, ...")
 @click.option(
     "--weights",

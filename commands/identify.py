@@ -6,15 +6,16 @@ from typing import TYPE_CHECKING
 
 import click
 
-from .options import PATH, json_option, model_option, print_json
+from .options import json_option, model_option, print_json
 from .refusals import UNCHECKED, refuse_checks, refuse_given
+from .weights_path import WEIGHTS
 
 if TYPE_CHECKING:
     from ..convert.fingerprints import Identification
 
 
 @click.command("identify")
-@click.argument("ckpt", type=PATH)
+@click.argument("ckpt", type=WEIGHTS)
 @click.option("--verify/--no-verify", default=True, help="Check the data, where it is there (default), or the .index.")
 @model_option(required=False)
 @json_option

@@ -5,12 +5,13 @@ from typing import Any
 
 import click
 
-from .options import PATH, json_option, print_json, verify_option
+from .options import json_option, print_json, verify_option
 from .refusals import UNCHECKED, refuse_checks
+from .weights_path import WEIGHTS
 
 
 @click.command("inspect")
-@click.argument("ckpt", type=PATH)
+@click.argument("ckpt", type=WEIGHTS)
 @click.option("--tensors", is_flag=True, help="List every tensor.")
 @verify_option
 @json_option

@@ -22,12 +22,15 @@ from .options import (
     verify_option,
 )
 from .parity_modes import Mode, require_used
+from .weights_path import WEIGHTS
 
 
 @click.command("parity")
 @click.option("--layerwise", is_flag=True, help="Print a line per layer; default: one per part of the network.")
 @model_option(required=False)
-@click.option("--ckpt", type=PATH, help="TensorFlow checkpoint; default: the released one, or what ships with effconv.")
+@click.option(
+    "--ckpt", type=WEIGHTS, help="TensorFlow checkpoint; default: the released one, or what ships with effconv."
+)
 @click.option("--generation", help="Which released checkpoint to download: coco2 (default), coco, ...")
 @click.option(
     "--weights",
@@ -35,7 +38,9 @@ from .parity_modes import Mode, require_used
     help="Which weights to take; default: the moving averages where there are any.",
 )
 @click.option("--backbone", type=PATH, help="An EfficientNet alone, in a detector whose other weights are random.")
-@click.option("--candidate", type=PATH, help="PyTorch weights to prove (.safetensors, .pth); default: CKPT converted.")
+@click.option(
+    "--candidate", type=WEIGHTS, help="PyTorch weights to prove (.safetensors, .pth); default: CKPT converted."
+)
 @function_option("CANDIDATE")
 @click.option(
     "--reference",

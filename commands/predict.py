@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .options import (
-    PATH,
     Number,
     Output,
     engine_option,
@@ -24,6 +23,7 @@ from .options import (
     verify_option,
 )
 from .refusals import DOWNLOADED, STOPPING, choose_one
+from .weights_path import WEIGHTS
 
 if TYPE_CHECKING:
     from ..effdet_torch.config import Config
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     "-o", "--output", type=Output(folder=True), required=True, help="Folder for the pictures and the JSON files."
 )
 @model_option(required=False)
-@click.option("--ckpt", type=PATH, help="Checkpoint or converted weights; default: the released one.")
+@click.option("--ckpt", type=WEIGHTS, help="Checkpoint or converted weights; default: the released one.")
 @click.option("--generation", help="Which released checkpoint to download: coco2 (default), coco, ...")
 @click.option(
     "--weights",

@@ -1,11 +1,11 @@
 """The command that converts a TensorFlow checkpoint."""
 
+import json
 from pathlib import Path
 
 import click
 
 from .options import (
-    PATH,
     Output,
     fetch_release,
     force_option,
@@ -19,11 +19,14 @@ from .options import (
     verify_option,
 )
 from .refusals import DOWNLOADED, UNCHECKED, choose_one, refuse_checks
+from .weights_path import WEIGHTS
 
 
 @click.command("tf2torch")
 @model_option(required=True)
-@click.option("--ckpt", type=PATH, help="Directory, prefix, .index, .tar.gz or .h5; default: the released checkpoint.")
+@click.option(
+    "--ckpt", type=WEIGHTS, help="Directory, prefix, .index, .tar.gz or .h5; default: the released checkpoint."
+)
 @click.option("--generation", help="Which released checkpoint to download: coco2 (default), coco, ...")
 @click.option(
     "--weights",
@@ -81,7 +84,7 @@ def tf2torch(
         )
     manifest = write_weights(conversion, output)
     if as_json:
-        print_json({"output": str(output), "manifest": str(manifest), **conversion.manifest})
+        print_json({"output": str(output), "manifest": str(manifest), **json.loads(manifest.read_bytes())})
         return
     source = conversion.manifest["source"]
     click.echo(f"{path} ({source['container']}, {source['released_checkpoint'] or 'not a known release'})")

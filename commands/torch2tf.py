@@ -6,7 +6,6 @@ from pathlib import Path
 import click
 
 from .options import (
-    PATH,
     container_option,
     force_option,
     json_option,
@@ -18,10 +17,11 @@ from .options import (
     require_classes,
     verify_option,
 )
+from .weights_path import WEIGHTS
 
 
 @click.command("torch2tf")
-@click.argument("weights", type=PATH)
+@click.argument("weights", type=WEIGHTS)
 @click.option(
     "-o",
     "--output",
@@ -30,7 +30,7 @@ from .options import (
     help="Prefix, e.g. d0/model; a folder: model in it; .h5: Keras weights.",
 )
 @container_option("A TF1 checkpoint (default), Keras weights (.h5), or a TF2 object checkpoint.")
-@click.option("--ema", type=PATH, help="Weights to store as moving averages in a TF1 checkpoint; default: the same.")
+@click.option("--ema", type=WEIGHTS, help="Weights to store as moving averages in a TF1 checkpoint; default: the same.")
 @model_option(required=False)
 @num_classes_option
 @force_option

@@ -9,11 +9,14 @@ from ..errors import EffconvError
 from .options import PATH, Output, fetch_release, force_option, json_option, model_option, print_json, verify_option
 from .parity_modes import COMPUTED
 from .refusals import DOWNLOADED, choose_one, refuse_given
+from .weights_path import WEIGHTS
 
 
 @click.command("trace")
 @model_option(required=False)
-@click.option("--ckpt", type=PATH, help="TensorFlow checkpoint; default: the released one, or what ships with effconv.")
+@click.option(
+    "--ckpt", type=WEIGHTS, help="TensorFlow checkpoint; default: the released one, or what ships with effconv."
+)
 @click.option("--generation", help="Which released checkpoint to download: coco2 (default), coco, ...")
 @click.option(
     "--weights",

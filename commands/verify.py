@@ -10,11 +10,12 @@ import click
 
 from .options import PATH, Output, fetch_release, force_option, json_option, keep_others, print_json
 from .refusals import DOWNLOADED, choose_one
+from .weights_path import WEIGHTS
 
 
 @click.command("verify")
 @click.option("--model", required=True, help="d0..d7x, lite0..lite4, d2-640, d0-advprop, ... (see `effconv models`).")
-@click.option("--ckpt", type=PATH, help="Checkpoint to verify; default: the released one, downloaded.")
+@click.option("--ckpt", type=WEIGHTS, help="Checkpoint to verify; default: the released one, downloaded.")
 @click.option("--generation", help="Which released checkpoint to download: coco2 (default), coco, ...")
 @click.option("--coco", type=PATH, help="COCO 2017 as it unpacks; default: downloaded (1.1 GB) into the cache.")
 @click.option("--split", help="Annotations to use; default: val2017.")

@@ -107,8 +107,15 @@ def write_weights(conversion: Conversion, path: Path) -> Path:
     manifest = manifest_path(path)
     with replacing(path, manifest, errors=(SafetensorError,)) as (weights_file, manifest_file):
         save_weights(conversion.state, conversion.config, weights_file, conversion.plan.weights)
-        manifest_file.write_text(json_text(conversion.manifest, indent=1) + "\n", encoding="utf-8")
+        described = {**conversion.manifest, "sha256": file_sha256(weights_file)}
+        manifest_file.write_text(json_text(described, indent=1) + "\n", encoding="utf-8")
     return manifest
+
+
+def file_sha256(path: Path) -> str:
+    """The sha256 of a file, by which a manifest says of which weights it is. Raises OSError."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def checkpoint_prefix(output: str) -> Path:

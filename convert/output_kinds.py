@@ -4,7 +4,7 @@ The rule of every command: a file that stands where an output goes is replaced w
 as the same kind of output, whatever model or settings it was made with, so that a command can be run again. Each kind
 carries a sign of its own: weights their metadata, exported detectors a description, a manifest and a record their
 keys, pages and pictures a mark, a graph its producer, an exported checkpoint a comment in its `checkpoint` file,
-detections the way they are written.
+detections the way they are written, a model card a checksum of its own text, since people write in theirs.
 """
 
 import json
@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..strict_json import json_text
+from .formats.table import masked_crc32c
 from .weights_file import FORMER_METADATA, METADATA
 
 HEAD = 4096  # bytes of a file in which a mark is looked for
@@ -24,6 +25,8 @@ PICTURE_MARK = "drawn by effconv"  # a JPEG's comment, a PNG's Software
 CHECKPOINT_MARK = "# written by effconv"  # protocol buffers' text form has comments
 DESCRIPTION = "effconv.json"  # an entry of exported files that are archives, or end with one
 SHAPES = "drawn shapes, seed "  # how a dataset of drawn shapes is described in its annotations
+CARD_MARK = "<!-- card written by effconv, crc32c {:08x}; once changed by hand it is not replaced -->\n"
+CARD_LINE = re.compile(r"^<!-- card written by effconv, crc32c ([0-9a-f]{8}); [^\n]*-->\n", re.MULTILINE)
 TRACE_MARK = "effconv trace ".encode("utf-32-le")  # NumPy keeps text in 4 bytes a character
 DETECTIONS_LINE = re.compile(
     rb'\[(\]|\{"image_id": -?\d+, "category_id": -?\d+, "bbox": \[[^\]\n]+\], "score": [^\s{}]+\}(,|\]))\n'
@@ -122,6 +125,21 @@ def _is_in_manifest(path: Path) -> bool:
     return manifest.is_file() and _json(manifest).get("file") == path.name and MANIFEST.recognises(manifest)
 
 
+def marked_card(front: str, text: str) -> str:
+    """A model card: what has to be first, the mark, and the text. The mark has a checksum of both."""
+    return front + CARD_MARK.format(masked_crc32c((front + text).encode())) + text
+
+
+def _is_card(path: Path) -> bool:
+    """Of a card as it was written: whoever publishes one may well have written in it."""
+    try:
+        text = path.read_bytes().decode() if path.stat().st_size <= LARGEST else ""
+    except UnicodeDecodeError:
+        return False
+    mark = CARD_LINE.search(text)
+    return mark is not None and int(mark[1], 16) == masked_crc32c((text[: mark.start()] + text[mark.end() :]).encode())
+
+
 WEIGHTS = Kind("weights (.safetensors)", _is_weights)
 PORT_WEIGHTS = Kind("weights for another port", _is_in_manifest)
 KERAS_WEIGHTS = Kind("Keras weights (.h5)", _is_in_manifest)
@@ -136,6 +154,10 @@ PROGRAM = Kind("a program of torch.export", _is_described)
 CHECKPOINT = Kind("an exported checkpoint", _is_checkpoint)
 PICTURE = Kind("a picture", lambda path: PICTURE_MARK.encode() in _head(path))
 ANNOTATIONS = Kind("annotations of drawn shapes", _is_shapes)
+CARD = Kind("an unchanged model card", _is_card)
+HUB_CONFIG = Kind(
+    "a folder's configuration", lambda path: {"effconv", "model", "categories", "input"} <= set(_json(path))
+)
 IMAGE_LIST = Kind("a list of images", _is_image_list)
 # Made to be changed by hand: what is in it may be the user's work, whoever wrote it first.
 CONFIG = Kind("a configuration", lambda path: False)

@@ -66,6 +66,23 @@ def read_weights(path: Path, *, verify: bool = True) -> StoredWeights:
     return stored._replace(weights=entry and entry.get("weights"))
 
 
+def stored_config(path: Path) -> Config | None:
+    """The model that a `.safetensors` file says it is of, without reading the weights; None where it does not say.
+
+    Raises CheckpointError when the file is missing or is none.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="np") as file:
+            metadata = file.metadata() or {}
+        described = json.loads(metadata.get(METADATA, "null"))
+        config = described["config"] if described else json.loads(metadata.get(FORMER_METADATA, "null"))
+    except (SafetensorError, OSError, ValueError, TypeError, KeyError, RecursionError) as error:
+        raise CheckpointError(f"{path}: not a readable .safetensors file of float32 weights ({error})") from error
+    return None if config is None else config_from_dict(config, source=str(path))
+
+
 def _require_intact(path: Path, entry: dict[str, Any], state: Mapping[str, Array]) -> None:
     described = {name: value for name, value in entry.items() if name != "crc32c"}
     if entry.get("crc32c") != _checksum_of(described):

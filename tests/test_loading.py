@@ -14,6 +14,7 @@ from effconv.convert.download import DownloadError
 from effconv.convert.sources import open_checkpoint
 from effconv.effdet_torch.config import ConfigError, get_config
 from effconv.errors import CheckpointError
+from effconv.parity.publishing.hub import read_source, write_hub
 
 
 def config_path(folder: Path) -> str:
@@ -23,6 +24,7 @@ def config_path(folder: Path) -> str:
 def test_every_source_gives_the_same_model(tiny: Path, tmp_path: Path) -> None:
     config = get_config(config_path(tiny))
     write_weights(convert(open_checkpoint(tiny), config), tmp_path / "x.safetensors")
+    write_hub(read_source(tiny, config_path(tiny)), tmp_path / "hub")
     reference = effconv.load(tiny, model=config)
     torch.save(reference.state_dict(), tmp_path / "x.pth")
     others = [
@@ -31,6 +33,8 @@ def test_every_source_gives_the_same_model(tiny: Path, tmp_path: Path) -> None:
         effconv.load(tmp_path / "x.safetensors"),
         effconv.load(tmp_path / "x.safetensors", model=config),
         effconv.load(tmp_path / "x.pth", model=config),
+        effconv.load(tmp_path / "hub"),
+        effconv.load(str(tmp_path / "hub"), model=config_path(tiny)),
     ]
     for other in others:
         assert other.config == config

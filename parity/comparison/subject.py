@@ -1,6 +1,5 @@
 """What to compare with what: the model, its checkpoint, the reference, the images."""
 
-import hashlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -14,7 +13,7 @@ from ...convert.sources import open_checkpoint
 from ...effdet_torch.config import Config, get_config
 from ...effdet_torch.model import EfficientDet
 from ...errors import EffconvError
-from ...loading import CHECKPOINT_ENDINGS, load
+from ...loading import load
 from ...version import __version__
 from ..embedded import CONFIG, FOLDER, TRACE
 from ..reference.availability import runs_live
@@ -25,6 +24,7 @@ from ..traces.images import noise, photograph
 from ..traces.official import OfficialTrace, official_variables
 from ..traces.recording import RecordedTrace, is_recording
 from ..traces.trace import Trace
+from ..weights_identity import weights_identity
 from .records import Candidate
 
 Fetch = Callable[[str], Path]  # a model's name -> the path of its released checkpoint
@@ -149,12 +149,8 @@ def candidate_record(choice: Choice, subject: Subject) -> Candidate:
     PyTorch weights are known by the sha256 of their file, a checkpoint by its fingerprint.
     """
     path = choice.candidate or subject.checkpoint
-    if path.suffix in CHECKPOINT_ENDINGS:
-        with path.open("rb") as file:
-            identity = {"sha256": hashlib.file_digest(file, "sha256").hexdigest()}
-    else:
-        identity = {"checkpoint_fingerprint": open_checkpoint(path, verify=False).fingerprint()}
-    return Candidate(label=f"effconv {__version__}, PyTorch {torch.__version__}", weights=path.name, **identity)
+    label = f"effconv {__version__}, PyTorch {torch.__version__}"
+    return Candidate(label=label, weights=path.name, **weights_identity(path))
 
 
 def checkpoint_record(subject: Subject) -> dict[str, str]:

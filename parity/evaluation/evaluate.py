@@ -18,6 +18,7 @@ from ..datasets.examination import Examination, examine
 from ..datasets.layouts import CocoFile, read_dataset
 from ..distributed import Group
 from ..provenance import provenance
+from ..weights_identity import weights_identity
 from .category_map import choose_categories
 from .coco import DEFAULT_ENGINE, Scores, evaluate, read_detections, rows_of, write_detections
 from .detect import Report, Running, detect, run_key
@@ -124,6 +125,7 @@ def evaluate_model(
         model=model.config.name,
         checkpoint=path.name,
         fingerprint=fingerprint_of(path, asked.verify),
+        weights_file=weights_identity(path),
         conditions=conditions,
         network_engine=asked.engine,
         seconds=seconds,

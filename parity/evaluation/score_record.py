@@ -14,6 +14,7 @@ class ModelRun:
     model: str
     checkpoint: str  # the file's name
     fingerprint: str | None  # label of the released checkpoint that the weights are, by their checksums
+    weights_file: Mapping[str, str]  # `weights_identity.weights_identity`
     conditions: Mapping[str, Any]  # of `published_rows.CONDITIONS`
     network_engine: str
     seconds: float  # of all images, from their bytes to detections
@@ -65,6 +66,7 @@ class ScoreRecord:
             "model": run.model,
             "checkpoint": run.checkpoint,
             "fingerprint": run.fingerprint,
+            "weights_file": dict(run.weights_file),
             "conditions": dict(run.conditions),
             **measured,
             "not_finite": dict(run.not_finite),

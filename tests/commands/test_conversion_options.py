@@ -91,6 +91,11 @@ USES = {
     "export of a program of the network alone": Use(
         "export pt2 --ckpt {ours} --raw", "generation given min_score max_detections check_on no_check"
     ),
+    "a folder of a release": Use(f"export hub {CONFIG} -o out"),
+    "a folder of a checkpoint": Use(f"export hub {CONFIG} --ckpt {{tf}} -o out", "generation"),
+    "a folder of an .h5": Use(f"export hub {CONFIG} --ckpt {{h5}} -o out", "generation verify"),
+    "a folder of our weights": Use("export hub --ckpt {ours} -o out", "generation"),
+    "a card": Use("card {ours} -o x.md"),
     "convert a checkpoint": Use(f"convert {{tf}} -o x.safetensors {CONFIG}", "function"),
     "convert an .h5": Use(f"convert {{h5}} -o x.safetensors {CONFIG}", "verify function"),
     "convert our weights": Use("convert {ours} -o x.pth", "function"),
@@ -114,6 +119,7 @@ OUTPUTS = {
     "pt2": "y.pt2",
     "convert": "y.safetensors",
     "torch2tf": "other/model",
+    "card": "y.md",
 }
 # Given as part of the use, or refused by the name of what is.
 ALREADY = {

@@ -86,6 +86,8 @@ COMMANDS: dict[str, tuple[int, Callable[[Path, Path], tuple[object, ...]]]] = {
         50_000,
         lambda given, out: ("convert", given / "tiny.safetensors", "-o", out / "x", *TO_OBJECTS),
     ),
+    "export hub": (50_000, lambda given, out: ("export", "hub", *OF_TINY, "-o", out / "hub")),
+    "card": (500, lambda given, out: ("card", given / "tiny.safetensors", "-o", out / "README.md")),
     "trace": (50_000, lambda given, out: ("trace", *OF_TINY, "--reference", "torch", "-o", out / "x.npz")),
     "shapes": (500, lambda given, out: ("shapes", "-o", out, "--images", 1)),
     "predict": (500, lambda given, out: ("predict", given / "val2017", "-o", out, *OF_TINY)),
