@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..errors import EffconvError
+from .engine_options import say_engine, stated_engine_option
 from .evaluation_options import describe_evaluation, evaluation_options
 from .options import (
     PATH,
@@ -18,7 +19,6 @@ from .options import (
     model_option,
     print_json,
     skip_option,
-    stated_engine_option,
     unreadable_status,
     verify_option,
 )
@@ -95,7 +95,7 @@ def eval_command(
     else:
         keep_freed_memory()
         with progress("evaluating", IMAGES) as report:
-            record = evaluate_model(asked, fetch, command, report)
+            record = evaluate_model(asked, fetch, command, report, say_engine)
     if record is None:
         return
     if as_json:

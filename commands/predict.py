@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from .engine_options import choosing_engine_option, say_engine
 from .options import (
     PATH,
     Number,
     Output,
-    engine_option,
     fetch_release,
     force_option,
     function_option,
@@ -56,7 +56,7 @@ if TYPE_CHECKING:
     "--nms", type=click.Choice(["soft", "hard"]), default="soft", show_default=True, help="Non-maximum suppression."
 )
 @click.option("--device", default="cpu", show_default=True, help="Device that runs the network: cpu, cuda, ...")
-@engine_option
+@choosing_engine_option
 @force_option
 @click.option("--strict", is_flag=True, help="Stop at the first image that cannot be read.")
 @skip_option
@@ -97,7 +97,7 @@ def predict_command(
 
     keep_freed_memory()
     with progress("predicting", IMAGES) as report:
-        record = predict_images(asked, fetch, report, (lambda *_: None) if as_json else _tell)
+        record = predict_images(asked, fetch, report, (lambda *_: None) if as_json else _tell, say_engine)
     for line in turned_lines([each["file_name"] for each in record["images"] if each["exif_orientation"] != 1]):
         click.echo(f"effconv: warning: {line}", err=True)
     if as_json:

@@ -16,6 +16,7 @@ from ...loading import CHECKPOINT_ENDINGS, load
 from ..datasets.dataset import Dataset, read_dataset
 from ..datasets.examination import Examination, examine
 from ..distributed import Group
+from ..engine_choice import settle_engine
 from ..provenance import provenance
 from .category_map import choose_categories
 from .coco import DEFAULT_ENGINE, Scores, evaluate, read_detections, rows_of, write_detections
@@ -39,7 +40,7 @@ class Evaluation:
     split: str | None = None
     settings: Settings = field(default_factory=Settings)
     limit: int | None = None  # only the first N images
-    engine: str = DEFAULT_NETWORK_ENGINE  # of `engines.ENGINES`
+    engine: str = DEFAULT_NETWORK_ENGINE  # of `engines.ENGINES`, or `choice.AUTO`
     precision: str = "float32"  # of `engines.PRECISIONS`
     metrics_engine: str = DEFAULT_ENGINE
     category_map: Path | None = None
@@ -53,11 +54,15 @@ class Evaluation:
 
 
 def evaluate_model(
-    asked: Evaluation, fetch: Callable[[str], Path], command: str, report: Report | None = None
+    asked: Evaluation,
+    fetch: Callable[[str], Path],
+    command: str,
+    report: Report | None = None,
+    say: Callable[[str], None] = lambda line: None,
 ) -> ScoreRecord | None:
     """The record of an evaluation; None in every process of a group but its first.
 
-    Raises EffconvError for bad input.
+    `say` gets a line about the engine where it was chosen. Raises EffconvError for bad input.
     """
     if asked.resume and asked.detections is None:
         raise EffconvError(
@@ -97,6 +102,18 @@ def evaluate_model(
 
     with kept(place, command, keep):
         with group.joined(asked.device):
+            # The first process's, because graphs may be kept or go while others look.
+            engine = settle_engine(
+                asked.engine,
+                model,
+                pipeline.config.image_size,
+                len(images),
+                say if group.rank == 0 else lambda line: None,
+                device=asked.device,
+                precision=asked.precision,
+                earlier=min(parts.glob("*.jsonl"), default=None) if parts and asked.resume else None,
+            )
+            running = dataclasses.replace(running, engine=group.share(engine))
             started = time.monotonic()
             results = detect(model, pipeline, dataset, images, running, group, report, finished)
             seconds = time.monotonic() - started
@@ -124,7 +141,7 @@ def evaluate_model(
         checkpoint=path.name,
         fingerprint=fingerprint_of(path, asked.verify),
         conditions=conditions,
-        network_engine=asked.engine,
+        network_engine=running.engine,
         seconds=seconds,
         processes=group.size,
         not_finite={str(each.image_id): each.not_finite for each in results if each.not_finite},

@@ -10,7 +10,6 @@ import numpy as np
 from ...convert import output_kinds
 from ...convert.output import OutputError, replacing
 from ...convert.output_kinds import Kind
-from ...convert.zoo import cache_folder
 from ...effdet_torch.categories import category_name
 from ...effdet_torch.config import Config, get_config
 from ...effdet_torch.device import require_device
@@ -24,6 +23,7 @@ from ...effdet_torch.preprocessing.header import exif_orientation
 from ...errors import EffconvError, ImageError
 from ...loading import load
 from ...strict_json import json_text
+from ..engine_choice import graphs_folder, settle_engine
 from ..evaluation.coco import Rows, write_detections
 from ..evaluation.pipeline import Pipeline, Settings, build
 from ..evaluation.weights_used import weights_used
@@ -47,7 +47,7 @@ class Asked:
     settings: Settings = field(default_factory=Settings)
     min_score: float = 0.3  # objects below it are neither drawn nor written
     device: str = "cpu"
-    engine: str = DEFAULT_NETWORK_ENGINE  # of `engines.ENGINES`
+    engine: str = DEFAULT_NETWORK_ENGINE  # of `engines.ENGINES`, or `choice.AUTO`
     strict: bool = False  # stop at the first image that cannot be read
     verify: bool = True
 
@@ -85,12 +85,14 @@ def predict_images(
     fetch: Callable[[str], Path],
     report: Callable[[int, int | None], None],
     tell: Callable[[Predicted, Config], None] = lambda predicted, config: None,
+    say: Callable[[str], None] = lambda line: None,
 ) -> dict[str, Any]:
     """Draw every image's objects into the output folder, write the two JSON files there, and return the record.
 
     `detections.json` is a COCO results file; `images.json` a COCO dataset without annotations, which maps its image ids
     to files and its category ids to names (`COCO("images.json").loadRes("detections.json")`). `tell` gets each image
-    when it is drawn. Raises EffconvError for bad input, and when not a single image can be read.
+    when it is drawn, and `say` a line about the engine where it was chosen. Raises EffconvError for bad input, and when
+    not a single image can be read.
     """
     if asked.model is None and (asked.checkpoint is None or asked.checkpoint.suffix != ".safetensors"):
         raise EffconvError("name the model to predict with", parameters={"model": "d0"})
@@ -102,7 +104,9 @@ def predict_images(
     model = load(path, model=asked.model, weights=asked.weights, function=asked.function, verify=asked.verify)
     model = model.to(require_device(asked.device))
     pipeline = build(model.config, asked.settings)
-    network = make_engine(asked.engine, model, pipeline.config.image_size, graphs=cache_folder() / "graphs")
+    size = pipeline.config.image_size
+    engine = settle_engine(asked.engine, model, size, len(images), say, device=asked.device)
+    network = make_engine(engine, model, size, graphs=graphs_folder())
     skipped: dict[str, str] = {}
     done: list[Predicted] = []
     for place, predicted in enumerate(_predictions(network, pipeline, images, drawings, asked, skipped)):
@@ -117,6 +121,7 @@ def predict_images(
     return {
         "model": model.config.name,
         "checkpoint": path.name,
+        "network_engine": engine,
         "conditions": {
             **pipeline.conditions(weights_used(path, model.config, asked.weights), "float32"),
             "min_score": asked.min_score,
