@@ -9,6 +9,7 @@ from ..convert.zoo import cache_folder
 from ..effdet_torch.engines.choice import AUTO, Choice, choose_engine
 from ..effdet_torch.engines.engines import ENGINES
 from ..effdet_torch.model import EfficientDet
+from .distributed import Group
 
 
 def graphs_folder() -> Path:
@@ -26,18 +27,23 @@ def settle_engine(
     device: str,
     precision: str = "float32",
     earlier: Path | None = None,
+    group: Group | None = None,
 ) -> str:
     """What runs `model` on `images` inputs (3, *size) where `asked` is AUTO, and why, to `say`; else what is asked for.
 
     `earlier` is a file of the run to go on with, whose first line says what that is (`finished.Parts`,
-    `finished_rows.FinishedRows`): its results belong together with others of the same engine alone.
+    `finished_rows.FinishedRows`): its results belong together with others of the same engine alone. The choice of a
+    group that is joined is its first process's, because graphs may be kept or removed while another one looks.
     """
     if asked != AUTO:
         return asked
     choice = choose_engine(model, size, images, graphs_folder(), device=device, precision=precision)
     if engine := _engine_of(earlier):
         choice = Choice(engine, "as in the run that is gone on with")
-    say(f"engine: {choice.engine}, {choice.reason}")
+    if group:
+        choice = group.share(choice)
+    if group is None or group.rank == 0:
+        say(f"engine: {choice.engine}, {choice.reason}")
     return choice.engine
 
 

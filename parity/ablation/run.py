@@ -61,17 +61,16 @@ class Ablator:
         self.mine = self.images[group.rank :: group.size]
         batch = min(study.batch, len(self.images))  # it has its rows whether there are images for them or not
         self.cache = OutputCache(folder, self.mine, batch, study.workers, study.device)
-        # Of all rows, so that none differs from another by its engine's rounding: the first process's choice.
-        self.engine = group.share(
-            settle_engine(
-                study.engine,
-                model,
-                self.baseline.pipeline.config.image_size,
-                len(self.images),
-                say if group.rank == 0 else lambda line: None,
-                device=study.device,
-                earlier=FinishedRows(study.rows, {}).path if study.rows and study.resume else None,
-            )
+        # Of all rows, so that none differs from another by its engine's rounding.
+        self.engine = settle_engine(
+            study.engine,
+            model,
+            self.baseline.pipeline.config.image_size,
+            len(self.images),
+            say,
+            device=study.device,
+            earlier=FinishedRows(study.rows, {}).path if study.rows and study.resume else None,
+            group=group,
         )
         running = Running(batch=batch, device=study.device, engine=self.engine)
         self.key = run_key(model, self.baseline.pipeline, self.dataset, running)

@@ -102,18 +102,18 @@ def evaluate_model(
 
     with kept(place, command, keep):
         with group.joined(asked.device):
-            # The first process's, because graphs may be kept or go while others look.
             engine = settle_engine(
                 asked.engine,
                 model,
                 pipeline.config.image_size,
                 len(images),
-                say if group.rank == 0 else lambda line: None,
+                say,
                 device=asked.device,
                 precision=asked.precision,
                 earlier=min(parts.glob("*.jsonl"), default=None) if parts and asked.resume else None,
+                group=group,
             )
-            running = dataclasses.replace(running, engine=group.share(engine))
+            running = dataclasses.replace(running, engine=engine)
             started = time.monotonic()
             results = detect(model, pipeline, dataset, images, running, group, report, finished)
             seconds = time.monotonic() - started
