@@ -1,4 +1,4 @@
-"""The script for a machine with a GPU: its command lines are ones that effconv takes, and it goes on after a failure."""
+"""The script for a machine with a GPU: effconv takes its command lines, and it goes on after a failing step."""
 
 import os
 import shlex
