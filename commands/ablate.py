@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .options import PATH, Number, Output, engine_option, force_option, json_option, model_option, print_json
+from .engine_options import choosing_engine_option, say_engine
+from .options import PATH, Number, Output, force_option, json_option, model_option, print_json
 from .refusals import given_options, refuse, refuse_given
 from .weights_path import WEIGHTS
 
@@ -53,7 +54,7 @@ class AblateCommand(click.Command):
 )
 @click.option("--cache", type=Output(folder=True), help="Keep inputs and raw outputs in this folder for the next run.")
 @click.option("--device", default="cpu", show_default=True, help="Device that runs the network: cpu, cuda, ...")
-@engine_option
+@choosing_engine_option
 @click.option("--report", type=Output(".html", ".htm", kind="REPORT"), help="Write a page (.html) with a chart here.")
 @click.option(
     "--record", type=Output(kind="RECORD"), help="Write the record (JSON) here too; finished rows are kept beside it."
@@ -174,7 +175,7 @@ def _study(chosen: dict[str, Any], folder: Path) -> "Study":
 def _split(study: "Study", named: "list[Ablation]") -> "GapRecord | None":
     from ..parity.ablation.run import split_gap
 
-    return split_gap(study, named, _command())
+    return split_gap(study, named, _command(), say_engine)
 
 
 def _run(
@@ -200,7 +201,7 @@ def _run(
             click.echo(ablation_line(row))
 
     with progress("ablating", ROWS) as report:
-        return run_study(study, rows, _command(), tell, report)
+        return run_study(study, rows, _command(), tell, report, say_engine)
 
 
 def _command() -> str:

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import click
 
-from .options import PATH, command_line, deliver, engine_option, json_option, model_option, record_option, rounds_option
+from .engine_options import engine_option
+from .options import PATH, command_line, deliver, json_option, model_option, record_option, rounds_option
 from .weights_path import WEIGHTS
 
 

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import click
 
-from .options import PATH, command_line, deliver, engine_option, json_option, model_option, record_option, rounds_option
+from .engine_options import ENGINES, engine_option
+from .options import PATH, command_line, deliver, json_option, model_option, record_option, rounds_option
 from .weights_path import WEIGHTS
 
 
@@ -77,7 +78,7 @@ def bench_inference(
     from ..parity.benchmarks.contestants import SYMMETRIC
     from ..parity.benchmarks.inference import Contest, measure_inference
     from ..parity.benchmarks.tables import inference_table
-    from .options import ENGINES, available_processors, parse_size
+    from .options import available_processors, parse_size
 
     ours = ENGINES if engines == "all" else [name for name in engines.split(",") if name]
     theirs = [name for name in peers.split(",") if name]

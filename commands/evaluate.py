@@ -10,6 +10,7 @@ import click
 
 from ..errors import EffconvError
 from .dataset_options import chosen_dataset, dataset_options
+from .engine_options import say_engine, stated_engine_option
 from .evaluation_options import describe_evaluation, evaluation_options
 from .options import (
     PATH,
@@ -19,7 +20,6 @@ from .options import (
     model_option,
     print_json,
     skip_option,
-    stated_engine_option,
     unreadable_status,
     verify_option,
 )
@@ -102,7 +102,7 @@ def eval_command(
     else:
         keep_freed_memory()
         with progress("evaluating", IMAGES) as report:
-            record = evaluate_model(asked, fetch, command, report)
+            record = evaluate_model(asked, fetch, command, report, say_engine)
     if record is None:
         return
     if as_json:

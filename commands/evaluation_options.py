@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .options import PATH, Number, Output, force_option, precision_option
+from .options import PATH, Number, Output, available_processors, force_option, precision_option
 
 if TYPE_CHECKING:
     from ..parity.datasets.layouts import CocoFile
@@ -80,19 +80,24 @@ def evaluation_options(engine: Callable[..., Any]) -> Callable[..., Any]:
     return add
 
 
+def default_workers() -> int:
+    """How many processes or threads read images beside the network, which needs a processor too."""
+    return min(4, max(1, available_processors() - 1))
+
+
 def describe_evaluation(coco: "Path | CocoFile", chosen: dict[str, Any]) -> "tuple[Evaluation, dict[str, Any]]":
     """The evaluation that options describe, and which settings were given. Raises EffconvError for a wrong size."""
     from ..parity.evaluation.evaluate import Evaluation
     from ..parity.evaluation.pipeline import Settings
-    from .options import available_processors, parse_size
+    from .options import parse_size
 
     given = {NAMES.get(name, name): chosen.pop(name) for name in SETTINGS}
     stated = {name: value for name, value in given.items() if value is not None}
     if "size" in stated:
         stated["size"] = parse_size(stated["size"])
     workers = chosen.pop("workers")
-    if workers is None:  # the network needs a processor too
-        workers = min(4, max(1, available_processors() - 1))
+    if workers is None:
+        workers = default_workers()
     chosen = {name: value for name, value in chosen.items() if value is not None}
     if "ckpt" in chosen:
         chosen["checkpoint"] = chosen.pop("ckpt")

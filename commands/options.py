@@ -25,7 +25,6 @@ FORCED = "effconv.force"  # in a command's context: whether files of others may 
 COMMAND = "effconv.command"  # the one that runs, of a group's too
 OTHER_NAMES = {"checkpoint": "ckpt"}  # parameters whose option has another name
 LARGEST_SIDE = 65536  # of an input; a picture that large fits no memory
-ENGINES = ("eager", "fast", "compile", "onnxruntime", "openvino")  # those of `engines.py`, which imports torch
 
 
 class Number(click.FloatRange):
@@ -190,31 +189,6 @@ def model_option(required: bool) -> Callable[..., Any]:
     return click.option("--model", required=required, help=text)
 
 
-RUNS_BY = "Runs the network: as it is written, its fast form, that compiled, or another runtime."
-engine_option = click.option("--engine", type=click.Choice(ENGINES), default="fast", show_default=True, help=RUNS_BY)
-# The same where a default has to be told from what was asked for.
-stated_engine_option = click.option("--engine", type=click.Choice(ENGINES), show_default="fast", help=RUNS_BY)
-GRAPH_ENDING = ".onnx"
-
-
-class EngineOrGraph(click.Choice[str]):
-    """An engine's name, or a file ending in .onnx."""
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """The name or the file, as it was given."""
-        return value if str(value).endswith(GRAPH_ENDING) else super().convert(value, param, ctx)
-
-    def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str:
-        """All names, and the file."""
-        return f"[{'|'.join(map(str, self.choices))}|FILE.onnx]"
-
-
-engine_or_graph_option = click.option(
-    "--engine",
-    type=EngineOrGraph(ENGINES),
-    show_default="fast",
-    help="Compare this way to run the network with the model: an engine's outputs, or a graph's inner values.",
-)
 precision_option = click.option(
     "--precision",
     type=click.Choice(["float32", "bfloat16", "float16"]),

@@ -9,11 +9,11 @@ from typing import Any, NoReturn
 
 import click
 
+from .engine_options import engine_or_graph_option
 from .evaluation_options import EVALUATION_NAMES, describe_evaluation, evaluation_options
 from .options import (
     PATH,
     Output,
-    engine_or_graph_option,
     fetch_release,
     function_option,
     json_option,

@@ -7,8 +7,8 @@ from typing import Any
 import click
 
 from ..errors import EffconvError
+from .engine_options import GRAPH_ENDING
 from .evaluation_options import EVALUATION_NAMES, SETTINGS
-from .options import GRAPH_ENDING
 from .refusals import DOWNLOADED, choose_one, given_options, refuse
 
 

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from .engine_options import choosing_engine_option, say_engine
+from .evaluation_options import default_workers
 from .options import (
     Number,
     Output,
-    engine_option,
     fetch_release,
     force_option,
     function_option,
@@ -27,7 +28,7 @@ from .weights_path import WEIGHTS
 
 if TYPE_CHECKING:
     from ..effdet_torch.config import Config
-    from ..parity.prediction.predict import Predicted
+    from ..parity.prediction.overlap import Predicted
 
 
 @click.command("predict")
@@ -56,7 +57,8 @@ if TYPE_CHECKING:
     "--nms", type=click.Choice(["soft", "hard"]), default="soft", show_default=True, help="Non-maximum suppression."
 )
 @click.option("--device", default="cpu", show_default=True, help="Device that runs the network: cpu, cuda, ...")
-@engine_option
+@click.option("--workers", type=click.IntRange(min=0), help="Threads that read and draw images.")
+@choosing_engine_option
 @force_option
 @click.option("--strict", is_flag=True, help="Stop at the first image that cannot be read.")
 @skip_option
@@ -68,6 +70,7 @@ def predict_command(
     ckpt: Path | None,
     size: str | None,
     nms: str,
+    workers: int | None,
     skip_unreadable: bool,
     as_json: bool,
     **chosen: Any,
@@ -87,8 +90,9 @@ def predict_command(
     from .options import parse_size
 
     choose_one(DOWNLOADED | STOPPING)
+    workers = default_workers() if workers is None else workers
     settings = Settings(nms=nms, size=parse_size(size) if size else None)
-    asked = Asked(images=images, checkpoint=ckpt, settings=settings, **chosen)
+    asked = Asked(images=images, checkpoint=ckpt, settings=settings, workers=workers, **chosen)
 
     keep_others(prediction_outputs(asked))
 
@@ -97,7 +101,7 @@ def predict_command(
 
     keep_freed_memory()
     with progress("predicting", IMAGES) as report:
-        record = predict_images(asked, fetch, report, (lambda *_: None) if as_json else _tell)
+        record = predict_images(asked, fetch, report, (lambda *_: None) if as_json else _tell, say_engine)
     for line in turned_lines([each["file_name"] for each in record["images"] if each["exif_orientation"] != 1]):
         click.echo(f"effconv: warning: {line}", err=True)
     if as_json:

@@ -2,11 +2,15 @@
 
 import contextlib
 import os
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 from ..errors import EffconvError
 from .temporaries import temporary
+
+# The umask is read by changing it, which is the whole process's: a second thread would read, and leave, the change.
+_umask = threading.Lock()
 
 
 class OutputError(EffconvError):
@@ -43,11 +47,13 @@ def replacing(*paths: Path, errors: tuple[type[Exception], ...] = ()) -> Iterato
         with contextlib.ExitStack() as made:
             sources = []
             for path in paths:
-                path.parent.mkdir(parents=True, exist_ok=True)
+                with _umask:
+                    path.parent.mkdir(parents=True, exist_ok=True)
                 sources.append(made.enter_context(temporary(path)))
             yield sources
-            mask = os.umask(0)
-            os.umask(mask)
+            with _umask:
+                mask = os.umask(0)
+                os.umask(mask)
             for source, path in zip(sources, paths, strict=True):
                 if path.is_dir():
                     raise OutputError(f"{path}: cannot be written (it is a directory); choose another output")

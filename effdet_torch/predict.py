@@ -54,19 +54,24 @@ def predict(
         raise ValueError("the model is in training mode, where it normalises by the batch: call model.eval() first")
     preprocess = preprocess or Preprocessor(model.config)
     postprocess = postprocess or per_class(model.config)
-    weight = next(model.parameters())
     predictions: list[Prediction] = []
     numbered = enumerate(sources)
     while part := list(itertools.islice(numbered, batch)):
         inputs = [_read(source, place, preprocess) for place, source in part]
-        images = torch.stack([image for image, _ in inputs])
-        scales = torch.tensor([scale for _, scale in inputs], device=weight.device)
-        with torch.inference_mode():
-            logits, codes = model(images.to(weight.device, weight.dtype))
-            detections = postprocess([level.float() for level in logits], [level.float() for level in codes], scales)
-        # Copies, because tensors made in inference mode may not be used in training.
-        predictions += [_prediction(detections, row, model.config).above(min_score) for row in range(len(inputs))]
+        images, scales = torch.stack([image for image, _ in inputs]), torch.tensor([scale for _, scale in inputs])
+        predictions += [each.above(min_score) for each in predict_inputs(model, images, scales, postprocess)]
     return predictions
+
+
+def predict_inputs(model: Network, images: Tensor, scales: Tensor, postprocess: Postprocessor) -> list[Prediction]:
+    """One Prediction for each of `images` (B, 3, H, W), which are preprocessed, with `scales` (B,), both on the CPU."""
+    weight = next(model.parameters())
+    with torch.inference_mode():
+        logits, codes = model(images.to(weight.device, weight.dtype))
+        logits, codes = ([level.float() for level in kind] for kind in (logits, codes))
+        detections = postprocess(logits, codes, scales.to(weight.device))
+    # Copies, because tensors made in inference mode may not be used in training.
+    return [_prediction(detections, row, model.config) for row in range(len(images))]
 
 
 def _read(source: Source, place: int, preprocess: Preprocessor) -> tuple[Tensor, float]:

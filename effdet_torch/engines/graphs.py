@@ -21,21 +21,28 @@ def exported_graph(model: EfficientDet, size: tuple[int, int], folder: Path | No
     A file there is named after all that the graph depends on and after its own bytes: one that was changed or cut off
     is made anew. A folder that cannot be written to is done without. Raises EffconvError as `export_onnx` does.
     """
-    key = _digest(model, size)
-    for path in [] if folder is None else sorted(folder.glob(f"{key}-*.onnx")):
-        with contextlib.suppress(OSError):
-            graph = path.read_bytes()
-            if path.name == _name(key, graph):
-                return graph
-            path.unlink()
+    if folder is not None and (graph := kept_graph(model, size, folder)) is not None:
+        return graph
     with tempfile.TemporaryDirectory() as temporary:
         path = Path(temporary) / "model.onnx"
         export_onnx(model, path, size)
         graph = path.read_bytes()
     if folder is not None:
         with contextlib.suppress(OSError):
-            _keep(graph, folder / _name(key, graph))
+            _keep(graph, folder / _name(_digest(model, size), graph))
     return graph
+
+
+def kept_graph(model: EfficientDet, size: tuple[int, int], folder: Path) -> bytes | None:
+    """The graph that `exported_graph` would find in `folder`; None where it would export. Spoilt ones are removed."""
+    key = _digest(model, size)
+    for path in sorted(folder.glob(f"{key}-*.onnx")):
+        with contextlib.suppress(OSError):
+            graph = path.read_bytes()
+            if path.name == _name(key, graph):
+                return graph
+            path.unlink()
+    return None
 
 
 def _name(key: str, graph: bytes) -> str:

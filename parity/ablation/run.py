@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ...convert.zoo import cache_folder
 from ...effdet_torch.engines.engines import make_engine
 from ...effdet_torch.network import Network
 from ...errors import EffconvError
@@ -19,6 +18,7 @@ from ..datasets.dataset import Dataset
 from ..datasets.examination import examine
 from ..datasets.layouts import read_dataset
 from ..distributed import Group
+from ..engine_choice import graphs_folder, settle_engine
 from ..evaluation.category_map import choose_categories
 from ..evaluation.coco import METRICS, Rows
 from ..evaluation.contents import digest
@@ -45,7 +45,7 @@ class Ablator:
     The processes of `group` share the images by turns; each has the detections of all, and so every row.
     """
 
-    def __init__(self, study: Study, folder: Path, group: Group):
+    def __init__(self, study: Study, folder: Path, group: Group, say: Callable[[str], None] = lambda line: None):
         self.study, self.group = study, group
         self.dataset: Dataset = read_dataset(study.coco, study.split)
         self.baseline = official_setup(study)
@@ -62,7 +62,18 @@ class Ablator:
         self.mine = self.images[group.rank :: group.size]
         batch = min(study.batch, len(self.images))  # it has its rows whether there are images for them or not
         self.cache = OutputCache(folder, self.mine, batch, study.workers, study.device)
-        running = Running(batch=batch, device=study.device, engine=study.engine)
+        # Of all rows, so that none differs from another by its engine's rounding.
+        self.engine = settle_engine(
+            study.engine,
+            model,
+            self.baseline.pipeline.config.image_size,
+            len(self.images),
+            say,
+            device=study.device,
+            earlier=FinishedRows(study.rows, {}).path if study.rows and study.resume else None,
+            group=group,
+        )
+        running = Running(batch=batch, device=study.device, engine=self.engine)
         self.key = run_key(model, self.baseline.pipeline, self.dataset, running)
         self._baseline: tuple[Matches, Sampled] | None = None
 
@@ -88,7 +99,7 @@ class Ablator:
             differences=self.compared(matches, sampled),
             network_seconds_per_image=cached.outputs.seconds_per_image,
             decode_seconds_per_image=seconds,
-            engine=self.engine(ablations),
+            engine=self.engine_of(ablations),
         )
 
     def changed(self, ablations: Sequence[Ablation]) -> Setup:
@@ -98,14 +109,14 @@ class Ablator:
             setup = ablation.apply(setup)
         return setup
 
-    def engine(self, ablations: Sequence[Ablation]) -> str:
+    def engine_of(self, ablations: Sequence[Ablation]) -> str:
         """What runs the network: exchanged parts have no other form than the one they are written in."""
-        return "eager" if any(each.stage == "network" for each in ablations) else self.study.engine
+        return "eager" if any(each.stage == "network" for each in ablations) else self.engine
 
     def network(self, setup: Setup, engine: str) -> Network:
         """The setup's network in the form that runs."""
         model, size = setup.model.to(self.study.device), setup.pipeline.config.image_size
-        return make_engine(engine, model, size, graphs=cache_folder() / "graphs")
+        return make_engine(engine, model, size, graphs=graphs_folder())
 
     def metric(self, ablations: Sequence[Ablation], name: str = "AP") -> float:
         """One metric with the changes made together."""
@@ -168,7 +179,7 @@ class Ablator:
             return [each.name for each in ablations if each.stage in stages]
 
         input_key = {**self.key, "changes": names("input")}
-        engine = self.engine(ablations)
+        engine = self.engine_of(ablations)
         key = {**self.key, "engine": engine, "changes": names("input", "weights", "network")}
         inputs = self.cache.inputs(input_key, setup.pipeline.preprocess, report)
         outputs = self.cache.outputs(key, lambda: self.network(setup, engine), inputs, report)
@@ -194,7 +205,9 @@ def row_name(ablations: Sequence[Ablation]) -> str:
     return " + ".join(each.name for each in ablations) or "baseline"
 
 
-def split_gap(study: Study, ablations: Sequence[Ablation], command: str) -> GapRecord | None:
+def split_gap(
+    study: Study, ablations: Sequence[Ablation], command: str, say: Callable[[str], None] = lambda line: None
+) -> GapRecord | None:
     """The record of the gap in AP between the baseline and all changes together (`waterfall.waterfall`).
 
     None in every process of a group but its first.
@@ -202,7 +215,7 @@ def split_gap(study: Study, ablations: Sequence[Ablation], command: str) -> GapR
     by_name = {each.name: each for each in ablations}
     group = Group()
     with group.joined(study.device), tempfile.TemporaryDirectory() as temporary:
-        ablator = Ablator(study, study.cache or Path(temporary), group)
+        ablator = Ablator(study, study.cache or Path(temporary), group, say)
         split = waterfall(list(by_name), lambda chosen: ablator.metric([by_name[name] for name in chosen]))
     return None if group.rank else GapRecord(subject=_subject(ablator, command), gap=split)
 
@@ -213,17 +226,19 @@ def run_study(
     command: str,
     tell: Callable[[AblationRow], None],
     report: Report | None = None,
+    say: Callable[[str], None] = lambda line: None,
 ) -> AblationRecord | None:
     """The record of a baseline and of every row of changes made together; None in every process but a group's first.
 
-    `tell(row)` is called as each is done, and `report(done, total)` counts them, in the first process. Raises
+    `tell(row)` is called as each is done, and `report(done, total)` counts them, in the first process; `say` gets
+    a line about the engine where it was chosen. Raises
     EffconvError for bad input.
     """
     if study.limit is not None and study.limit < 2:
         raise EffconvError("an interval needs at least two images; give a larger limit", parameters={"limit": None})
     group = Group()
     with group.joined(study.device), tempfile.TemporaryDirectory() as temporary:
-        ablator = Ablator(study, study.cache or Path(temporary), group)
+        ablator = Ablator(study, study.cache or Path(temporary), group, say)
         settings = {"resamples": study.resamples, "seed": study.seed}
         depends_on = {**ablator.key, **settings, **ablator.shown()}
         on_disk = FinishedRows(study.rows, depends_on) if study.rows else None

@@ -28,7 +28,7 @@ class Study:
     seed: int = 0
     resamples: int = RESAMPLES
     device: str = "cpu"
-    engine: str = DEFAULT_NETWORK_ENGINE  # of `engines.ENGINES`; changed networks run as they are written
+    engine: str = DEFAULT_NETWORK_ENGINE  # of `engines.ENGINES`, or `choice.AUTO`; changed networks run eagerly
     cache: Path | None = None  # a folder for inputs and raw outputs; None: one that is removed afterwards
     rows: Path | None = None  # the record whose finished rows are kept beside it; None: nowhere
     resume: bool = False

@@ -14,7 +14,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ...convert.zoo import cache_folder
 from ...effdet_torch.config import config_to_dict
 from ...effdet_torch.digests import weights_digest
 from ...effdet_torch.engines.engines import DEFAULT_NETWORK_ENGINE, make_engine
@@ -25,6 +24,7 @@ from ...errors import EffconvError, ImageError
 from ...version import __version__
 from ..datasets.dataset import Dataset, Image
 from ..distributed import Group
+from ..engine_choice import graphs_folder
 from .contents import code_digest, content
 from .finished import COLUMNS, Finished, Parts, write_line
 from .image_stream import stream
@@ -80,7 +80,7 @@ def detect(
             model.to(running.device),
             pipeline.config.image_size,
             running.precision,
-            cache_folder() / "graphs",
+            graphs_folder(),
         )
         for result in _results(network, pipeline, mine, running):
             mine_done[result.image_id] = result

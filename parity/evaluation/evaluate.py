@@ -17,6 +17,7 @@ from ..datasets.dataset import Dataset
 from ..datasets.examination import Examination, examine
 from ..datasets.layouts import CocoFile, read_dataset
 from ..distributed import Group
+from ..engine_choice import settle_engine
 from ..provenance import provenance
 from ..weights_identity import weights_identity
 from .category_map import choose_categories
@@ -41,7 +42,7 @@ class Evaluation:
     split: str | None = None
     settings: Settings = field(default_factory=Settings)
     limit: int | None = None  # only the first N images
-    engine: str = DEFAULT_NETWORK_ENGINE  # of `engines.ENGINES`
+    engine: str = DEFAULT_NETWORK_ENGINE  # of `engines.ENGINES`, or `choice.AUTO`
     precision: str = "float32"  # of `engines.PRECISIONS`
     metrics_engine: str = DEFAULT_ENGINE
     category_map: Path | None = None
@@ -55,11 +56,15 @@ class Evaluation:
 
 
 def evaluate_model(
-    asked: Evaluation, fetch: Callable[[str], Path], command: str, report: Report | None = None
+    asked: Evaluation,
+    fetch: Callable[[str], Path],
+    command: str,
+    report: Report | None = None,
+    say: Callable[[str], None] = lambda line: None,
 ) -> ScoreRecord | None:
     """The record of an evaluation; None in every process of a group but its first.
 
-    Raises EffconvError for bad input.
+    `say` gets a line about the engine where it was chosen. Raises EffconvError for bad input.
     """
     if asked.resume and asked.detections is None:
         raise EffconvError(
@@ -99,6 +104,18 @@ def evaluate_model(
 
     with kept(place, command, keep):
         with group.joined(asked.device):
+            engine = settle_engine(
+                asked.engine,
+                model,
+                pipeline.config.image_size,
+                len(images),
+                say,
+                device=asked.device,
+                precision=asked.precision,
+                earlier=min(parts.glob("*.jsonl"), default=None) if parts and asked.resume else None,
+                group=group,
+            )
+            running = dataclasses.replace(running, engine=engine)
             started = time.monotonic()
             results = detect(model, pipeline, dataset, images, running, group, report, finished)
             seconds = time.monotonic() - started
@@ -127,7 +144,7 @@ def evaluate_model(
         fingerprint=fingerprint_of(path, asked.verify),
         weights_file=weights_identity(path),
         conditions=conditions,
-        network_engine=asked.engine,
+        network_engine=running.engine,
         seconds=seconds,
         processes=group.size,
         not_finite={str(each.image_id): each.not_finite for each in results if each.not_finite},

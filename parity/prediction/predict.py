@@ -1,37 +1,31 @@
 """`effconv predict` as one job: find the images, detect, draw, and write COCO's JSON."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import contextlib
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from ...convert import output_kinds
 from ...convert.output import OutputError, replacing
 from ...convert.output_kinds import Kind
-from ...convert.zoo import cache_folder
 from ...effdet_torch.categories import category_name
 from ...effdet_torch.config import Config, get_config
 from ...effdet_torch.device import require_device
-from ...effdet_torch.drawing import draw
 from ...effdet_torch.engines.engines import DEFAULT_NETWORK_ENGINE, make_engine
-from ...effdet_torch.network import Network
-from ...effdet_torch.predict import predict
-from ...effdet_torch.prediction import Prediction
-from ...effdet_torch.preprocessing.decode import read_encoded
-from ...effdet_torch.preprocessing.header import exif_orientation
 from ...errors import EffconvError, ImageError
 from ...loading import load
 from ...strict_json import json_text
+from ..engine_choice import graphs_folder, settle_engine
 from ..evaluation.coco import Rows, write_detections
-from ..evaluation.pipeline import Pipeline, Settings, build
+from ..evaluation.pipeline import Settings, build
 from ..evaluation.weights_used import weights_used
-from ..pictures import write_picture
-from .image_files import JPEG_ENDINGS, find_images, is_named, name_outputs, require_no_input_among
+from .image_files import find_images, is_named, name_outputs, require_no_input_among
+from .overlap import Predicted, predictions
 
 DETECTIONS, IMAGES = "detections.json", "images.json"
-JPEG_QUALITY = 92
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,22 +41,10 @@ class Asked:
     settings: Settings = field(default_factory=Settings)
     min_score: float = 0.3  # objects below it are neither drawn nor written
     device: str = "cpu"
-    engine: str = DEFAULT_NETWORK_ENGINE  # of `engines.ENGINES`
+    engine: str = DEFAULT_NETWORK_ENGINE  # of `engines.ENGINES`, or `choice.AUTO`
+    workers: int = 1  # threads that read and draw while the network runs; 0: none, one image after another
     strict: bool = False  # stop at the first image that cannot be read
     verify: bool = True
-
-
-class Predicted(NamedTuple):
-    """One image, and the objects found in it."""
-
-    id: int  # its place among all images given, from 1
-    image: Path
-    drawing: Path
-    height: int
-    width: int
-    prediction: Prediction
-    orientation: int  # EXIF's, which is ignored; 1 is upright
-    not_finite: int  # objects found besides, whose boxes or scores are not finite
 
 
 def prediction_outputs(asked: Asked) -> Mapping[Path, Kind]:
@@ -85,12 +67,14 @@ def predict_images(
     fetch: Callable[[str], Path],
     report: Callable[[int, int | None], None],
     tell: Callable[[Predicted, Config], None] = lambda predicted, config: None,
+    say: Callable[[str], None] = lambda line: None,
 ) -> dict[str, Any]:
     """Draw every image's objects into the output folder, write the two JSON files there, and return the record.
 
     `detections.json` is a COCO results file; `images.json` a COCO dataset without annotations, which maps its image ids
     to files and its category ids to names (`COCO("images.json").loadRes("detections.json")`). `tell` gets each image
-    when it is drawn. Raises EffconvError for bad input, and when not a single image can be read.
+    when it is drawn, and `say` a line about the engine where it was chosen. Raises EffconvError for bad input, and when
+    not a single image can be read.
     """
     if asked.model is None and (asked.checkpoint is None or asked.checkpoint.suffix != ".safetensors"):
         raise EffconvError("name the model to predict with", parameters={"model": "d0"})
@@ -102,14 +86,20 @@ def predict_images(
     model = load(path, model=asked.model, weights=asked.weights, function=asked.function, verify=asked.verify)
     model = model.to(require_device(asked.device))
     pipeline = build(model.config, asked.settings)
-    network = make_engine(asked.engine, model, pipeline.config.image_size, graphs=cache_folder() / "graphs")
+    size = pipeline.config.image_size
+    engine = settle_engine(asked.engine, model, size, len(images), say, device=asked.device)
+    network = make_engine(engine, model, size, graphs=graphs_folder())
     skipped: dict[str, str] = {}
     done: list[Predicted] = []
-    for place, predicted in enumerate(_predictions(network, pipeline, images, drawings, asked, skipped)):
-        report(place + 1, len(images))
-        if predicted:
-            done.append(predicted)
-            tell(predicted, model.config)
+    results = predictions(network, pipeline, images, drawings, asked.min_score, asked.workers, asked.strict)
+    with contextlib.closing(results):
+        for place, (image, result) in enumerate(zip(images, results, strict=True)):
+            report(place + 1, len(images))
+            if isinstance(result, ImageError):
+                skipped[str(image)] = str(result)
+            else:
+                done.append(result)
+                tell(result, model.config)
     if not done:
         raise ImageError(f"none of {len(images)} images could be read; the first: {next(iter(skipped.values()))}")
     write_detections(np.concatenate([_rows(predicted) for predicted in done]), asked.output / DETECTIONS)
@@ -117,6 +107,7 @@ def predict_images(
     return {
         "model": model.config.name,
         "checkpoint": path.name,
+        "network_engine": engine,
         "conditions": {
             **pipeline.conditions(weights_used(path, model.config, asked.weights), "float32"),
             "min_score": asked.min_score,
@@ -128,40 +119,6 @@ def predict_images(
         # Of those, the files that were asked for by name.
         "named": [name for name in skipped if name in {str(Path(each)) for each in asked.images if is_named(each)}],
     }
-
-
-def _predictions(
-    model: Network,
-    pipeline: Pipeline,
-    images: Sequence[Path],
-    drawings: Sequence[Path],
-    asked: Asked,
-    skipped: dict[str, str],
-) -> Iterator[Predicted | None]:
-    """Each image drawn, or None and an entry of `skipped`. One image is in memory at a time."""
-    for place, (image, drawing) in enumerate(zip(images, drawings, strict=True)):
-        try:
-            encoded = read_encoded(image)
-            # The decoder's own pixels, not the picture as a viewer would turn it: those are what boxes refer to.
-            pixels = pipeline.preprocess.decode(encoded, name=str(image))
-            before, after = pipeline.preprocess, pipeline.postprocess
-            (prediction,) = predict(model, [image], preprocess=before, postprocess=after)
-        except ImageError as error:
-            if asked.strict:
-                raise
-            skipped[str(image)] = str(error)
-            yield None
-            continue
-        finite = prediction.finite()
-        not_finite = len(prediction.scores) - len(finite.scores)
-        prediction = finite.above(asked.min_score)
-        picture = draw(pixels, prediction)
-        if drawing.suffix.lower() in JPEG_ENDINGS:
-            write_picture(picture, drawing, "JPEG", quality=JPEG_QUALITY, subsampling=0)
-        else:
-            write_picture(picture, drawing, "PNG")
-        height, width = pixels.shape[:2]
-        yield Predicted(place + 1, image, drawing, height, width, prediction, exif_orientation(encoded), not_finite)
 
 
 def _rows(predicted: Predicted) -> Rows:

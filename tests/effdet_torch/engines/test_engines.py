@@ -11,7 +11,8 @@ from click.testing import CliRunner, Result
 from single_precision import plant, tf32
 
 from effconv.cli import main
-from effconv.commands import options as command_options
+from effconv.commands import engine_options as command_options
+from effconv.effdet_torch.engines.choice import AUTO
 from effconv.effdet_torch.engines.convolution import PointwiseConv2d
 from effconv.effdet_torch.engines.engines import ENGINES, make_engine
 from effconv.effdet_torch.engines.onnx_export import export_onnx, output_names
@@ -61,6 +62,7 @@ def noise(*size: int, batch: int = 2) -> torch.Tensor:
 
 def test_the_command_line_offers_them_all() -> None:
     assert command_options.ENGINES == ENGINES
+    assert command_options.AUTO == AUTO
 
 
 @pytest.mark.parametrize("engine", ["eager", "fast", "onnxruntime", "openvino"])

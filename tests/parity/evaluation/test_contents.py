@@ -32,6 +32,7 @@ NOT_COMPUTING = {
     "ablation/record",
     "ablation/waterfall",
     "datasets/examination",
+    "engine_choice",
     "evaluation/contents",
     "evaluation/evaluate",
     "evaluation/finished",
