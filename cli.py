@@ -11,6 +11,7 @@ from .commands.bench import bench
 from .commands.bench_networks import COMMANDS
 from .commands.card import card_command
 from .commands.check import check_command
+from .commands.command_line import CommandLine
 from .commands.config import config_command
 from .commands.convert import convert_command
 from .commands.demo import demo
@@ -21,7 +22,6 @@ from .commands.finetune import finetune_command
 from .commands.identify import identify_command
 from .commands.inspect import inspect
 from .commands.models import models
-from .commands.options import CommandLine
 from .commands.parity import parity
 from .commands.predict import predict_command
 from .commands.results import results_command
