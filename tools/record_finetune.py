@@ -9,6 +9,7 @@ results/measured/finetune.json. Takes about 20 minutes on one processor.
 import dataclasses
 import json
 import math
+import shutil
 import sys
 import time
 from collections.abc import Callable
@@ -106,6 +107,7 @@ def trained(folder: Path, data: Path, recipe: str, seed: int) -> FinetuningRun:
     name = f"{list(RECIPES).index(recipe)}-{seed}"
     kept = folder / f"{name}.json"
     if not kept.exists():
+        shutil.rmtree(folder / name, ignore_errors=True)  # of one that was cut off: its time would be of a part
         job = finetuning(
             data=data,
             model=str(CONFIG),
