@@ -11,8 +11,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from click.testing import CliRunner
+from dataset_layouts import Writer
 
-from dataset_layouts import write_roboflow
+import effconv
+from effconv.cli import main
 from effconv.convert import zoo
 from effconv.convert.namings import recognition
 from effconv.effdet_torch.config import VARIANTS, Config, get_config
@@ -30,7 +33,7 @@ class Port(StrangePort):
     pool_padding = 0.0
 
 def build():
-    return with_weights_of(effconv.load({folder!r}, model="d0"), Port)
+    return with_weights_of(effconv.load("d0"), Port)
 """
 
 
@@ -74,8 +77,8 @@ def stand_in_for_d0(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(zoo, "download", lambda release, **asked: there)
 
 
-def prepare(folder: Path) -> None:
-    """What the pages take for granted: street.jpg, pictures/, coco/, mine/ (Roboflow's layout) and myport.py."""
+def prepare(folder: Path, layout: Writer) -> None:
+    """What the pages take for granted, with `d0` stood in for: pictures, datasets, weights, and somebody's port."""
     write_shapes(folder / "coco", "val2017", 12, 2, SIZE)
     pictures = sorted((folder / "coco" / "val2017").glob("*.jpg"))
     shutil.copy(pictures[0], folder / "street.jpg")
@@ -83,11 +86,26 @@ def prepare(folder: Path) -> None:
     for picture in pictures[:4]:
         shutil.copy(picture, folder / "pictures")
     for split, images, seed in (("train", 16, 3), ("valid", 6, 4)):
-        _write_mine(folder, split, images, seed)
-    (folder / "myport.py").write_text(PORT.format(folder=str(FOLDER)))
+        _write_mine(folder, split, images, seed, layout)
+    (folder / "myport.py").write_text(PORT)
 
 
-def _write_mine(folder: Path, split: str, images: int, seed: int) -> None:
+def prepare_weights(folder: Path, page: str) -> None:
+    """The files of weights and detections that a page starts from."""
+    model = effconv.load(FOLDER, model="d0")
+    if page == "deploy":
+        (folder / "run").mkdir()
+        effconv.save(model, folder / "run" / "model.safetensors")
+    elif page == "google":
+        effconv.save(model, folder / "mine.pth", to="effdet")
+    elif page == "port":
+        shutil.copytree(FOLDER, folder / "official")
+        options = ["--nms", "hard", "--min-score", "0.2", "--detections", str(folder / "mine.json")]
+        result = CliRunner().invoke(main, ["eval", "--coco", str(folder / "coco"), "--model", "d0", *options])
+        assert result.exit_code == 0, result.output
+
+
+def _write_mine(folder: Path, split: str, images: int, seed: int, layout: Writer) -> None:
     """Drawn pictures of which three shapes are marked, under other names."""
     drawn = folder / "drawn" / split
     write_shapes(drawn, "val2017", images, seed, SIZE)
@@ -101,4 +119,4 @@ def _write_mine(folder: Path, split: str, images: int, seed: int) -> None:
         if each["category_id"] in numbers
     ]
     path.write_text(json.dumps(data))
-    write_roboflow(read_dataset(drawn), folder / "mine", split)
+    layout(read_dataset(drawn), folder / "mine", split)
