@@ -32,6 +32,7 @@ FAILS = ("effconv parity --module", "effconv identify mine.pth")  # exit with st
 # What varies from machine to machine, or with the length of a training; every other number is as the page has it.
 VARIES = {
     r"(loss|AP|of TensorFlow|by onnxruntime) -?[\d.]*\d": r"\1 #",
+    r"(findings), \d+ notes": r"\1, # notes",  # YOLO counts categories from 0, which is noted
     r"(IoU 0.50) [\d.]+": r"\1 #",
     r"\b\d+ (steps|objects)\b": r"# \1",
     r"\d(\.\d+)?e[-+]\d+": "#",

@@ -106,7 +106,7 @@ def prepare_weights(folder: Path, page: str) -> None:
 
 
 def _write_mine(folder: Path, split: str, images: int, seed: int, layout: Writer) -> None:
-    """Drawn pictures of which three shapes are marked, under other names."""
+    """Drawn pictures of which three shapes are marked, under other names; no crowds, which YOLO has not."""
     drawn = folder / "drawn" / split
     write_shapes(drawn, "val2017", images, seed, SIZE)
     path = drawn / "annotations" / "instances_val2017.json"
@@ -116,7 +116,7 @@ def _write_mine(folder: Path, split: str, images: int, seed: int, layout: Writer
     data["annotations"] = [
         {**each, "category_id": numbers[each["category_id"]]}
         for each in data["annotations"]
-        if each["category_id"] in numbers
+        if each["category_id"] in numbers and not each["iscrowd"]
     ]
     path.write_text(json.dumps(data))
     layout(read_dataset(drawn), folder / "mine", split)
