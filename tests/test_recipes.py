@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 from dataset_layouts import Writer, write_roboflow, write_yolo
-from recipe_pages import blocks, prepare, prepare_weights, stand_in_for_d0, typed_in_prose
+from recipe_pages import blocks, prepare, prepare_weights, prose, stand_in_for_d0, typed_in_prose
 
 from effconv.cli import main
 
@@ -110,6 +110,27 @@ def test_a_reader_sees_what_the_page_says(
 def test_pages_are_short_and_every_command_is_in_a_block_that_is_run(page: Path) -> None:
     assert len(page.read_text().splitlines()) <= 80
     assert not typed_in_prose(page), "a whole command stands outside the blocks that are run"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_what_a_page_mentions_is_there(page: Path, repository: Path) -> None:
+    """Options are those of some command; messages quoted in "you see" are written somewhere in the code."""
+    text = prose(page)
+    options = set(re.findall(r"(?<![\w-])--[a-z][\w-]+", text))
+    known = (repository / "docs" / "cli.md").read_text()
+    assert options <= set(re.findall(r"--[a-z][\w-]+", known))
+    places = ("commands", "convert", "effdet_torch", "parity")
+    files = [repository / "loading.py", *(path for place in places for path in (repository / place).rglob("*.py"))]
+    code = re.sub(r'"\s+f?"', "", "".join(path.read_text() for path in files))
+    for message in re.findall(r"(?m)^\| `([^`]+)` \|", text):
+        for part in re.split(r" ?\.\.\.|efficientdet-d0", message):
+            assert part in code, f"{page.name}: {message}: nothing prints {part!r}"
+
+
+def test_the_tables_of_this_file_are_used() -> None:
+    commands = [line for page in PAGES for block in blocks(page) if block.kind == "sh" for line in block.lines]
+    for start in (*MORE, *FAILS):
+        assert any(line.startswith(start) for line in commands), start
 
 
 @pytest.mark.parametrize(

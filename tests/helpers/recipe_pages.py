@@ -60,10 +60,14 @@ def blocks(page: Path) -> list[Block]:
     return found
 
 
+def prose(page: Path) -> str:
+    """What stands outside the fenced blocks."""
+    return re.sub(r"(?ms)^```.*?^```$", "", page.read_text(encoding="utf-8"))
+
+
 def typed_in_prose(page: Path) -> list[str]:
     """Whole commands, with arguments, that stand outside fenced blocks."""
-    prose = re.sub(r"(?ms)^```.*?^```$", "", page.read_text(encoding="utf-8"))
-    return [each for each in re.findall(r"`([^`]+)`", prose) if re.match(r"effconv [\w-]+ ", each)]
+    return [each for each in re.findall(r"`([^`]+)`", prose(page)) if re.match(r"effconv [\w-]+ ", each)]
 
 
 def stand_in_for_d0(monkeypatch: pytest.MonkeyPatch) -> None:
