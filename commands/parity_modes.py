@@ -18,7 +18,7 @@ class Mode(Enum):
     LAYERS = "a comparison of layers"
     END_TO_END = "--end-to-end"
     COCO = "--coco without --end-to-end"
-    ENGINE = "--engine other than eager, without --coco"
+    ENGINE = "--engine with a name other than eager, without --coco"
     STAGES = "--port with --end-to-end"
     MODULE = "--port or --module"
     RECORDING = "--candidate-trace"

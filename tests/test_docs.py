@@ -40,7 +40,7 @@ def test_the_readme_is_short(repository: Path) -> None:
 
 def test_links_between_pages_lead_somewhere(repository: Path) -> None:
     pages = [repository / name for name in ("README.md", "CONTRIBUTING.md")] + sorted(
-        (repository / "docs").glob("*.md")
+        (repository / "docs").rglob("*.md")
     )
     for page in pages:
         text = page.read_text()

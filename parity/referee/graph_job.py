@@ -8,6 +8,7 @@ from torch import Tensor
 
 from ...effdet_torch.model import EfficientDet
 from ...errors import EffconvError
+from ...loading import CHECKPOINT_ENDINGS, load
 from ...progress import CHANGES, LAYERS, progress
 from ..comparison.explain import Explanation
 from ..comparison.rows import first_failure
@@ -27,18 +28,25 @@ def compare_graph_file(
 
     Raises EffconvError for bad input, and where the graph cannot be run.
     """
-    subject = choose_subject(choice, fetch)
-    graph = GraphModule(path, subject.config)
+    reference = _reference(choice, fetch)
+    graph = GraphModule(path, reference.config)
     fixed = graph.input.size
     if fixed and choice.size not in (None, fixed):
         raise EffconvError(
             f"{path}: takes images of {fixed[0]}x{fixed[1]} (height x width) alone; leave the size out",
             parameters={"size": None},
         )
-    images, label = choose_images(choice._replace(size=fixed or choice.size), subject.config)
+    images, label = choose_images(choice._replace(size=fixed or choice.size), reference.config)
     pictures = torch.from_numpy(images).repeat(graph.input.batch or 1, 1, 1, 1)
     pictures = graph.as_taken(pictures)
-    return compare_graph(graph, subject.load(), pictures, names, Shown(path.name, label, command), explain)
+    return compare_graph(graph, reference, pictures, names, Shown(path.name, label, command), explain)
+
+
+def _reference(choice: Choice, fetch: Fetch) -> EfficientDet:
+    """The model that the file should be: of PyTorch weights too, which know their own."""
+    if choice.checkpoint and choice.checkpoint.suffix in CHECKPOINT_ENDINGS:
+        return load(choice.checkpoint, model=choice.model, weights=choice.weights, verify=choice.verify)
+    return choose_subject(choice, fetch).load()
 
 
 def compare_graph(

@@ -12,6 +12,7 @@ from click.testing import CliRunner, Result
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 from strange_port import with_weights_of
 
+import effconv
 from effconv.cli import main
 from effconv.effdet_torch.engines.onnx_detector import pixel_constants
 from effconv.effdet_torch.engines.onnx_export import exported, output_names
@@ -75,6 +76,10 @@ def test_a_right_graph_holds(model: EfficientDet, graph: bytes, tmp_path: Path) 
     assert table == paired
     assert all("conv" in key or key.split(".")[-1] in ("expand", "depthwise", "project") for key in found["unpaired"])
     assert f"{len(paired)} layers were found in it: " in run(path).output
+    # Converted weights know their model.
+    effconv.save(model, tmp_path / "mine.safetensors")
+    result = CliRunner().invoke(main, ["parity", "--engine", str(path), "--ckpt", str(tmp_path / "mine.safetensors")])
+    assert result.exit_code == 0, result.output
 
 
 def symmetric_padding(graph: ModelProto) -> None:
