@@ -198,7 +198,7 @@ def test_what_effconv_writes_is_known_and_what_looks_like_it_is_not(tmp_path: Pa
     assert not may_replace(tmp_path / "b.npz", output_kinds.TRACE)
     (tmp_path / "empty").touch()
     kinds = [each for each in vars(output_kinds).values() if isinstance(each, Kind)]
-    assert len(kinds) == 16
+    assert len(kinds) == 18
     for kind in kinds:
         assert may_replace(tmp_path / "empty", kind)
         for content in (b"x", b"\x00" * 99, b"\xff" * 99, b"[" * 9999, b"{}", b"[]", b"PK\x03\x04" * 9):
