@@ -12,6 +12,7 @@ from effconv.parity.comparison.end_to_end_record import EndToEndTable
 from effconv.parity.comparison.measured_records import ProvenModels
 from effconv.parity.referee.records import RefereeRecord
 from effconv.parity.referee.stage_records import PortStagesRecord
+from effconv.parity.training.finetuning_record import RECIPE, FinetuningRecord
 from scripts import load_script
 
 
@@ -68,9 +69,10 @@ def test_every_table_is_shown_somewhere(renderer: ModuleType, repository: Path) 
 CONTESTS = ("bench-input", "bench-nms", "bench-eval")
 RECORDED = ("parity", "faults", "sensitivity", "end-to-end", "float32", "verdicts", "mutants")
 COMPARISONS = ("ports", "ports-stages", "referee", "losses", "backbone-lite0", "hostile", "kills", *RECORDED)
-DETECTOR = ("shapes-training", "shapes-official", "ablations", "bootstrap-coverage", "bench-ablation")
+DETECTOR = ("shapes-training", "shapes-official", "ablations", "bootstrap-coverage", "bench-ablation", "finetune")
 NETWORKS = ("bench-inference-d0", "bench-training-d0", "bench-training-d1", "bench-predict-d0")
-RECORDS = (*COMPARISONS, "parity-d7x", "convert-d0", "convert-d7x", "bench-coco", *CONTESTS, *DETECTOR, *NETWORKS)
+COSTS = ("parity-d7x", "convert-d0", "convert-d7x", "bench-coco", "bench-allocation")
+RECORDS = (*COMPARISONS, *COSTS, *CONTESTS, *DETECTOR, *NETWORKS)
 
 
 @pytest.mark.parametrize("name", RECORDS)
@@ -193,6 +195,15 @@ def test_recorded_networks_keep_their_promises(repository: Path) -> None:
         assert record["left_out"] == {}
         for row in record["rows"]:
             assert (row.get("error_beside_the_model") or 0) < 1e-3
+
+
+def test_the_recipe_of_fine_tuning_is_better_than_others(repository: Path) -> None:
+    record = FinetuningRecord.read(json.loads((repository / "results" / "measured" / "finetune.json").read_text()))
+    worst = min(float(run.metrics["AP"] or 0) for run in record.of(RECIPE))
+    others = {name: [float(run.metrics["AP"] or 0) for run in record.of(name)] for name in record.recipes()}
+    assert len(others.pop(RECIPE)) >= 3
+    assert worst > max(others["with every setting of `effconv train`"])
+    assert max(others["from nothing"]) < 0.1
 
 
 def test_recorded_faults_are_all_found_where_they_were_planted(repository: Path) -> None:

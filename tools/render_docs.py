@@ -17,6 +17,7 @@ from effconv.cli import main
 from effconv.parity.ablation.chart import ablation_chart
 from effconv.parity.ablation.record import AblationRecord
 from effconv.parity.ablation.table import ablation_table, coverage_table
+from effconv.parity.benchmarks.allocation import AllocationRecord, allocation_table
 from effconv.parity.benchmarks.contest_records import EvaluationRecord, InputRecord, NmsRecord, PredictRecord
 from effconv.parity.benchmarks.network_records import AblationCostRecord, InferenceRecord, TrainingRecord
 from effconv.parity.benchmarks.process_records import ComparisonCostRecord, ConversionRecord, MetricsEnginesRecord
@@ -55,6 +56,7 @@ from effconv.parity.referee.loss_records import LossesRecord, losses_table, trai
 from effconv.parity.referee.records import RefereeRecord
 from effconv.parity.referee.stage_records import PortStagesRecord, port_stages_table
 from effconv.parity.referee.tables import planted_table, referee_summary, referee_table, versions_text
+from effconv.parity.training.finetuning_record import FinetuningRecord, finetuning_table
 from effconv.parity.verification.reliability_tables import hostile_table, kills_table
 from effconv.parity.verification.tables import detector_table
 
@@ -138,12 +140,14 @@ def tables() -> dict[str, str]:
         "convert-d7x": conversion_table(ConversionRecord.read(records["convert-d7x"])),
         "end-to-end": end_to_end_table(EndToEndTable.read(records["end-to-end"])),
         "detector": detector_table(records["shapes-training"], records["shapes-official"]),
+        "finetune": finetuning_table(FinetuningRecord.read(records["finetune"])),
         "ablations": ablation_table(AblationRecord.read(records["ablations"])),
         "bootstrap-coverage": coverage_table(records["bootstrap-coverage"]),
         **{name: inference_table(InferenceRecord.read(records[name])) for name in INFERENCE},
         **{name: training_table(TrainingRecord.read(records[name])) for name in TRAINING},
         "bench-ablation": ablation_cost(AblationCostRecord.read(records["bench-ablation"])),
         "bench-predict-d0": predict_table(PredictRecord.read(records["bench-predict-d0"])),
+        "bench-allocation": allocation_table(AllocationRecord.read(records["bench-allocation"])),
         "bench-coco": metrics_engine_table(MetricsEnginesRecord.read(records["bench-coco"])),
         "bench-input": contest_text(InputRecord.read(records["bench-input"]), "image"),
         "bench-nms": contest_text(NmsRecord.read(records["bench-nms"]), "image"),

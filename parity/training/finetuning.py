@@ -1,13 +1,13 @@
 """Fine-tuning: what is done otherwise than in the official recipe, which is made for 300 epochs of COCO, and why.
 
-- The learning rate falls to zero by the last step ("polynomial"). The official cosine counts its period without the
-  warm-up, so that a short run ends on a rate that rises again.
-- It begins at RATE for a batch of 64, twice the official one: few steps have far to go.
+- The learning rate begins at RATE for a batch of 64, twice the official one: few steps have far to go.
+- Images are resized by JITTER at random, officially by 0.1 to 2, which few steps do not cover.
+- The rate falls to zero by the last step ("polynomial"). The official cosine counts its period without the warm-up, so
+  that a short run ends on a rate that rises again.
 - The moving averages span SPAN of the run. The official decay of 0.9998 spans 5,000 steps, more than a short run has.
 - Batch norms stay as they are: they have seen more in the first training than small batches of few pictures show.
-- Images are resized by 0.5 to 1.5 at random, officially by 0.1 to 2, which few steps do not cover.
 
-What each is worth is measured by `tools/record_finetune.py` and shown in docs/train.md.
+`tools/record_finetune.py` measures what each is worth; docs/train.md shows it. There the first two matter.
 """
 
 from typing import Any

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from effconv.parity.benchmarks.allocation import AllocationRecord
 from effconv.parity.benchmarks.contest_records import EvaluationRecord, InputRecord, NmsRecord, PredictRecord
 from effconv.parity.benchmarks.network_records import AblationCostRecord, InferenceRecord, TrainingRecord
 from effconv.parity.benchmarks.process_records import ComparisonCostRecord, ConversionRecord, MetricsEnginesRecord
@@ -13,6 +14,7 @@ from effconv.strict_json import json_text
 
 KINDS: dict[str, type[Plain]] = {
     "bench-ablation": AblationCostRecord,
+    "bench-allocation": AllocationRecord,
     "bench-coco": MetricsEnginesRecord,
     "bench-eval": EvaluationRecord,
     "bench-inference-d0": InferenceRecord,
