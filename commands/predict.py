@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .engine_options import choosing_engine_option, say_engine
-from .evaluation_options import default_workers
 from .options import (
     Number,
     Output,
@@ -57,7 +56,13 @@ if TYPE_CHECKING:
     "--nms", type=click.Choice(["soft", "hard"]), default="soft", show_default=True, help="Non-maximum suppression."
 )
 @click.option("--device", default="cpu", show_default=True, help="Device that runs the network: cpu, cuda, ...")
-@click.option("--workers", type=click.IntRange(min=0), help="Threads that read and draw images.")
+@click.option(
+    "--workers",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    help="Threads that read and draw images while the network runs; on two processors they gain nothing.",
+)
 @choosing_engine_option
 @force_option
 @click.option("--strict", is_flag=True, help="Stop at the first image that cannot be read.")
@@ -70,7 +75,7 @@ def predict_command(
     ckpt: Path | None,
     size: str | None,
     nms: str,
-    workers: int | None,
+    workers: int,
     skip_unreadable: bool,
     as_json: bool,
     **chosen: Any,
@@ -90,7 +95,6 @@ def predict_command(
     from .options import parse_size
 
     choose_one(DOWNLOADED | STOPPING)
-    workers = default_workers() if workers is None else workers
     settings = Settings(nms=nms, size=parse_size(size) if size else None)
     asked = Asked(images=images, checkpoint=ckpt, settings=settings, workers=workers, **chosen)
 

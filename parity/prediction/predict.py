@@ -42,7 +42,7 @@ class Asked:
     min_score: float = 0.3  # objects below it are neither drawn nor written
     device: str = "cpu"
     engine: str = DEFAULT_NETWORK_ENGINE  # of `engines.ENGINES`, or `choice.AUTO`
-    workers: int = 1  # threads that read and draw while the network runs; 0: none, one image after another
+    workers: int = 0  # threads that read and draw while the network runs; 0: none, one image after another
     strict: bool = False  # stop at the first image that cannot be read
     verify: bool = True
 
