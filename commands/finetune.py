@@ -1,7 +1,5 @@
 """`effconv finetune`: `train` with what suits a few hundred pictures of one's own."""
 
-import shlex
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +14,10 @@ from .options import (
     json_option,
     keep_others,
     model_option,
-    print_json,
     record_option,
 )
 from .refusals import choose_one, refuse_given
-from .train import print_training
+from .train import run_training
 from .training_options import running_options, split_options
 
 
@@ -76,11 +73,8 @@ def finetune_command(
     """
     import torch
 
-    from ..allocation import keep_freed_memory
-    from ..parity.rendering.record import write_record
     from ..parity.training.finetuning import finetuning
-    from ..parity.training.train import train, training_outputs
-    from ..progress import IMAGES, progress
+    from ..parity.training.train import training_outputs
 
     if chosen["eval_split"] == "none":
         refuse_given(("eval_every",), "--eval-split none")
@@ -100,17 +94,7 @@ def finetune_command(
         frozen_norms=not train_norms,
         **chosen,
     )
-    keep_freed_memory()
-    with progress("training", IMAGES) as report:
-        found = train(job, shlex.join(["effconv", *sys.argv[1:]]), lambda text: click.echo(text, err=True), report)
-    if found is None:
-        return
-    if record:
-        write_record(found, record)
-    if as_json:
-        print_json(found)
-    else:
-        print_training(found, job.out)
+    run_training(job, record, as_json)
 
 
 def _start(source: str, model: str | None) -> tuple[Path, str | None]:

@@ -3,7 +3,7 @@
 import shlex
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -11,6 +11,9 @@ from .dataset_options import chosen_dataset, dataset_options
 from .options import PATH, Number, Output, json_option, keep_others, print_json, record_option
 from .refusals import choose_one, refuse_given
 from .training_options import running_options, split_options
+
+if TYPE_CHECKING:
+    from ..parity.training.job import Job
 
 PRECISIONS = "float32", "bfloat16"
 # Options that are fields of `TrainingSettings` and of `Job` under their own names.
@@ -167,12 +170,9 @@ def train_command(as_json: bool, threads: int | None, record: Path | None, **cho
     """
     import torch
 
-    from ..allocation import keep_freed_memory
     from ..errors import EffconvError
     from ..parity.distributed import Group
-    from ..parity.rendering.record import write_record
-    from ..parity.training.train import train, training_outputs
-    from ..progress import IMAGES, progress
+    from ..parity.training.train import training_outputs
 
     if chosen["eval_split"] == "none":
         refuse_given(("eval_every",), "--eval-split none")
@@ -188,6 +188,16 @@ def train_command(as_json: bool, threads: int | None, record: Path | None, **cho
         job = _job(chosen)
     except ValueError as error:
         raise EffconvError(f"{error}; `effconv train --help` says what is expected") from error
+    run_training(job, record, as_json)
+
+
+def run_training(job: "Job", record: Path | None, as_json: bool) -> None:
+    """Train, and say what came of it, in the first process of a group."""
+    from ..allocation import keep_freed_memory
+    from ..parity.rendering.record import write_record
+    from ..parity.training.train import train
+    from ..progress import IMAGES, progress
+
     keep_freed_memory()
     with progress("training", IMAGES) as report:
         found = train(job, shlex.join(["effconv", *sys.argv[1:]]), lambda text: click.echo(text, err=True), report)
@@ -197,11 +207,11 @@ def train_command(as_json: bool, threads: int | None, record: Path | None, **cho
         write_record(found, record)
     if as_json:
         print_json(found)
-        return
-    print_training(found, job.out)
+    else:
+        _print(found, job.out)
 
 
-def print_training(found: dict[str, Any], out: Path) -> None:
+def _print(found: dict[str, Any], out: Path) -> None:
     """What a training came to, and where it is."""
     from ..parity.evaluation.report import figure
 

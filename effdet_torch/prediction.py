@@ -1,6 +1,6 @@
 """What was found in one image."""
 
-import math
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -43,7 +43,7 @@ class Prediction:
         return (FoundObject(*each) for each in zip(*columns, strict=True))
 
     def __repr__(self) -> str:
-        shown = [f"{each.name} {each.score:.2f}" for each, _ in zip(self, range(SHOWN), strict=False)]
+        shown = [f"{each.name} {each.score:.2f}" for each in itertools.islice(self, SHOWN)]
         more = [f"{len(self) - SHOWN} more"] if len(self) > SHOWN else []
         return f"Prediction({len(self)} objects{': ' if shown else ''}{', '.join([*shown, *more])})"
 
@@ -67,7 +67,6 @@ class Prediction:
                 "score": each.score,
             }
             for each in self.finite()
-            if math.isfinite(each.score)
         ]
 
     def draw(self, image: "Image | NDArray[np.uint8]") -> "Image":

@@ -42,7 +42,7 @@ def graph_taps(
     `names` is {our layer's key: the tensor's name}, as somebody says. Raises ModuleError for names of no layer or
     tensor, and when the graph cannot be run.
     """
-    taps = {tap.layer.key: tap for tap in [*_named(names, graph, run)]}
+    taps = {tap.layer.key: tap for tap in _named(names, graph, run)}
     used = {tap.module for tap in taps.values()}
     shapes = _shapes(graph, run.images)
     for tap in _by_kernels(graph, model, run, shapes):

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 from dataset_layouts import drawn, write_roboflow
+from option_values import options_of
 from training_runs import SWISH, write_data
 
 from effconv.cli import main
@@ -27,6 +28,14 @@ def test_moving_averages_span_a_share_of_the_run() -> None:
     assert 1 / (1 - average_decay(2000, 0.1)) == pytest.approx(200)
     assert average_decay(10**6, 0.1) == 0.9998
     assert average_decay(10, 0.1) == 0.9
+
+
+def test_the_command_has_the_recipe_as_its_defaults(tmp_path: Path) -> None:
+    """It says them without importing what trains, so they stand in two places."""
+    job = finetuning(data=tmp_path, model="d0", out=tmp_path, init=tmp_path)
+    defaults = {name: option.default for name, option in options_of(main.commands["finetune"]).items()}
+    assert [defaults[name] for name in ("epochs", "batch", "rate")] == [job.epochs, job.batch, job.rate]
+    assert job.settings.frozen_norms is not defaults["train_norms"]
 
 
 def test_what_is_chosen_goes_before_the_recipe(tmp_path: Path) -> None:
