@@ -1,7 +1,6 @@
 """Exported detectors: the same objects by other runtimes, and a file that finds others is not kept."""
 
 import dataclasses
-import json
 import re
 import subprocess
 import sys
@@ -10,9 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from click.testing import CliRunner, Result
+from exported_detectors import MODEL, checked, export, run
 
-from effconv.cli import main
 from effconv.effdet_torch.engines import onnx_detector
 from effconv.effdet_torch.engines.onnx_detector import OUTPUTS, Detecting
 from effconv.effdet_torch.postprocessing.detections import Detections
@@ -23,29 +21,17 @@ from kept_runs import SWISH
 from tiny_models import load_tiny
 
 TAKING = Detecting((64, 64), pixels=True, score_threshold=0.1)
-MODEL = ("--model", SWISH / "config.json", "--ckpt", SWISH, "--size", "64x64")
-
-
-def run(*words: object) -> Result:
-    return CliRunner().invoke(main, [str(word) for word in words])
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """With an exported detector of pixels, `d.onnx`, and what the command said of it, `d.json`."""
-    folder = tmp_path_factory.mktemp("exported")
-    result = run("export", "onnx", *MODEL, "--input", "uint8", "--min-score", 0.1, "-o", folder / "d.onnx", "--json")
-    assert result.exit_code == 0, result.output
-    (folder / "d.json").write_text(result.stdout)
-    return folder
+    return export(tmp_path_factory.mktemp("exported"), "onnx")
 
 
 def test_the_file_is_run_before_it_is_kept(folder: Path) -> None:
-    record = json.loads((folder / "d.json").read_text())
+    record = checked(folder)
     assert (record["input"], record["outputs"]) == (["batch", 64, 64, 3], list(OUTPUTS))
-    check = record["check"]
-    assert (check["ok"], check["images"], check["missing"], check["added"]) == (True, 4, 0, 0)
-    assert check["objects"] > 50
 
 
 @pytest.mark.parametrize("batch", [1, 5])

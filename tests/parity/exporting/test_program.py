@@ -1,6 +1,5 @@
 """Programs of torch.export: the model's objects, and a file that finds others is not kept."""
 
-import json
 import re
 import subprocess
 import sys
@@ -8,9 +7,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from click.testing import CliRunner, Result
+from exported_detectors import MODEL, checked, export, run
 
-from effconv.cli import main
 from effconv.convert.output_kinds import PROGRAM, may_replace
 from effconv.effdet_torch.engines import onnx_detector, program
 from effconv.parity.comparison.exported import PIXELS
@@ -19,29 +17,17 @@ from kept_runs import SWISH
 from tiny_models import load_tiny
 
 pytestmark = pytest.mark.slow
-MODEL = ("--model", SWISH / "config.json", "--ckpt", SWISH, "--size", "64x64")
-
-
-def run(*words: object) -> Result:
-    return CliRunner().invoke(main, [str(word) for word in words])
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """With an exported detector of pixels, `d.pt2`, and what the command said of it, `d.json`."""
-    folder = tmp_path_factory.mktemp("exported")
-    result = run("export", "pt2", *MODEL, "--input", "uint8", "--min-score", 0.1, "-o", folder / "d.pt2", "--json")
-    assert result.exit_code == 0, result.output
-    (folder / "d.json").write_text(result.stdout)
-    return folder
+    return export(tmp_path_factory.mktemp("exported"), "pt2")
 
 
 def test_the_file_is_run_before_it_is_kept(folder: Path) -> None:
-    record = json.loads((folder / "d.json").read_text())
+    record = checked(folder)
     assert record["input"] == ["batch", 64, 64, 3]
-    check = record["check"]
-    assert (check["ok"], check["images"], check["missing"], check["added"]) == (True, 4, 0, 0)
-    assert check["objects"] > 50
     assert may_replace(folder / "d.pt2", PROGRAM)
 
 
