@@ -14,6 +14,8 @@ from torch import Tensor, nn
 from ..ops import same_padding
 
 SMALL = 512  # positions in a batch up to which a matrix product is quicker than oneDNN's convolution
+VECTOR = 16  # channels
+TRANSPOSED = -1  # the place of a kernel for products
 # Of `Config.activation`: oneDNN's name, its constants and its algorithm.
 ONEDNN: dict[str | None, tuple[str, list[float], str]] = {
     None: ("none", [], ""),
@@ -86,13 +88,21 @@ class FoldedConv2d(nn.Module):
             )
         return self._packed[place]
 
-    def _apply(self, function: Any, recurse: bool = True) -> "FoldedConv2d":
+    def forget(self) -> None:
+        """Drop what was derived from the weights, which may be others now."""
         self._packed = {}
+
+    def derived(self) -> list[Tensor]:
+        """What was derived from the weights so far."""
+        return list(self._packed.values())
+
+    def _apply(self, function: Any, recurse: bool = True) -> "FoldedConv2d":
+        self.forget()
         super()._apply(function, recurse)  # type: ignore[no-untyped-call]
         return self
 
     def _load_from_state_dict(self, *arguments: Any, **options: Any) -> None:
-        self._packed = {}
+        self.forget()
         super()._load_from_state_dict(*arguments, **options)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -155,12 +165,18 @@ class ZeroTapConv2d(FoldedConv2d):
 
 
 class PointwiseConv2d(FixedConv2d):
-    """A 1x1 convolution, a matrix product where maps are small."""
+    """A 1x1 convolution, a matrix product where maps are small or channels do not fill oneDNN's vectors."""
 
     def forward(self, x: Tensor) -> Tensor:
-        if by_onednn(x) and x.numel() < SMALL * x.shape[1]:
-            return activated(_product(x, self.weight, self.bias), self.activation)
+        if by_onednn(x) and (x.numel() < SMALL * x.shape[1] or len(self.weight) % VECTOR):
+            return activated(_product(x, self.transposed(), self.bias), self.activation)
         return super().forward(x)
+
+    def transposed(self) -> Tensor:
+        """The kernel as the right side of a product, (C, C'), made at the first call."""
+        if TRANSPOSED not in self._packed:
+            self._packed[TRANSPOSED] = self.weight.detach().flatten(1).t().contiguous()
+        return self._packed[TRANSPOSED]
 
 
 class GatedProjection(FixedConv2d):
@@ -177,7 +193,7 @@ class GatedProjection(FixedConv2d):
         elif gate is not None:
             x = x.mul_(gate[:, :, None, None])
         if not ours or x.numel() < SMALL * x.shape[1]:
-            projected = _product(x, weight, self.bias) if ours else F.conv2d(x, weight, self.bias)
+            projected = _product(x, weight.flatten(1).t(), self.bias) if ours else F.conv2d(x, weight, self.bias)
             return projected if skip is None else projected.add_(skip)
         if weight is self.weight:
             weight = self.packed(0, self.padding, x)
@@ -190,5 +206,8 @@ class GatedProjection(FixedConv2d):
 
 
 def _product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """A 1x1 convolution as a product of matrices."""
-    return F.linear(x.permute(0, 2, 3, 1), weight.flatten(1), bias).permute(0, 3, 1, 2)
+    """A 1x1 convolution as a product of matrices, `weight` (C, C')."""
+    batch, channels, height, width = x.shape
+    positions = x.permute(0, 2, 3, 1).reshape(-1, channels)
+    products = positions @ weight if bias is None else torch.addmm(bias, positions, weight)
+    return products.view(batch, height, width, -1).permute(0, 3, 1, 2)

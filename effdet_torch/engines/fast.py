@@ -17,7 +17,7 @@ from ..bifpn import FusionNode, Resample, SeparableConv, SumFusion, WeightedFusi
 from ..heads import Head
 from ..model import EfficientDet
 from ..training.synchronised_norm import SYNCHRONISED
-from .convolution import FixedConv2d, FoldedConv2d, GatedProjection, PointwiseConv2d, ZeroTapConv2d
+from .convolution import FixedConv2d, FoldedConv2d, GatedProjection, PointwiseConv2d, ZeroTapConv2d, by_onednn
 from .fast_ops import (
     FastEfficientNet,
     FastMBConv,
@@ -28,6 +28,7 @@ from .fast_ops import (
     ScaledFusion,
     in_place_activation,
 )
+from .replay import Outputs, Replays, is_watched
 
 
 class FastFormError(EffconvError):
@@ -61,12 +62,50 @@ class FastEfficientDet(EfficientDet):
             mine.__class__ = FAST_CLASSES.get(type(mine), type(mine))
         nn.Module.to(self, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.eval()
+        self._forget()
 
-    def forward(self, images: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+    def forward(self, images: Tensor) -> Outputs:
         if images.ndim == 4:  # what is not is refused by the model
             images = images.contiguous(memory_format=torch.channels_last)
         with torch.no_grad():  # activations are overwritten, so there would be none to derive
-            return super().forward(images)
+            if not by_onednn(images) or is_watched(self._parts):
+                return super().forward(images)
+            if self._versions != [each._version for each in self._weights]:
+                self._forget()
+            return self._replays(images)
+
+    def _forget(self) -> None:
+        """Drop what was derived from the weights, which may be others now."""
+        self._parts = list(self.modules())
+        for part in self._parts:
+            if isinstance(part, FoldedConv2d):
+                part.forget()
+        self._weights = [each for each in self.parameters() if not each.is_inference()]
+        self._versions = [each._version for each in self._weights]
+        self._replays = Replays(super().forward, self._constants)
+
+    def _constants(self) -> list[Tensor]:
+        derived = [each for part in self._parts if isinstance(part, FoldedConv2d) for each in part.derived()]
+        return [*self.parameters(), *derived]
+
+    def _apply(self, function: Any, recurse: bool = True) -> "FastEfficientDet":
+        super()._apply(function, recurse)
+        self._forget()
+        return self
+
+    def load_state_dict(self, *arguments: Any, **options: Any) -> Any:
+        """As any module's; what was derived from the weights before is derived again."""
+        found = super().load_state_dict(*arguments, **options)
+        self._forget()
+        return found
+
+    def __getstate__(self) -> dict[str, Any]:
+        derived = "_parts", "_weights", "_versions", "_replays"
+        return {key: value for key, value in self.__dict__.items() if key not in derived}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self._forget()
 
     def train(self, mode: bool = True) -> "FastEfficientDet":
         """Stay in eval mode. Raises FastFormError when asked to train."""

@@ -1,0 +1,123 @@
+"""A forward pass as the plain list of its operations, run again without the modules that made them.
+
+Between two operations of the fast form stand modules, shapes to look at and choices to make: a tenth of D0's time. What
+they come to depends on the size of the images alone, so they are gone through once for each size.
+"""
+
+import operator
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_map_only
+
+Outputs = tuple[list[Tensor], list[Tensor]]
+SIZES = 4  # of which the operations are kept; a list of them is small, and writing it takes as long as a few images
+
+
+class CannotReplay(Exception):
+    """A forward pass that is not a fixed list of operations on its input and the known constants."""
+
+
+class Replays:
+    """`forward` by the shape of its images: the first as it is, the second written down, from then on replayed."""
+
+    def __init__(self, forward: Callable[[Tensor], Outputs], constants: Callable[[], Iterable[Tensor]]):
+        """`constants` gives all tensors that `forward` may use beside its input."""
+        self.forward, self.constants = forward, constants
+        self.known: dict[torch.Size, Callable[[Tensor], Outputs]] = {}
+
+    def __call__(self, images: Tensor) -> Outputs:
+        """`forward(images)`, bit for bit; `images` (B, 3, H, W) of a shape lie in memory the same way at every call."""
+        known = self.known.get(images.shape)
+        if known is not None:
+            return known(images)
+        outputs = self.forward(images)
+        if len(self.known) == SIZES:
+            self.known.pop(next(iter(self.known)), None)
+        self.known[images.shape] = self.written
+        return outputs
+
+    def written(self, images: Tensor) -> Outputs:
+        """The same, and what it did is replayed from now on; where that cannot be done, `forward` stays as it is."""
+        try:
+            self.known[images.shape], outputs = recorded(self.forward, images, self.constants())
+        except CannotReplay:
+            self.known[images.shape] = self.forward
+            return self.forward(images)
+        return outputs
+
+
+def is_watched(parts: Iterable[nn.Module]) -> bool:
+    """Whether something wants to see or change what `parts` do, one by one: hooks, autocast or other modes."""
+    return (
+        any(part._forward_hooks or part._forward_pre_hooks for part in parts)
+        or nn.modules.module._has_any_global_hook()
+        or torch.is_autocast_enabled("cpu")
+        or torch._C._len_torch_dispatch_stack() > 0
+        or torch._C._len_torch_function_stack() > 0
+    )
+
+
+def recorded(
+    forward: Callable[[Tensor], Outputs], images: Tensor, constants: Iterable[Tensor]
+) -> tuple[Callable[[Tensor], Outputs], Outputs]:
+    """(`forward` for images of the shape of `images` (B, 3, H, W) as one function without branches, its outputs).
+
+    `constants` are all tensors that `forward` may use beside its input. The function is tried once: its outputs are
+    those of `forward`, bit for bit. Raises CannotReplay where they are not, and for a tensor of which nothing is known.
+    """
+    recorder = _Recorder(images, constants)
+    with recorder:
+        outputs = forward(images)
+    recorder.graph.output(tuple([recorder.node(each) for each in part] for part in outputs))
+    run, used = fx.GraphModule({}, recorder.graph).forward, recorder.used
+    again = run(images, *used)
+    for part, other in zip(outputs, again, strict=True):
+        if not all(_same_bits(one, two) for one, two in zip(part, other, strict=True)):
+            raise CannotReplay("the same operations gave something else")
+    return lambda images: run(images, *used), outputs
+
+
+def _same_bits(one: Tensor, two: Tensor) -> bool:
+    return one.stride() == two.stride() and torch.equal(one.view(torch.int32), two.view(torch.int32))
+
+
+class _Recorder(TorchDispatchMode):
+    """Writes every operation into `graph`, whose inputs are the images and the constants in `used`."""
+
+    def __init__(self, images: Tensor, constants: Iterable[Tensor]):
+        super().__init__()
+        self.graph = fx.Graph()
+        self.last_input = self.graph.placeholder("images")
+        # By identity. A tensor that was freed may leave its own to another, which then takes its entry.
+        self.nodes = {id(images): self.last_input}
+        self.constants = {id(each): each for each in constants}
+        self.used: list[Tensor] = []
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False  # for otherwise PyTorch imports its compiler, which takes as long as fifteen images
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        node = self.graph.call_function(function, *tree_map_only(Tensor, self.node, (args, kwargs or {})))
+        result = function(*args, **(kwargs or {}))
+        if isinstance(result, Tensor):
+            self.nodes[id(result)] = node
+        else:
+            for number, each in enumerate(result):
+                self.nodes[id(each)] = self.graph.call_function(operator.getitem, (node, number))
+        return result
+
+    def node(self, tensor: Tensor) -> fx.Node:
+        """What stands for `tensor` in the graph. Raises CannotReplay if it is neither computed nor a constant."""
+        key = id(tensor)
+        if key not in self.nodes:
+            if key not in self.constants:
+                raise CannotReplay(f"a tensor of shape {tuple(tensor.shape)} is neither computed nor a constant")
+            with self.graph.inserting_after(self.last_input):
+                self.last_input = self.nodes[key] = self.graph.placeholder(f"constant{len(self.used)}")
+            self.used.append(self.constants[key])
+        return self.nodes[key]
