@@ -89,7 +89,7 @@ class FastEfficientDet(EfficientDet):
         return [*self.parameters(), *derived]
 
     def _apply(self, function: Any, recurse: bool = True) -> "FastEfficientDet":
-        super()._apply(function, recurse)
+        super()._apply(function, recurse)  # type: ignore[no-untyped-call]
         self._forget()
         return self
 
@@ -104,7 +104,7 @@ class FastEfficientDet(EfficientDet):
         return {key: value for key, value in self.__dict__.items() if key not in derived}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        super().__setstate__(state)
+        super().__setstate__(state)  # type: ignore[no-untyped-call]
         self._forget()
 
     def train(self, mode: bool = True) -> "FastEfficientDet":

@@ -5,6 +5,8 @@ they come to depends on the size of the images alone, so they are gone through o
 """
 
 import operator
+import threading
+import weakref
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -17,7 +19,7 @@ Outputs = tuple[list[Tensor], list[Tensor]]
 SIZES = 4  # of which the operations are kept; a list of them is small, and writing it takes as long as a few images
 
 
-class CannotReplay(Exception):
+class ReplayError(Exception):
     """A forward pass that is not a fixed list of operations on its input and the known constants."""
 
 
@@ -28,25 +30,33 @@ class Replays:
         """`constants` gives all tensors that `forward` may use beside its input."""
         self.forward, self.constants = forward, constants
         self.known: dict[torch.Size, Callable[[Tensor], Outputs]] = {}
+        self.lock = threading.Lock()  # one thread at a time derives from the weights what all will use
 
     def __call__(self, images: Tensor) -> Outputs:
         """`forward(images)`, bit for bit; `images` (B, 3, H, W) of a shape lie in memory the same way at every call."""
         known = self.known.get(images.shape)
-        if known is not None:
-            return known(images)
-        outputs = self.forward(images)
-        if len(self.known) == SIZES:
-            self.known.pop(next(iter(self.known)), None)
-        self.known[images.shape] = self.written
+        return self.begun(images) if known is None else known(images)
+
+    def begun(self, images: Tensor) -> Outputs:
+        """The first pass for a shape."""
+        with self.lock:
+            outputs = self.forward(images)
+            if images.shape not in self.known:
+                while len(self.known) >= SIZES:
+                    del self.known[next(iter(self.known))]
+                self.known[images.shape] = self.written
         return outputs
 
     def written(self, images: Tensor) -> Outputs:
-        """The same, and what it did is replayed from now on; where that cannot be done, `forward` stays as it is."""
-        try:
-            self.known[images.shape], outputs = recorded(self.forward, images, self.constants())
-        except CannotReplay:
-            self.known[images.shape] = self.forward
-            return self.forward(images)
+        """The second: what it does is replayed from then on. Where that cannot be done, `forward` stays as it is."""
+        with self.lock:
+            if self.known.get(images.shape) != self.written:
+                return self.forward(images)  # another thread was here before
+            try:
+                self.known[images.shape], outputs = recorded(self.forward, images, self.constants)
+            except ReplayError:
+                self.known[images.shape] = self.forward
+                return self.forward(images)
         return outputs
 
 
@@ -54,7 +64,7 @@ def is_watched(parts: Iterable[nn.Module]) -> bool:
     """Whether something wants to see or change what `parts` do, one by one: hooks, autocast or other modes."""
     return (
         any(part._forward_hooks or part._forward_pre_hooks for part in parts)
-        or nn.modules.module._has_any_global_hook()
+        or nn.modules.module._has_any_global_hook()  # type: ignore[no-untyped-call]
         or torch.is_autocast_enabled("cpu")
         or torch._C._len_torch_dispatch_stack() > 0
         or torch._C._len_torch_function_stack() > 0
@@ -62,22 +72,26 @@ def is_watched(parts: Iterable[nn.Module]) -> bool:
 
 
 def recorded(
-    forward: Callable[[Tensor], Outputs], images: Tensor, constants: Iterable[Tensor]
+    forward: Callable[[Tensor], Outputs], images: Tensor, constants: Callable[[], Iterable[Tensor]]
 ) -> tuple[Callable[[Tensor], Outputs], Outputs]:
     """(`forward` for images of the shape of `images` (B, 3, H, W) as one function without branches, its outputs).
 
-    `constants` are all tensors that `forward` may use beside its input. The function is tried once: its outputs are
-    those of `forward`, bit for bit. Raises CannotReplay where they are not, and for a tensor of which nothing is known.
+    `constants` gives, after a pass, all tensors that `forward` may use beside its input. The function is tried once:
+    its outputs are those of `forward`, bit for bit. Raises ReplayError where they are not, and for other tensors.
     """
-    recorder = _Recorder(images, constants)
+    recorder = _Recorder(images)
     with recorder:
         outputs = forward(images)
+    known = {id(each) for each in constants()}
+    for each in recorder.used:
+        if id(each) not in known:
+            raise ReplayError(f"a tensor of shape {tuple(each.shape)} is neither computed nor a constant")
     recorder.graph.output(tuple([recorder.node(each) for each in part] for part in outputs))
     run, used = fx.GraphModule({}, recorder.graph).forward, recorder.used
     again = run(images, *used)
     for part, other in zip(outputs, again, strict=True):
         if not all(_same_bits(one, two) for one, two in zip(part, other, strict=True)):
-            raise CannotReplay("the same operations gave something else")
+            raise ReplayError("the same operations gave something else")
     return lambda images: run(images, *used), outputs
 
 
@@ -85,16 +99,16 @@ def _same_bits(one: Tensor, two: Tensor) -> bool:
     return one.stride() == two.stride() and torch.equal(one.view(torch.int32), two.view(torch.int32))
 
 
-class _Recorder(TorchDispatchMode):
-    """Writes every operation into `graph`, whose inputs are the images and the constants in `used`."""
+class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Writes every operation into `graph`, whose inputs are the images and what is in `used`."""
 
-    def __init__(self, images: Tensor, constants: Iterable[Tensor]):
-        super().__init__()
+    def __init__(self, images: Tensor):
+        super().__init__()  # type: ignore[no-untyped-call]
         self.graph = fx.Graph()
         self.last_input = self.graph.placeholder("images")
-        # By identity. A tensor that was freed may leave its own to another, which then takes its entry.
-        self.nodes = {id(images): self.last_input}
-        self.constants = {id(each): each for each in constants}
+        # By identity. A tensor that was freed may leave its own to another: hence the reference beside the node.
+        self.nodes: dict[int, tuple[weakref.ref[Tensor], fx.Node]] = {}
+        self.enter(images, self.last_input)
         self.used: list[Tensor] = []
 
     @classmethod
@@ -105,19 +119,23 @@ class _Recorder(TorchDispatchMode):
         node = self.graph.call_function(function, *tree_map_only(Tensor, self.node, (args, kwargs or {})))
         result = function(*args, **(kwargs or {}))
         if isinstance(result, Tensor):
-            self.nodes[id(result)] = node
+            self.enter(result, node)
         else:
             for number, each in enumerate(result):
-                self.nodes[id(each)] = self.graph.call_function(operator.getitem, (node, number))
+                self.enter(each, self.graph.call_function(operator.getitem, (node, number)))
         return result
 
+    def enter(self, tensor: Tensor, node: fx.Node) -> None:
+        """`node` stands for `tensor` from now on."""
+        self.nodes[id(tensor)] = weakref.ref(tensor), node
+
     def node(self, tensor: Tensor) -> fx.Node:
-        """What stands for `tensor` in the graph. Raises CannotReplay if it is neither computed nor a constant."""
-        key = id(tensor)
-        if key not in self.nodes:
-            if key not in self.constants:
-                raise CannotReplay(f"a tensor of shape {tuple(tensor.shape)} is neither computed nor a constant")
-            with self.graph.inserting_after(self.last_input):
-                self.last_input = self.nodes[key] = self.graph.placeholder(f"constant{len(self.used)}")
-            self.used.append(self.constants[key])
-        return self.nodes[key]
+        """What stands for `tensor` in the graph; one that was not computed becomes an input."""
+        entered = self.nodes.get(id(tensor))
+        if entered is not None and entered[0]() is tensor:
+            return entered[1]
+        with self.graph.inserting_after(self.last_input):
+            self.last_input = self.graph.placeholder(f"constant{len(self.used)}")
+        self.used.append(tensor)
+        self.enter(tensor, self.last_input)
+        return self.last_input
