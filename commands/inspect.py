@@ -30,7 +30,7 @@ def inspect(ckpt: Path, tensors: bool, verify: bool, as_json: bool) -> None:
         print_json(found if tensors else {key: value for key, value in found.items() if key != "tensors"})
         return
     for key, value in found.items():
-        if key != "tensors":
+        if key != "tensors" and value != []:
             click.echo(f"{key.replace('_', ' '):18} {', '.join(value) if isinstance(value, list) else value}")
     if tensors:
         for row in found["tensors"]:

@@ -24,7 +24,7 @@ from .sources import Checkpoint
 from .weights_file import save_weights
 
 FOLDER_PREFIX = "model"  # of a checkpoint in a folder that was named
-MANIFEST_ENDING = ".manifest.json"  # in the place of the weights' own
+MANIFEST_ENDING = ".manifest.json"
 
 
 class Conversion(NamedTuple):
@@ -91,8 +91,10 @@ def rule_table_digest(config: Config) -> str:
 
 
 def manifest_path(weights: Path) -> Path:
-    """Where the manifest of a file of weights lies."""
-    return weights.with_suffix(MANIFEST_ENDING)
+    """Where the manifest of a file of weights lies: `mine.manifest.json` for `mine.safetensors`, and for others, that may
+    lie beside it under the same name, `mine.h5.manifest.json`."""
+    own = weights.stem if weights.suffix == ".safetensors" else weights.name
+    return weights.with_name(own + MANIFEST_ENDING)
 
 
 def write_weights(conversion: Conversion, path: Path) -> Path:

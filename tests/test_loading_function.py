@@ -94,7 +94,7 @@ def test_it_stays_with_the_weights(file: Path, tmp_path: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error", FunctionWarning)
         effconv.save(effconv.load(ours), back, to="zylo117")  # the same function: nothing to say
-    assert json.loads((tmp_path / "back.manifest.json").read_text())["function"] == "the same"
+    assert json.loads((tmp_path / "back.pth.manifest.json").read_text())["function"] == "the same"
     for to, ending in (("effdet", "x.pth"), ("effconv", "y.pth"), ("tf", "z")):
         result = run("convert", ours, "-o", tmp_path / ending, "--to", to)
         assert result.exit_code == 0, result.output

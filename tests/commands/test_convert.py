@@ -65,7 +65,7 @@ def test_from_effdet_through_every_port_to_tensorflow_and_back(
     back = effconv.load(tmp_path / "tf", model="d0")
     assert back.config == PETS
     assert all(np.array_equal(value.numpy(), state[key]) for key, value in back.state_dict().items())
-    manifest = json.loads((tmp_path / "zylo117.manifest.json").read_text())
+    manifest = json.loads((tmp_path / "zylo117.pth.manifest.json").read_text())
     assert (manifest["model"], manifest["exact"], manifest["changed"]) == ("efficientdet-d0", len(state), {})
     assert manifest["config"]["num_classes"] == 3
 
@@ -82,7 +82,7 @@ def test_moving_averages_are_taken_where_there_are_any(files: Path, state: dict[
 def test_what_a_port_rounds_is_in_the_manifest(files: Path, tmp_path: Path) -> None:
     out = tmp_path / "pets.pth"
     assert run("convert", files / "tf", "-o", out, "--to", "pytorch-tools").exit_code == 0
-    manifest = json.loads((tmp_path / "pets.manifest.json").read_text())
+    manifest = json.loads((tmp_path / "pets.pth.manifest.json").read_text())
     reasons = set(manifest["changed"].values())
     assert {"running mean" in reason or "epsilon" in reason for reason in reasons} == {True}
     assert manifest["exact"] + len(manifest["changed"]) == len(rules(PETS))
@@ -108,7 +108,7 @@ def test_save(state: dict[str, np.ndarray], tmp_path: Path) -> None:
     network.load_state_dict({key: torch.from_numpy(value) for key, value in state.items()})
     assert [path.name for path in effconv.save(network, tmp_path / "a.pth", to="effdet")] == [
         "a.pth",
-        "a.manifest.json",
+        "a.pth.manifest.json",
     ]
     effconv.save(network, tmp_path / "b.safetensors")
     for name in ("a.pth", "b.safetensors"):
@@ -125,7 +125,7 @@ def test_save(state: dict[str, np.ndarray], tmp_path: Path) -> None:
     with pytest.raises(EffconvError, match="zylo117/Yet-Another-EfficientDet-Pytorch has no efficientdet-lite0"):
         effconv.save(lite, tmp_path / "d.pth", to="zylo117")
     names = {path.name for path in tmp_path.iterdir()}
-    assert names == {"a.pth", "a.manifest.json", "b.safetensors", "b.manifest.json"}
+    assert names == {"a.pth", "a.pth.manifest.json", "b.safetensors", "b.manifest.json"}
 
 
 def test_what_effconv_did_not_write_is_not_replaced(files: Path, tmp_path: Path) -> None:

@@ -84,7 +84,7 @@ def test_the_ending_says_h5_and_a_folder_stands_for_a_prefix(
     assert run("convert", weights, "-o", tmp_path / "b.h5", "--to", "tf").exit_code == 0
     effconv.save(network, tmp_path / "c.h5")
     assert len({(tmp_path / f"{name}.h5").read_bytes() for name in "abc"}) == 1
-    assert json.loads((tmp_path / "a.manifest.json").read_text())["source"] == {"file": weights.name}
+    assert json.loads((tmp_path / "a.h5.manifest.json").read_text())["source"] == {"file": weights.name}
     objects = ("--to", "tf", "--container", "keras")
     assert run("convert", weights, "-o", f"{tmp_path / 'new'}/", *objects).exit_code == 0
     assert open_checkpoint(tmp_path / "new").container is Container.KERAS_OBJECTS
@@ -150,9 +150,9 @@ def test_h5_of_the_users_is_left_alone(weights: Path, tmp_path: Path) -> None:
     assert "exists, and is not Keras weights (.h5) that effconv wrote" in refused.stderr
     assert run("convert", weights, "-o", out, "--force").exit_code == 0
     assert run("convert", SWISH, "-o", out, *OF_TINY).exit_code == 0  # effconv's now, and of another model
-    (tmp_path / "y.manifest.json").write_text("{}")
+    (tmp_path / "y.h5.manifest.json").write_text("{}")
     refused = run("convert", weights, "-o", tmp_path / "y.h5")
-    assert "y.manifest.json: exists, and is not a manifest of weights that effconv wrote" in refused.stderr
+    assert "y.h5.manifest.json: exists, and is not a manifest of weights that effconv wrote" in refused.stderr
     assert not (tmp_path / "y.h5").exists()
 
 

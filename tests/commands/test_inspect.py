@@ -55,6 +55,7 @@ def test_pytorch_weights_say_their_kind_model_and_whether_they_were_checked(
         (fit,) = found["fits"]
         assert fit == f"efficientdet-lite0 ({found['parameters']:,} parameters)"
         assert found["variables"] == len(state)
+        assert all(len(line.split(maxsplit=1)) == 2 for line in run(path).stdout.splitlines()), "a row without a value"
     assert len(inspected(ours, "--tensors")["tensors"]) == len(state)
 
 

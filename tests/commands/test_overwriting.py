@@ -174,7 +174,7 @@ def test_what_effconv_writes_is_known_and_what_looks_like_it_is_not(tmp_path: Pa
     write_shapes(tmp_path / "shapes", "val2017", 1, 0, (64, 64))
     for name, file in (("a", "a.pth"), ("b", "other.pth")):
         manifest = {"effconv": "0", "model": "x", "source": {}, "config": {}, "file": file}
-        (tmp_path / f"{name}.manifest.json").write_text(json.dumps(manifest))
+        (tmp_path / f"{name}.pth.manifest.json").write_text(json.dumps(manifest))
         (tmp_path / f"{name}.pth").write_bytes(b"weights")
     for name, kind, known in (
         ("a.png", output_kinds.PICTURE, True),

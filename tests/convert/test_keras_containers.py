@@ -134,9 +134,9 @@ def test_an_incomplete_state_is_refused_and_nothing_left(container: str, tmp_pat
 
 def test_what_was_there_stays_where_it_cannot_be_written(tmp_path: Path) -> None:
     config = get_config(str(Path(__file__).parents[1] / "golden" / "tiny-lite" / "config.json"))
-    (tmp_path / "x.manifest.json").mkdir()
+    (tmp_path / "x.h5.manifest.json").mkdir()
     (tmp_path / "x.h5").write_bytes(b"before")
-    with pytest.raises(OutputError, match=r"x\.manifest\.json: cannot be written \(it is a directory\)"):
+    with pytest.raises(OutputError, match=r"x\.h5\.manifest\.json: cannot be written \(it is a directory\)"):
         write_h5(random_state(config), config, tmp_path / "x.h5", {})
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["x.h5", "x.manifest.json"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["x.h5", "x.h5.manifest.json"]
     assert (tmp_path / "x.h5").read_bytes() == b"before"
