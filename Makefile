@@ -1,6 +1,7 @@
 # make demo   a small detector's whole way, from pictures to metrics, from nothing but Python 3.11+ and make
 # make test   everything this machine can run, with TensorFlow as the other side
-# make check  style, types and the quick tests
+# make check  style, spelling, types and the quick tests
+# make docs-site   docs/ as a site in build/site, with a search
 # make mutants  change one token of the code at a time, and count how often the tests notice; cut off, it goes on
 # make bench  the measurements behind the README's tables
 # make shapes-detector   train a small detector on drawn shapes, in under an hour on two cores
@@ -12,7 +13,7 @@ SHARED ?= ../shared
 export OMP_NUM_THREADS ?= 1
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
-.PHONY: demo test check mutants bench docs shapes-detector clean
+.PHONY: demo test check mutants bench docs docs-site shapes-detector clean
 
 demo: $(VENV)/installed
 	$(BIN)/effconv demo -o build/demo
@@ -21,12 +22,14 @@ demo: $(VENV)/installed
 test: $(VENV)/installed-for-tests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/codespell
 	$(MAKE) --no-print-directory types
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 check: $(VENV)/installed-for-tests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/codespell
 	$(MAKE) --no-print-directory types
 	$(BIN)/python -m pytest -m "not slow and not tf"
 
@@ -86,6 +89,9 @@ shapes-detector: $(VENV)/installed-for-tests
 docs: $(VENV)/installed-for-tests
 	$(BIN)/python tools/render_docs.py
 
+docs-site: $(VENV)/installed-for-site
+	$(BIN)/mkdocs build --strict
+
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
@@ -94,7 +100,11 @@ $(VENV)/installed: $(VENV)/bin/python setup.cfg constraints.txt
 	touch $@
 
 $(VENV)/installed-for-tests: $(VENV)/bin/python setup.cfg constraints.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[tf,report,train,datasets,onnx,openvino,dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[tf,report,train,datasets,onnx,openvino,docs,dev]'
+	touch $(VENV)/installed $(VENV)/installed-for-site $@
+
+$(VENV)/installed-for-site: $(VENV)/bin/python setup.cfg constraints.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
 	touch $(VENV)/installed $@
 
 clean:

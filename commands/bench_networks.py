@@ -104,7 +104,13 @@ def bench_inference(
 @click.option("--peers", default="", help="Peers to measure, with commas between: effdet.")
 @click.option("--threads", type=click.IntRange(min=1), help="Threads to use; default: all processors.")
 @click.option("--device", default="cpu", show_default=True, help="Device to measure on: cpu, cuda, ...")
-@click.option("--precision", type=click.Choice(["float32", "bfloat16"]), default="float32", show_default=True)
+@click.option(
+    "--precision",
+    type=click.Choice(["float32", "bfloat16"]),
+    default="float32",
+    show_default=True,
+    help="Precision of the arithmetic.",
+)
 @rounds_option(5, "Turns of each contestant.")
 @record_option
 @json_option

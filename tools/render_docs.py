@@ -1,19 +1,16 @@
-"""Render what is generated in the documentation: docs/cli.md from --help, tables elsewhere from results/measured/.
+"""Render what is generated in the documentation: tables and a chart from results/measured/.
 
     python tools/render_docs.py
 
-A test fails when either differs from what this would write.
+A test fails when they differ from what this would write.
 """
 
 import json
 import re
 from pathlib import Path
 
-import click
-from click.testing import CliRunner
 from headline import headline_table
 
-from effconv.cli import main
 from effconv.parity.ablation.chart import ablation_chart
 from effconv.parity.ablation.record import AblationRecord
 from effconv.parity.ablation.table import ablation_table, coverage_table
@@ -62,7 +59,6 @@ from effconv.parity.verification.tables import detector_table
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 MEASURED = REPOSITORY / "results" / "measured"
-WIDTH = 110
 INFERENCE = ("bench-inference-d0",)
 TRAINING = ("bench-training-d0", "bench-training-d1")
 CHART = REPOSITORY / "docs" / "ablations.svg"
@@ -80,25 +76,6 @@ RENDERED = (
     "docs/reliability.md",
     "docs/ports.md",
 )
-
-
-def cli_reference() -> str:
-    """Every command's --help, as Markdown."""
-    parts = ["# Command line\n\nGenerated from `--help` by `tools/render_docs.py`.\n"]
-    for name, command in _commands("effconv", main):
-        arguments = name.split()[1:]
-        result = CliRunner().invoke(main, [*arguments, "--help"], prog_name="effconv", terminal_width=WIDTH)
-        parts.append(f"## {name}\n\n```\n{result.output.rstrip()}\n```\n")
-        assert command.help, f"{name} is not documented"
-    return "\n".join(parts)
-
-
-def _commands(name: str, command: click.Command) -> list[tuple[str, click.Command]]:
-    found = [(name, command)]
-    if isinstance(command, click.Group):
-        for child in sorted(command.commands):
-            found += _commands(f"{name} {child}", command.commands[child])
-    return found
 
 
 def tables() -> dict[str, str]:
@@ -166,7 +143,6 @@ def rendered(text: str) -> str:
 
 
 if __name__ == "__main__":
-    (REPOSITORY / "docs" / "cli.md").write_text(cli_reference())
     CHART.write_text(ablation_chart(AblationRecord.read(json.loads((MEASURED / "ablations.json").read_text()))))
     for name in RENDERED:
         path = REPOSITORY / name

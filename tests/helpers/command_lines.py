@@ -1,7 +1,8 @@
-"""Commands that convert, run in this process, and what is expected of a refusal."""
+"""Commands run in this process, what is expected of a refusal, and a list of them all."""
 
 from pathlib import Path
 
+import click
 from click.testing import CliRunner, Result
 
 from effconv.cli import main
@@ -25,3 +26,12 @@ def refuse(*arguments: object, lines: int = 2) -> str:
 
 def convert(folder: Path, output: Path, *options: object) -> Result:
     return run("tf2torch", "--model", folder / "config.json", "--ckpt", folder, "-o", output, *options)
+
+
+def every_command() -> list[tuple[str, click.Command]]:
+    """(name as typed, command) of the program, its groups and all that they hold."""
+    found: list[tuple[str, click.Command]] = [("effconv", main)]
+    for name, command in found:
+        if isinstance(command, click.Group):
+            found += [(f"{name} {each}", command.commands[each]) for each in command.commands]
+    return found

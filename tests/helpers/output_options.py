@@ -3,8 +3,7 @@
 from collections.abc import Iterator
 
 import click
-
-from effconv.cli import main
+from command_lines import every_command
 
 WRITING = {"--output", "--record", "--report", "--detections", "--cache", "--out", "--write-config"}
 NOT_YET = {("torch2tf", "--output"), ("convert", "--output")}  # or a prefix, of which several files are made
@@ -12,13 +11,9 @@ NOT_YET = {("torch2tf", "--output"), ("convert", "--output")}  # or a prefix, of
 
 def outputs() -> Iterator[tuple[str, click.Command, click.Parameter]]:
     """(name of the command, command, parameter) of every option that says where something is written."""
-    commands = [("", main)]
-    while commands:
-        name, command = commands.pop()
-        if isinstance(command, click.Group):
-            commands += [(f"{name} {each}".strip(), command.commands[each]) for each in command.commands]
-        else:
-            yield from ((name, command, each) for each in command.params if WRITING & set(each.opts))
+    for name, command in every_command():
+        short = name.removeprefix("effconv").strip()
+        yield from ((short, command, each) for each in command.params if WRITING & set(each.opts))
 
 
 ALL = [each for each in outputs() if (each[0], each[2].opts[-1]) not in NOT_YET]
