@@ -39,7 +39,7 @@ types: $(VENV)/installed-for-tests
 	@mkdir -p $(VENV)/source && ln -sfn "$(CURDIR)" $(VENV)/source/effconv
 	cd $(VENV)/source && MYPYPATH=. ../bin/mypy --config-file effconv/setup.cfg --cache-dir ../mypy_cache \
 	  -p effconv.convert -p effconv.effdet_torch -p effconv.parity -p effconv.commands \
-	  -m effconv.__main__ -m effconv.cli -m effconv.allocation -m effconv.loading -m effconv.saving -m effconv.progress -m effconv.version
+	  -m effconv.__main__ -m effconv.cli -m effconv.allocation -m effconv.loading -m effconv.saving -m effconv.progress -m effconv.version -m effconv.waiting
 
 mutants: $(VENV)/installed-for-tests
 	$(BIN)/python tools/record_mutants.py

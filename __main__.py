@@ -5,6 +5,7 @@ import signal
 from types import FrameType
 
 from .errors import INTERRUPTED_STATUS
+from .waiting import wait_briefly
 
 IMPORTING = "<frozen importlib._bootstrap>"  # the file of the frames of an import
 AGAIN_SECONDS = 0.005  # shorter than what any command does once it has imported all: its end would lose the signal
@@ -15,6 +16,7 @@ def run() -> None:
     waits = signal.getsignal(signal.SIGINT) is signal.default_int_handler  # not so in the background of a script
     if waits:
         signal.signal(signal.SIGINT, _end)
+    wait_briefly()  # in this process and those that it starts
     from .cli import main
 
     try:

@@ -214,4 +214,26 @@ def bench_allocation(model: str | None, threads: int | None, rounds: int, record
     deliver(result.plain(), record, as_json, lambda: allocation_table(result))
 
 
-COMMANDS = (bench_ablation, bench_allocation, bench_inference, bench_training, bench_predict, bench_roofline)
+@click.command("waiting")
+@model_option(required=False)
+@rounds_option(5, "Fresh processes of each kind.")
+@record_option
+@json_option
+def bench_waiting(model: str | None, rounds: int, record: Path | None, as_json: bool) -> None:
+    """What it gains that threads which wait give up their processor soon, as they do in every effconv command."""
+    from ..parity.benchmarks.waiting import measure_waiting, waiting_table
+    from .options import available_processors
+
+    result = measure_waiting(model or "d0", available_processors(), rounds, command_line())
+    deliver(result.plain(), record, as_json, lambda: waiting_table(result))
+
+
+COMMANDS = (
+    bench_ablation,
+    bench_allocation,
+    bench_waiting,
+    bench_inference,
+    bench_training,
+    bench_predict,
+    bench_roofline,
+)

@@ -4,6 +4,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,8 +24,8 @@ class Run(NamedTuple):
     output: str
 
 
-def run_process(module: str, *arguments: str) -> Run:
-    """Run a module as `python -m` does, to its end in a fresh process.
+def run_process(module: str, *arguments: str, environment: Mapping[str, str] | None = None) -> Run:
+    """Run a module as `python -m` does, to its end in a fresh process, in this process's environment or another.
 
     Raises EffconvError with its last words when it fails, and on systems without /proc, which tells its peak memory.
     """
@@ -34,7 +35,7 @@ def run_process(module: str, *arguments: str) -> Run:
         peak = Path(folder) / "peak"
         command = [sys.executable, "-m", f"{PROGRAMS}.report_peak", str(peak), module, *arguments]
         start = time.perf_counter()
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
         seconds = time.perf_counter() - start
         if done.returncode != 0:
             last = done.stderr.strip().splitlines()[-1:] or ["no message"]
