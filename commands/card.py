@@ -9,11 +9,15 @@ from .weights_path import WEIGHTS, evaluation_record_option, parity_record_optio
 
 
 @click.command("card")
-@click.argument("weights", type=WEIGHTS)
+@click.argument("weights", type=WEIGHTS, help="Weights to describe: a .safetensors file with its manifest beside it.")
 @parity_record_option
 @evaluation_record_option
 @click.option(
-    "-o", "--output", type=Output(".md", kind="CARD"), required=True, help="File to write, README.md for a hub."
+    "-o",
+    "--output",
+    type=Output(".md", kind="CARD"),
+    required=True,
+    help="File to write the card to: README.md for a hub.",
 )
 @force_option
 @verify_option

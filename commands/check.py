@@ -9,25 +9,27 @@ from .options import PATH, Output, force_option, json_option, model_option, prin
 
 
 @click.command("check")
-@click.argument("dataset", type=PATH)
+@click.argument("dataset", type=PATH, help="Folder of a dataset: COCO 2017, Roboflow, YOLO or Pascal VOC.")
 @model_option(required=False)
-@click.option("--split", help="Which annotations; default: val2017's, or the only ones there are.")
+@click.option("--split", help="Split of the dataset to check; default: val2017, or the only one.")
 @click.option(
     "--report",
     type=Output(".html", ".htm", kind="REPORT", plotted=False),
-    help="Write a page: findings, charts, and some pictures with their boxes.",
+    help="File (.html) to write a page to: findings, charts, and some pictures with their boxes.",
 )
 @click.option(
     "--write-config",
     type=Output(".json", kind="CONFIG"),
-    help="Write the model's configuration with the proposed anchors and the dataset's categories, to train with.",
+    help="File (.json) to write the model's configuration to, with the proposed anchors and the dataset's categories.",
 )
 @force_option
 @json_option
 def check_command(
     dataset: Path, model: str | None, split: str | None, report: Path | None, write_config: Path | None, as_json: bool
 ) -> None:
-    """Check a dataset before training on it: what is wrong, what it has, and whether a model's anchors reach its boxes.
+    """Check a dataset for faults before training on it.
+
+    Says what is wrong, what the dataset has, and whether a model's anchors reach its boxes.
 
     DATASET is a folder: COCO 2017, Roboflow, YOLO or Pascal VOC. Every picture is decoded once. Exits with status 1
     where something serious is found; notes may be as they should be. Sizes and anchors are those of --model (d0).

@@ -17,12 +17,14 @@ from .options import Output, force_option, json_option, keep_others, print_json
     type=Output(folder=True),
     default=Path("effconv-demo"),
     show_default=True,
-    help="Folder to write to.",
+    help="Folder to write the results to.",
 )
 @force_option
 @json_option
 def demo(output: Path, as_json: bool) -> None:
-    """The whole way of a small detector that ships with effconv: pictures, conversion, layers, detections, metrics.
+    """Try everything on a small detector that ships with effconv.
+
+    Pictures are drawn, weights converted, layers compared, objects detected, and metrics computed.
 
     Beside TensorFlow where it is installed, otherwise beside what TensorFlow made of the detector, recorded.
     """

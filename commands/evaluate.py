@@ -38,16 +38,24 @@ SCORING = frozenset(
 
 @click.command("eval")
 @dataset_options("coco")
-@click.option("--results", type=PATH, help="Evaluate these COCO results instead of running a model.")
-@click.option("--against", type=PATH, help="Compare --results with these: differences, intervals, where most is lost.")
-@click.option("--waterfall", is_flag=True, help="With --against: what of the difference the files themselves explain.")
+@click.option("--results", type=PATH, help="COCO results file to evaluate instead of running a model.")
+@click.option(
+    "--against",
+    type=PATH,
+    help="COCO results file to compare --results with: differences, their intervals, and where most is lost.",
+)
+@click.option(
+    "--waterfall", is_flag=True, help="With --against: say how much of the difference the two files themselves explain."
+)
 @model_option(required=False)
 @click.option("--ckpt", type=WEIGHTS, help="Checkpoint or converted weights; default: the released one.")
-@click.option("--generation", help="Which released checkpoint to download: coco2 (default), coco, ...")
+@click.option(
+    "--generation", help="Released checkpoint to download: coco2 (default), coco, ... (`effconv models` lists all)."
+)
 @click.option(
     "--weights",
     type=click.Choice(["ema", "raw"]),
-    help="Which weights to take; default: the moving averages where there are any.",
+    help="Weights to take: moving averages (ema) or raw values; default: ema where there are any.",
 )
 @function_option("CKPT")
 @click.option("--size", metavar="HxW", help="Input height and width in pixels; default: the model's.")
@@ -67,7 +75,7 @@ def eval_command(
     as_json: bool,
     **chosen: Any,
 ) -> None:
-    """COCO's twelve metrics of a model, evaluated as the official code does.
+    """Compute COCO's twelve metrics as the official code does.
 
     Exits with status 1 where images could not be read, unless --skip-unreadable is given, and refuses to evaluate none.
     With --results, options that say how a model runs are refused; with --against, two files of detections are compared;

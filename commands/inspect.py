@@ -11,12 +11,16 @@ from .weights_path import WEIGHTS
 
 
 @click.command("inspect")
-@click.argument("ckpt", type=WEIGHTS)
-@click.option("--tensors", is_flag=True, help="List every tensor.")
+@click.argument(
+    "ckpt",
+    type=WEIGHTS,
+    help="TensorFlow checkpoint, PyTorch weights (.safetensors, .pth, .pt) or ONNX graph to look into.",
+)
+@click.option("--tensors", is_flag=True, help="List the name and shape of every tensor.")
 @verify_option
 @json_option
 def inspect(ckpt: Path, tensors: bool, verify: bool, as_json: bool) -> None:
-    """Say what a file of weights holds: kind, tensors, and which model it fits; of a checkpoint, its moving averages.
+    """Show what a file of weights holds and which model it fits.
 
     CKPT is a TensorFlow checkpoint, PyTorch weights (.safetensors, .pth, .pt) or an ONNX graph. The data is checked
     too, which may take seconds; of an .index file without data, the index alone.

@@ -31,13 +31,19 @@ from .weights_path import WEIGHTS
 @click.option(
     "--ckpt", type=WEIGHTS, help="TensorFlow checkpoint; default: the released one, or what ships with effconv."
 )
-@click.option("--generation", help="Which released checkpoint to download: coco2 (default), coco, ...")
+@click.option(
+    "--generation", help="Released checkpoint to download: coco2 (default), coco, ... (`effconv models` lists all)."
+)
 @click.option(
     "--weights",
     type=click.Choice(["ema", "raw"]),
-    help="Which weights to take; default: the moving averages where there are any.",
+    help="Weights to take: moving averages (ema) or raw values; default: ema where there are any.",
 )
-@click.option("--backbone", type=PATH, help="An EfficientNet alone, in a detector whose other weights are random.")
+@click.option(
+    "--backbone",
+    type=PATH,
+    help="Checkpoint of an EfficientNet to compare, as the backbone of a detector whose other weights are random.",
+)
 @click.option(
     "--candidate", type=WEIGHTS, help="PyTorch weights to prove (.safetensors, .pth); default: CKPT converted."
 )
@@ -45,26 +51,47 @@ from .weights_path import WEIGHTS
 @click.option(
     "--reference",
     metavar="tf|torch|TRACE.npz|GRAPH.pb|SAVED_MODEL",
-    help="What to compare with: the official computation in TensorFlow (default), another run of effconv, a recorded "
+    help="Computation to compare with: the official one in TensorFlow (default), another run of effconv, a recorded "
     "trace, a frozen graph or a SavedModel folder.",
 )
-@click.option("--image", type=PATH, help="A photograph to compare on; default: noise.")
-@click.option("--noise", "noise_seed", type=click.IntRange(min=0, max=2**32 - 1), help="Seed of the noise; default: 0.")
-@click.option("--size", metavar="HxW", help="Image height and width in pixels; default: the model's.")
-@click.option("--backward", is_flag=True, help="Compare the gradients of every variable too.")
-@click.option("--explain", is_flag=True, help="Where layers differ, try the known porting mistakes one by one.")
+@click.option("--image", type=PATH, help="Photograph to compare the networks on; default: noise.")
+@click.option(
+    "--noise",
+    "noise_seed",
+    type=click.IntRange(min=0, max=2**32 - 1),
+    help="Seed of the noise in place of a photograph; default: 0.",
+)
+@click.option("--size", metavar="HxW", help="Image height and width in pixels, such as 512x640; default: the model's.")
+@click.option("--backward", is_flag=True, help="Compare the gradient of every variable too.")
+@click.option(
+    "--explain",
+    is_flag=True,
+    help="Try the known porting mistakes one by one where layers differ, and name those that explain the difference.",
+)
 @click.option(
     "--report",
     type=Output(".html", ".md", ".json", kind="REPORT"),
-    help="Write the whole comparison to this .html, .md or .json file.",
+    help="File (.html, .md or .json) to write the whole comparison to.",
 )
 @click.option("--port", metavar="NAME", help="Compare another project's own network: effdet, zylo117 or pytorch-tools.")
-@click.option("--module", metavar="PACKAGE.MODULE:NAME", help="Compare your own network, which calling NAME returns.")
-@click.option("--args", "arguments", metavar="JSON", help="Call NAME with these keyword arguments.")
-@click.option("--candidate-trace", type=PATH, help="Compare activations you recorded (.npz); docs/trace.md says how.")
-@click.option("--names", type=PATH, help="JSON file {our layer's module: theirs}, where keys and values do not say.")
+@click.option(
+    "--module",
+    metavar="PACKAGE.MODULE:NAME",
+    help="Compare your own network: the one that NAME in PACKAGE.MODULE returns when called.",
+)
+@click.option("--args", "arguments", metavar="JSON", help="Keyword arguments for NAME of --module, as a JSON object.")
+@click.option(
+    "--candidate-trace", type=PATH, help="Compare activations you recorded in a .npz file; docs/trace.md says how."
+)
+@click.option(
+    "--names",
+    type=PATH,
+    help="JSON file that pairs modules, {effconv's: the other network's}, where keys and values do not tell.",
+)
 @click.option("--end-to-end", is_flag=True, help="Compare every stage from an image's bytes to its detections.")
-@click.option("--coco", type=PATH, help="Dataset folder: compare COCO metrics with the published ones, on its images.")
+@click.option(
+    "--coco", type=PATH, help="Dataset folder to evaluate on: its COCO metrics are compared with the published ones."
+)
 @evaluation_options(engine_or_graph_option)
 @verify_option
 @json_option
@@ -80,7 +107,9 @@ def parity(
     as_json: bool,
     **chosen: Any,
 ) -> None:
-    """Compare every layer with the official computation; exit with status 1, naming the first layer that differs.
+    """Compare every layer with the official computation.
+
+    Exits with status 1, naming the first layer that differs, where one does.
 
     Without a model, a small one that ships with effconv is compared. With --coco, the model is evaluated on a dataset
     instead, as its published number was made, and all twelve metrics are compared with it; the options from --nms on

@@ -6,13 +6,13 @@ from .options import json_option, print_json
 
 
 @click.command("results")
-@click.option("--model", help="Only of this model.")
-@click.option("--system", help="Only of systems whose name contains this, e.g. effdet.")
-@click.option("--split", help="Only on these images, e.g. val2017.")
-@click.option("--speed", is_flag=True, help="Published speeds instead of metrics.")
+@click.option("--model", help="Show only figures of this model.")
+@click.option("--system", help="Show only figures of systems whose name contains this text, such as effdet.")
+@click.option("--split", help="Show only figures measured on this split, such as val2017.")
+@click.option("--speed", is_flag=True, help="Show published speeds instead of metrics.")
 @json_option
 def results_command(model: str | None, system: str | None, split: str | None, speed: bool, as_json: bool) -> None:
-    """What is published about these models, each number with what it was measured under."""
+    """List published figures and how each was measured."""
     from ..effdet_torch.config import ConfigError, get_config
     from ..errors import EffconvError
     from ..parity.evaluation.published_rows import find_published

@@ -1,0 +1,91 @@
+"""Every line of every `--help` says what it means without the line above it."""
+
+import re
+from collections import defaultdict
+from collections.abc import Iterator
+
+import click
+import pytest
+
+from effconv.cli import main
+
+FIRST = {"For", "Of", "In", "On", "With", "As", "And", "Or", "Only", "Their", "Its", "It", "They", "These", "Those"}
+ANTECEDENTS = {"it", "its", "they", "them", "their", "these", "those", "same"}
+ONE_OPTION = {"--out": "--output", "--data": "--coco"}  # options that `train` spells otherwise than other commands
+
+
+def commands(name: str = "effconv", command: click.Command = main) -> Iterator[tuple[str, click.Command]]:
+    yield name, command
+    if isinstance(command, click.Group):
+        for child in command.commands.values():
+            yield from commands(f"{name} {child.name}", child)
+
+
+def lines() -> Iterator[tuple[str, str]]:
+    """(command and option, help) of all."""
+    for name, command in commands():
+        for each in command.params:
+            yield f"{name} {each.opts[-1]}", getattr(each, "help", None) or ""
+
+
+def faults(text: str) -> list[str]:
+    """Why a line of help does not read on its own."""
+    words = re.findall(r"[\w'-]+", text)
+    found = []
+    if len(words) < 4:
+        found.append("has fewer than four words")
+    if not re.match(r"[A-Z]", text):
+        found.append("does not begin with a capital letter")
+    if not text.endswith("."):
+        found.append("does not end with a full stop")
+    # "With --calibrate-on: ..." says what it belongs to.
+    if words and words[0] in FIRST and not re.match(r"With --[\w-]+", text):
+        found.append(f"begins with {words[0]}")
+    found += [f"says {word!r} of what another line names" for word in words[:3] if word.lower() in ANTECEDENTS]
+    return found
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "For a batch of 64.",
+        "How it falls.",
+        "How it falls after warm-up.",
+        "The same for the heads' repeats.",
+        "Their names, in order, with commas.",
+        "Only of this model.",
+        "Images at once.",
+        "coco2 (default), coco, ...",
+        "learning rate for a batch of 64.",
+        "Learning rate for a batch of 64",
+    ],
+)
+def test_what_does_not_read_on_its_own_is_noticed(text: str) -> None:
+    assert faults(text)
+
+
+def test_every_line_of_help_reads_on_its_own() -> None:
+    found = {place: faults(text) for place, text in lines()}
+    assert len(found) > 300
+    assert {place: reasons for place, reasons in found.items() if reasons} == {}
+
+
+def test_no_two_options_are_described_by_the_same_words() -> None:
+    options = defaultdict(set)
+    for place, text in lines():
+        name = place.rpartition(" ")[2]
+        if name.startswith("-"):
+            options[text].add(ONE_OPTION.get(name, name))
+    assert {text: names for text, names in options.items() if len(names) > 1} == {}
+
+
+def test_every_command_is_summed_up_in_a_sentence_that_a_list_has_room_for() -> None:
+    for name, command in commands():
+        if isinstance(command, click.Group):
+            room = 80 - 2 - 6 - max(map(len, command.commands))
+            for child in command.commands.values():
+                text = child.get_short_help_str(room)
+                assert text.endswith("."), f"{name} {child.name}: {text}"
+                assert not text.endswith("..."), f"{name} {child.name}: {text}"
+                assert not faults(text), (f"{name} {child.name}", text, faults(text))
