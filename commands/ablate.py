@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .engine_options import choosing_engine_option, say_engine
+from .help_page import Command
 from .options import PATH, Number, Output, force_option, json_option, model_option, print_json
 from .refusals import given_options, refuse, refuse_given
 from .weights_path import WEIGHTS
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from ..parity.ablation.study import Study
 
 
-class AblateCommand(click.Command):
+class AblateCommand(Command):
     """Has a flag for every ablation, which are known when the command runs: listing them imports torch."""
 
     def parse_args(self, context: click.Context, args: list[str]) -> list[str]:

@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 
 from .engine_options import engine_option
+from .help_page import Command
 from .options import PATH, command_line, deliver, json_option, model_option, record_option, rounds_option
 from .weights_path import WEIGHTS
 
@@ -18,7 +19,7 @@ def bench() -> None:
     """
 
 
-@bench.command("convert")
+@bench.command("convert", cls=Command)
 @model_option(required=False)
 @rounds_option(5, "Number of fresh processes per contestant.")
 @record_option
@@ -32,7 +33,7 @@ def bench_convert(model: str | None, rounds: int, record: Path | None, as_json: 
     deliver(result.plain(), record, as_json, lambda: conversion_table(result))
 
 
-@bench.command("parity")
+@bench.command("parity", cls=Command)
 @model_option(required=False)
 @record_option
 @json_option
@@ -45,7 +46,7 @@ def bench_parity(model: str | None, record: Path | None, as_json: bool) -> None:
     deliver(result.plain(), record, as_json, lambda: comparison_cost(result))
 
 
-@bench.command("coco")
+@bench.command("coco", cls=Command)
 @click.option(
     "--images",
     type=click.IntRange(min=1),
@@ -70,7 +71,7 @@ def bench_coco(images: int, record: Path | None, as_json: bool) -> None:
     sys.exit(0 if all(result.identical.values()) else 1)
 
 
-@bench.command("input")
+@bench.command("input", cls=Command)
 @click.option("--images", type=PATH, required=True, help="Folder of images to measure on.")
 @model_option(required=False)
 @click.option("--limit", type=click.IntRange(min=1), help="Use only the first N images.")
@@ -91,7 +92,7 @@ def bench_input(
     deliver(result.plain(), record, as_json, lambda: contest_text(result, "image"))
 
 
-@bench.command("nms")
+@bench.command("nms", cls=Command)
 @click.option(
     "--candidates",
     type=click.IntRange(min=1),
@@ -121,7 +122,7 @@ def bench_nms(candidates: int, classes: int, rounds: int, record: Path | None, a
     deliver(result.plain(), record, as_json, lambda: contest_text(result, "image"))
 
 
-@bench.command("eval")
+@bench.command("eval", cls=Command)
 @click.option(
     "--coco", type=PATH, required=True, help="Folder of COCO 2017 as unpacked, with annotations/ and val2017/."
 )

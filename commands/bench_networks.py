@@ -5,11 +5,12 @@ from pathlib import Path
 import click
 
 from .engine_options import ENGINES, engine_option
+from .help_page import Command
 from .options import PATH, command_line, deliver, json_option, model_option, record_option, rounds_option
 from .weights_path import WEIGHTS
 
 
-@click.command("ablation")
+@click.command("ablation", cls=Command)
 @click.option(
     "--coco", type=PATH, required=True, help="Folder of COCO 2017 as unpacked, with annotations/ and val2017/."
 )
@@ -49,7 +50,7 @@ def bench_ablation(
     deliver(result.plain(), record, as_json, lambda: ablation_cost(result))
 
 
-@click.command("inference")
+@click.command("inference", cls=Command)
 @model_option(required=False)
 @click.option(
     "--ckpt",
@@ -119,7 +120,7 @@ def bench_inference(
     deliver(result.plain(), record, as_json, lambda: inference_table(result))
 
 
-@click.command("training")
+@click.command("training", cls=Command)
 @model_option(required=False)
 @click.option("--size", metavar="HxW", default="512x512", show_default=True, help="Input height and width in pixels.")
 @click.option(
@@ -165,7 +166,7 @@ def bench_training(
     deliver(result.plain(), record, as_json, lambda: training_table(result))
 
 
-@click.command("predict")
+@click.command("predict", cls=Command)
 @click.option("--images", type=PATH, required=True, help="Folder of images to measure on.")
 @model_option(required=False)
 @click.option("--ckpt", type=WEIGHTS, help="Checkpoint or converted weights to measure; default: random values.")
@@ -204,7 +205,7 @@ def bench_predict(
     deliver(result.plain(), record, as_json, lambda: predict_table(result))
 
 
-@click.command("roofline")
+@click.command("roofline", cls=Command)
 @model_option(required=False)
 @click.option("--size", metavar="HxW", help="Input height and width in pixels; default: the model's.")
 @engine_option
@@ -234,7 +235,7 @@ def bench_roofline(
     deliver(result.plain(), record, as_json, lambda: roofline_text(result))
 
 
-@click.command("allocation")
+@click.command("allocation", cls=Command)
 @model_option(required=False)
 @click.option("--threads", type=click.IntRange(min=1), help="Number of threads to use; default: all processors.")
 @rounds_option(5, "Number of fresh processes of each kind.")

@@ -5,10 +5,11 @@ from pathlib import Path
 
 import click
 
+from .help_page import Command
 from .options import PATH, Output, force_option, json_option, model_option, print_json
 
 
-@click.command("check")
+@click.command("check", cls=Command)
 @click.argument("dataset", type=PATH, help="Folder of a dataset: COCO 2017, Roboflow, YOLO or Pascal VOC.")
 @model_option(required=False)
 @click.option("--split", help="Split of the dataset to check; default: val2017, or the only one.")

@@ -4,10 +4,11 @@ import dataclasses
 
 import click
 
+from .help_page import Command
 from .options import print_json
 
 
-@click.command("config")
+@click.command("config", cls=Command)
 @click.argument("model", help="Model by name (d0..d7x, lite0..lite4, ...) or a .json configuration.")
 @click.option(
     "--num-classes",

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from .help_page import Command
 from .options import (
     container_option,
     force_option,
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 PORTS = ("effconv", "effdet", "effdet-level-first", "zylo117", "pytorch-tools", "mmdetection")
 
 
-@click.command("convert")
+@click.command("convert", cls=Command)
 @click.argument(
     "file",
     type=WEIGHTS,

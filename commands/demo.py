@@ -7,10 +7,11 @@ from pathlib import Path
 
 import click
 
+from .help_page import Command
 from .options import Output, force_option, json_option, keep_others, print_json
 
 
-@click.command("demo")
+@click.command("demo", cls=Command)
 @click.option(
     "-o",
     "--output",

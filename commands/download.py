@@ -2,10 +2,11 @@
 
 import click
 
+from .help_page import Command
 from .options import fetch_release, json_option, model_option, print_json, verify_option
 
 
-@click.command("download")
+@click.command("download", cls=Command)
 @model_option(required=True)
 @click.option(
     "--generation", help="Released checkpoint to download: coco2 (default), coco, ... (`effconv models` lists all)."

@@ -12,6 +12,7 @@ from ..errors import EffconvError
 from .dataset_options import chosen_dataset, dataset_options
 from .engine_options import say_engine, stated_engine_option
 from .evaluation_options import describe_evaluation, evaluation_options
+from .help_page import Command
 from .options import (
     PATH,
     fetch_release,
@@ -36,7 +37,7 @@ SCORING = frozenset(
 )
 
 
-@click.command("eval")
+@click.command("eval", cls=Command)
 @dataset_options("coco")
 @click.option("--results", type=PATH, help="COCO results file to evaluate instead of running a model.")
 @click.option(

@@ -9,6 +9,7 @@ import click
 from .export_hub import hub_command
 from .export_program import pt2_command
 from .export_tensorflow import tflite_command
+from .help_page import Command
 from .options import (
     PATH,
     Number,
@@ -42,7 +43,7 @@ export.add_command(pt2_command)
 export.add_command(hub_command)
 
 
-@export.command("onnx")
+@export.command("onnx", cls=Command)
 @model_option(required=False)
 @click.option("--ckpt", type=WEIGHTS, help="Checkpoint or converted weights; default: the released one.")
 @click.option(

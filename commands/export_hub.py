@@ -4,6 +4,7 @@ from pathlib import Path
 
 import click
 
+from .help_page import Command
 from .options import (
     Output,
     fetch_release,
@@ -18,7 +19,7 @@ from .refusals import DOWNLOADED, UNCHECKED, choose_one, refuse_checks
 from .weights_path import WEIGHTS, evaluation_record_option, parity_record_option
 
 
-@click.command("hub")
+@click.command("hub", cls=Command)
 @model_option(required=False)
 @click.option("--ckpt", type=WEIGHTS, help="Checkpoint or converted weights; default: the released one.")
 @click.option(

@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .export_options import Asked, export_options, refuse_file
+from .help_page import Command
 from .options import Output, keep_others, print_json
 
 if TYPE_CHECKING:
     from ..parity.comparison.exported import ExportCheck
 
 
-@click.command("pt2")
+@click.command("pt2", cls=Command)
 @export_options
 @click.option(
     "--input",

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .export_options import Asked, export_options, read_pictures, refuse_file
+from .help_page import Command
 from .options import PATH, Output, keep_others, print_json
 from .refusals import refuse_given
 
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
     from ..parity.exporting.tflite import TFLiteCheck
 
 
-@click.command("tflite")
+@click.command("tflite", cls=Command)
 @export_options
 @click.option(
     "--input",

@@ -6,6 +6,7 @@ from typing import Any
 import click
 
 from .dataset_options import chosen_dataset
+from .help_page import Command
 from .options import (
     PATH,
     Number,
@@ -21,7 +22,7 @@ from .train import run_training
 from .training_options import running_options, split_options
 
 
-@click.command("finetune")
+@click.command("finetune", cls=Command)
 @click.argument("data", type=PATH, required=False, help="Folder of a dataset: COCO 2017, Roboflow, YOLO or Pascal VOC.")
 @click.option("--annotations", type=PATH, help="COCO annotation file, wherever it is, in place of DATA.")
 @click.option("--images", type=PATH, help="Folder of the images that --annotations describes.")

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from .help_page import Command
 from .options import json_option, model_option, print_json
 from .refusals import UNCHECKED, refuse_checks, refuse_given
 from .weights_path import WEIGHTS
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from ..convert.fingerprints import Identification
 
 
-@click.command("identify")
+@click.command("identify", cls=Command)
 @click.argument("ckpt", type=WEIGHTS, help="TensorFlow checkpoint or PyTorch weights to recognise.")
 @click.option(
     "--verify/--no-verify",

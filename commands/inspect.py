@@ -5,12 +5,13 @@ from typing import Any
 
 import click
 
+from .help_page import Command
 from .options import json_option, print_json, verify_option
 from .refusals import UNCHECKED, refuse_checks
 from .weights_path import WEIGHTS
 
 
-@click.command("inspect")
+@click.command("inspect", cls=Command)
 @click.argument(
     "ckpt",
     type=WEIGHTS,

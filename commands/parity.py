@@ -11,6 +11,7 @@ import click
 
 from .engine_options import engine_or_graph_option
 from .evaluation_options import EVALUATION_NAMES, describe_evaluation, evaluation_options
+from .help_page import Command
 from .options import (
     PATH,
     Output,
@@ -25,7 +26,7 @@ from .parity_modes import Mode, require_used
 from .weights_path import WEIGHTS
 
 
-@click.command("parity")
+@click.command("parity", cls=Command)
 @click.option("--layerwise", is_flag=True, help="Print a line per layer; default: one per part of the network.")
 @model_option(required=False)
 @click.option(
@@ -112,8 +113,8 @@ def parity(
     Exits with status 1, naming the first layer that differs, where one does.
 
     Without a model, a small one that ships with effconv is compared. With --coco, the model is evaluated on a dataset
-    instead, as its published number was made, and all twelve metrics are compared with it; the options from --nms on
-    belong to that. With --end-to-end, images (of --coco, or --image, or drawn ones) go through both pipelines: input,
+    instead, as its published number was made, and all twelve metrics are compared with it; the options under Data and
+    Detections belong to that. With --end-to-end, images (of --coco, or --image, or drawn ones) go through both pipelines: input,
     raw outputs, boxes and detections are compared; with --port too, that project's own input, anchors, boxes and
     detections. With --engine, that engine's outputs are compared with the model's, or, of an ONNX file, whatever inner
     value is one of the model's layers. With --port, --module or --candidate-trace, another network stands beside

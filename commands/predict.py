@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .engine_options import choosing_engine_option, say_engine
+from .help_page import Command
 from .options import (
     Number,
     Output,
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from ..parity.prediction.overlap import Predicted
 
 
-@click.command("predict")
+@click.command("predict", cls=Command)
 @click.argument(
     "images",
     metavar="IMAGE...",

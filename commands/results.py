@@ -2,10 +2,11 @@
 
 import click
 
+from .help_page import Command
 from .options import json_option, print_json
 
 
-@click.command("results")
+@click.command("results", cls=Command)
 @click.option("--model", help="Show only figures of this model.")
 @click.option("--system", help="Show only figures of systems whose name contains this text, such as effdet.")
 @click.option("--split", help="Show only figures measured on this split, such as val2017.")

@@ -4,10 +4,11 @@ from pathlib import Path
 
 import click
 
+from .help_page import Command
 from .options import Output, force_option, json_option, keep_others, print_json
 
 
-@click.command("shapes")
+@click.command("shapes", cls=Command)
 @click.option(
     "-o", "--output", type=Output(folder=True), required=True, help="Folder to write the dataset to, in COCO's layout."
 )

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import click
 
+from .help_page import Command
 from .options import (
     Output,
     fetch_release,
@@ -22,7 +23,7 @@ from .refusals import DOWNLOADED, UNCHECKED, choose_one, refuse_checks
 from .weights_path import WEIGHTS
 
 
-@click.command("tf2torch")
+@click.command("tf2torch", cls=Command)
 @model_option(required=True)
 @click.option(
     "--ckpt",

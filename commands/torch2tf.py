@@ -5,6 +5,7 @@ from pathlib import Path
 
 import click
 
+from .help_page import Command
 from .options import (
     container_option,
     force_option,
@@ -20,7 +21,7 @@ from .options import (
 from .weights_path import WEIGHTS
 
 
-@click.command("torch2tf")
+@click.command("torch2tf", cls=Command)
 @click.argument("weights", type=WEIGHTS, help="PyTorch weights to convert (.safetensors, .pth).")
 @click.option(
     "-o",

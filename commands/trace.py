@@ -6,13 +6,14 @@ from typing import Any
 import click
 
 from ..errors import EffconvError
+from .help_page import Command
 from .options import PATH, Output, fetch_release, force_option, json_option, model_option, print_json, verify_option
 from .parity_modes import COMPUTED
 from .refusals import DOWNLOADED, choose_one, refuse_given
 from .weights_path import WEIGHTS
 
 
-@click.command("trace")
+@click.command("trace", cls=Command)
 @model_option(required=False)
 @click.option(
     "--ckpt", type=WEIGHTS, help="TensorFlow checkpoint; default: the released one, or what ships with effconv."

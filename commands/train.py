@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .dataset_options import chosen_dataset, dataset_options
+from .help_page import Command
 from .options import PATH, Number, Output, json_option, keep_others, print_json, record_option
 from .refusals import choose_one, refuse_given
 from .training_options import running_options, split_options
@@ -39,7 +40,7 @@ JOB = (
 )
 
 
-@click.command("train")
+@click.command("train", cls=Command)
 @dataset_options("data")
 @click.option(
     "--model", required=True, help="Model to train by name (d0..d7x, lite0..lite4, ...) or a .json configuration."
@@ -136,7 +137,7 @@ JOB = (
 @click.option(
     "--head-survival",
     type=Number(0, 1, min_open=True),
-    help="Probability that a repeat of the heads is kept in a step, in a model with residual heads, or none.",
+    help="Probability that a repeat of the heads is kept in a step, in a model with residual heads.",
 )
 @click.option(
     "--jitter",
@@ -146,7 +147,7 @@ JOB = (
     show_default=True,
     help="Smallest and largest factor by which images are resized at random.",
 )
-@click.option("--flip/--no-flip", default=True, show_default=True, help="Mirror every other image, at random, or none.")
+@click.option("--flip/--no-flip", default=True, show_default=True, help="Mirror a random half of the images, or none.")
 @click.option(
     "--iou-loss",
     type=click.Choice(["iou", "giou", "diou", "ciou"]),

@@ -8,12 +8,13 @@ from pathlib import Path
 
 import click
 
+from .help_page import Command
 from .options import PATH, Output, fetch_release, force_option, json_option, keep_others, print_json
 from .refusals import DOWNLOADED, choose_one
 from .weights_path import WEIGHTS
 
 
-@click.command("verify")
+@click.command("verify", cls=Command)
 @click.option(
     "--model",
     required=True,

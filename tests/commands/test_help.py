@@ -6,8 +6,10 @@ from collections.abc import Iterator
 
 import click
 import pytest
+from click.testing import CliRunner
 
 from effconv.cli import main
+from effconv.commands.help_page import ONE_LIST, OTHER, SECTIONS, Command, section_of
 
 FIRST = {"For", "Of", "In", "On", "With", "As", "And", "Or", "Only", "Their", "Its", "It", "They", "These", "Those"}
 ANTECEDENTS = {"it", "its", "they", "them", "their", "these", "those", "same"}
@@ -89,3 +91,34 @@ def test_every_command_is_summed_up_in_a_sentence_that_a_list_has_room_for() -> 
                 assert text.endswith("."), f"{name} {child.name}: {text}"
                 assert not text.endswith("..."), f"{name} {child.name}: {text}"
                 assert not faults(text), (f"{name} {child.name}", text, faults(text))
+
+
+def test_every_option_of_a_long_page_has_a_section() -> None:
+    """A new option is named in `SECTIONS`, once."""
+    unnamed = []
+    for name, command in commands():
+        assert isinstance(command, Command | click.Group), f"{name}: cls=Command"
+        options = [each for each in command.params if isinstance(each, click.Option)]
+        if len(options) > ONE_LIST:
+            unnamed += [f"{name} {each.opts[-1]}" for each in options if section_of(each) == OTHER]
+    assert unnamed == []
+    names = [name for section in SECTIONS.values() for name in section]
+    assert len(names) == len(set(names))
+
+
+def test_no_option_is_left_out_of_a_page() -> None:
+    for name, command in commands():
+        page = CliRunner().invoke(main, [*name.split()[1:], "--help"], terminal_width=80).stdout
+        lists = page[re.search(r"(?m)^[A-Z].*:$", page).start() :]
+        shown = re.findall(r"(?m)^  (?:-\w, )?(--[\w-]+)", lists)
+        options = [each.opts[-1] for each in command.params if isinstance(each, click.Option)]
+        assert sorted(shown) == sorted([*options, "--help"]), name
+        assert max(map(len, page.splitlines())) <= 80, name
+
+
+def test_every_command_is_under_one_heading() -> None:
+    listed = [command.name for group in main.headings.values() for command in group]
+    assert sorted(listed) == sorted(main.commands)
+    page = CliRunner().invoke(main, ["--help"]).stdout
+    assert all(f"\n{heading}:\n" in page for heading in main.headings)
+    assert re.findall(r"(?m)^  ([a-z0-9]+)  ", page) == listed
