@@ -4,7 +4,7 @@ click's own formatter, with names for sections: nothing is imported for it, and 
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import IO, Any
 
 import click
 
@@ -26,6 +26,14 @@ SECTIONS: Mapping[str, tuple[str, ...]] = {
         "Output": "output out container report detections record parity eval float64 force json",
     }.items()
 }
+# What people need first: a command line, and what it does.
+FIRST_COMMANDS = (
+    ("effconv tf2torch --model d0", "Convert Google's weights."),
+    ("effconv parity --model d0", "Prove that every layer agrees."),
+    ("effconv predict photos/ --model d0 -o out", "Find objects in your images."),
+    ("effconv ablate --all", "Measure what mistakes cost in AP."),
+    ("effconv finetune DATA --from d0 -o run", "Train on your own images."),
+)
 OTHER = "Other options"  # what SECTIONS does not name; a test refuses it
 
 
@@ -56,6 +64,18 @@ class Command(click.Command):
                     formatter.write_dl(rows)
 
 
+class NoCommandError(click.UsageError):
+    """Nothing was asked for: what to begin with is shown, with the exit status of bad input, as click has it."""
+
+    def show(self, file: IO[Any] | None = None) -> None:
+        """Write the first commands to stderr."""
+        longest = max(len(line) for line, _ in FIRST_COMMANDS)
+        click.echo("effconv: no command was given. Five to begin with:\n", file, err=True)
+        for line, purpose in FIRST_COMMANDS:
+            click.echo(f"  {line:{longest}}  {purpose}", file, err=True)
+        click.echo("\n`effconv --help` lists all commands; `effconv COMMAND --help` describes one.", file, err=True)
+
+
 class GroupedCommands(click.Group):
     """A group that lists its commands by what they are for."""
 
@@ -68,6 +88,12 @@ class GroupedCommands(click.Group):
         self.headings[heading] = commands
         for command in commands:
             self.add_command(command)
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """The arguments for the command. Raises NoCommandError where there are none."""
+        if not args and not ctx.resilient_parsing:
+            raise NoCommandError("no command was given", ctx)
+        return super().parse_args(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write each heading's commands, with a sentence of each."""

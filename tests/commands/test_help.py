@@ -3,13 +3,14 @@
 import re
 from collections import defaultdict
 from collections.abc import Iterator
+from pathlib import Path
 
 import click
 import pytest
 from click.testing import CliRunner
 
 from effconv.cli import main
-from effconv.commands.help_page import ONE_LIST, OTHER, SECTIONS, Command, section_of
+from effconv.commands.help_page import FIRST_COMMANDS, ONE_LIST, OTHER, SECTIONS, Command, section_of
 
 FIRST = {"For", "Of", "In", "On", "With", "As", "And", "Or", "Only", "Their", "Its", "It", "They", "These", "Those"}
 ANTECEDENTS = {"it", "its", "they", "them", "their", "these", "those", "same"}
@@ -122,3 +123,22 @@ def test_every_command_is_under_one_heading() -> None:
     page = CliRunner().invoke(main, ["--help"]).stdout
     assert all(f"\n{heading}:\n" in page for heading in main.headings)
     assert re.findall(r"(?m)^  ([a-z0-9]+)  ", page) == listed
+
+
+def test_without_a_command_five_are_named_to_begin_with() -> None:
+    found = CliRunner().invoke(main, [])
+    assert (found.exit_code, found.stdout) == (2, "")
+    assert all(f"  {line} " in found.stderr and purpose in found.stderr for line, purpose in FIRST_COMMANDS)
+    assert "effconv --help" in found.stderr
+    assert len(found.stderr.splitlines()) <= 10
+    assert max(map(len, found.stderr.splitlines())) <= 80
+
+
+@pytest.mark.parametrize("line", [line for line, _ in FIRST_COMMANDS])
+def test_a_command_to_begin_with_is_one_that_is_understood(
+    line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    program, name, *arguments = line.split()
+    assert program == "effconv"
+    assert main.commands[name].make_context(name, arguments).params
