@@ -113,11 +113,12 @@ def ablate_command(
     from ..parity.ablation.registry import ABLATIONS
     from ..parity.ablation.waterfall import waterfall_lines
     from ..parity.rendering.record import write_record
+    from ..parity.rendering.terminal import wrapped, wrapped_text
 
     _require_used(context.meta["ablations"], listing, everything, combine, waterfall, chosen)
     if listing:
         for each in ABLATIONS.values():
-            click.echo(f"--{each.name:24} {each.stage:8} {each.summary}")
+            click.echo(wrapped(f"--{each.name:24} {each.stage:8} {each.summary}", 36))
         return
     named = _named(context.meta["ablations"], chosen, everything)
     keep_freed_memory()
@@ -127,7 +128,7 @@ def ablate_command(
     if record is None:
         return  # one of several processes, of which the first reports
     if isinstance(record, GapRecord) and not as_json:
-        click.echo("\n".join(waterfall_lines(record.gap)))
+        click.echo(wrapped_text(waterfall_lines(record.gap)))
     # First: with the record nothing is lost, whatever becomes of the page.
     if chosen["record"]:
         write_record(record.plain(), chosen["record"])

@@ -40,6 +40,7 @@ def check_command(
     from ..parity.datasets.check_page import write_check_page
     from ..parity.datasets.check_text import check_lines
     from ..parity.rendering.record import write_record
+    from ..parity.rendering.terminal import wrapped_text
     from ..progress import IMAGES, progress
 
     config = get_config(model or "d0")
@@ -52,5 +53,5 @@ def check_command(
     if as_json:
         print_json({"ok": checked.ok, **checked.plain()})
     else:
-        click.echo("\n".join(check_lines(checked)))
+        click.echo(wrapped_text(check_lines(checked)))
     sys.exit(0 if checked.ok else 1)

@@ -29,6 +29,7 @@ def demo(output: Path, as_json: bool) -> None:
 
     Beside TensorFlow where it is installed, otherwise beside what TensorFlow made of the detector, recorded.
     """
+    from ..parity.rendering.terminal import wrapped
     from ..parity.verification.demo import demo_outputs, run_demo
     from ..parity.verification.outcome import StepOutcome
     from ..progress import IMAGES, progress
@@ -38,7 +39,7 @@ def demo(output: Path, as_json: bool) -> None:
 
     def tell(step: StepOutcome) -> None:
         if not as_json:
-            click.echo(f"{step.name:24} {outcomes[step.holds]:13} {step.verdict}")
+            click.echo(wrapped(f"{step.name:24} {outcomes[step.holds]:13} {step.verdict}", 39))
 
     with contextlib.ExitStack() as shown:
         record = run_demo(

@@ -125,6 +125,7 @@ def _compare(asked: "Evaluation", results: Path, against: Path, waterfall: bool,
     from ..parity.ablation.table import versus_lines, versus_waterfall_lines
     from ..parity.ablation.versus import compare_detections, read_pair
     from ..parity.ablation.versus_waterfall import file_waterfall
+    from ..parity.rendering.terminal import wrapped_text
 
     pair = read_pair(asked.coco, results, against, split=asked.split, limit=asked.limit, strict=asked.strict)
     record = compare_detections(pair, command)
@@ -133,4 +134,4 @@ def _compare(asked: "Evaluation", results: Path, against: Path, waterfall: bool,
     if as_json:
         print_json(record.plain())
     else:
-        click.echo("\n".join([*versus_lines(record), *(versus_waterfall_lines(record) if waterfall else [])]))
+        click.echo(wrapped_text([*versus_lines(record), *(versus_waterfall_lines(record) if waterfall else [])]))

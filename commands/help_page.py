@@ -13,11 +13,12 @@ ONE_LIST = 8  # options, besides --help, that are read without sections
 SECTIONS: Mapping[str, tuple[str, ...]] = {
     section: tuple(names.split())
     for section, names in {
-        "Model and weights": "model ckpt generation weights candidate from to function backbone init ema num-classes size "
-        "verify allow-nonfinite",
-        "Data": "coco data annotations images split eval-split hold-out results limit category-map strict skip-unreadable",
-        "Comparison": "reference image noise layerwise backward explain end-to-end port module args candidate-trace names "
-        "against waterfall list all combine resamples",
+        "Model and weights": "model ckpt generation weights candidate from to function backbone init ema num-classes "
+        "size verify allow-nonfinite",
+        "Data": "coco data annotations images split eval-split hold-out results limit category-map strict "
+        "skip-unreadable",
+        "Comparison": "reference image noise layerwise backward explain end-to-end port module args candidate-trace "
+        "names against waterfall list all combine resamples",
         "Detections": "nms candidates anchors min-score max-detections image-decoder resize metrics-engine",
         "Training": "epochs rate warmup-epochs schedule weight-decay clip-norm average-decay survival head-survival "
         "jitter flip iou-loss frozen-backbone frozen-norms train-norms local-norms eval-every keep-every",

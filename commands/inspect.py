@@ -27,6 +27,7 @@ def inspect(ckpt: Path, tensors: bool, verify: bool, as_json: bool) -> None:
     too, which may take seconds; of an .index file without data, the index alone.
     """
     from ..convert.inspection import NO_CHECKSUMS
+    from ..parity.rendering.terminal import wrapped
 
     found = _found(ckpt, verify)
     if found["data"] == NO_CHECKSUMS:
@@ -36,7 +37,8 @@ def inspect(ckpt: Path, tensors: bool, verify: bool, as_json: bool) -> None:
         return
     for key, value in found.items():
         if key != "tensors":
-            click.echo(f"{key.replace('_', ' '):18} {', '.join(value) if isinstance(value, list) else value}")
+            text = f"{key.replace('_', ' '):18} {', '.join(value) if isinstance(value, list) else value}"
+            click.echo(wrapped(text))
     if tensors:
         for row in found["tensors"]:
             click.echo(f"{row['crc32c'] or '-':8}  {row['dtype']:8} {row['shape']!s:20} {row['name']}")

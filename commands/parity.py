@@ -114,11 +114,12 @@ def parity(
 
     Without a model, a small one that ships with effconv is compared. With --coco, the model is evaluated on a dataset
     instead, as its published number was made, and all twelve metrics are compared with it; the options under Data and
-    Detections belong to that. With --end-to-end, images (of --coco, or --image, or drawn ones) go through both pipelines: input,
-    raw outputs, boxes and detections are compared; with --port too, that project's own input, anchors, boxes and
-    detections. With --engine, that engine's outputs are compared with the model's, or, of an ONNX file, whatever inner
-    value is one of the model's layers. With --port, --module or --candidate-trace, another network stands beside
-    effconv's; --explain names its porting mistakes. An option that has no part in the comparison asked for is refused.
+    Detections belong to that. With --end-to-end, images (of --coco, or --image, or drawn ones) go through both
+    pipelines: input, raw outputs, boxes and detections are compared; with --port too, that project's own input,
+    anchors, boxes and detections. With --engine, that engine's outputs are compared with the model's, or, of an ONNX
+    file, whatever inner value is one of the model's layers. With --port, --module or --candidate-trace, another network
+    stands beside effconv's; --explain names its porting mistakes. An option that has no part in the comparison asked
+    for is refused.
     """
     mode = require_used(click.get_current_context())
     theirs = {name: chosen.pop(name) for name in ("port", "module", "arguments", "names", "candidate_trace")}
@@ -179,6 +180,7 @@ def _parity_end_to_end(
     from ..parity.comparison.end_to_end_job import compare_end_to_end
     from ..parity.comparison.end_to_end_record import end_to_end_lines
     from ..parity.comparison.subject import Choice
+    from ..parity.rendering.terminal import wrapped_text
     from ..progress import IMAGES, progress
     from .options import parse_size
 
@@ -198,7 +200,7 @@ def _parity_end_to_end(
     if as_json:
         print_json(record.plain())
     else:
-        click.echo("\n".join(end_to_end_lines(record)))
+        click.echo(wrapped_text(end_to_end_lines(record)))
     sys.exit(0 if record.row.found.ok else 1)
 
 
@@ -206,6 +208,7 @@ def _parity_of_stages(port: str, chosen: dict[str, Any], generation: str | None,
     from ..parity.comparison.subject import Choice
     from ..parity.referee import stages_job
     from ..parity.referee.compare_stages import stage_lines
+    from ..parity.rendering.terminal import wrapped_text
     from .options import parse_size
 
     size, checkpoint = chosen.pop("size"), chosen.pop("ckpt")
@@ -218,7 +221,7 @@ def _parity_of_stages(port: str, chosen: dict[str, Any], generation: str | None,
     if as_json:
         print_json(record.plain())
     else:
-        click.echo("\n".join(stage_lines(record.found)))
+        click.echo(wrapped_text(stage_lines(record.found)))
     sys.exit(0 if record.ok else 1)
 
 
@@ -226,6 +229,7 @@ def _parity_of_engine(chosen: dict[str, Any], engine: str, generation: str | Non
     from ..parity.comparison.engine import compare_engine
     from ..parity.comparison.engine_record import engine_lines
     from ..parity.comparison.subject import Choice
+    from ..parity.rendering.terminal import wrapped_text
     from .options import parse_size
 
     size, checkpoint = chosen.pop("size"), chosen.pop("ckpt")
@@ -238,7 +242,7 @@ def _parity_of_engine(chosen: dict[str, Any], engine: str, generation: str | Non
     if as_json:
         print_json(record.plain())
     else:
-        click.echo("\n".join(engine_lines(record)))
+        click.echo(wrapped_text(engine_lines(record)))
     sys.exit(0 if record.ok else 1)
 
 
@@ -248,6 +252,7 @@ def _parity_of_module(
     from ..parity.comparison.report import print_comparison
     from ..parity.comparison.subject import Choice
     from ..parity.referee.module_job import Theirs, compare_with_module
+    from ..parity.rendering.terminal import wrapped_text
     from .options import parse_size
 
     size, checkpoint = chosen.pop("size"), chosen.pop("ckpt")
@@ -264,7 +269,7 @@ def _parity_of_module(
         print_json(comparison.typed_record.without_pictures().plain())
     else:
         print_comparison(comparison.typed_record, shown["layerwise"])
-        click.echo("\n".join(comparison.pairing_lines()))
+        click.echo(wrapped_text(comparison.pairing_lines()))
         if explain and not comparison.ok and not comparison.explanations:
             click.echo("not explained: no known porting mistake moves the first difference")
     sys.exit(0 if comparison.ok else 1)

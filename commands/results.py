@@ -17,7 +17,8 @@ def results_command(model: str | None, system: str | None, split: str | None, sp
     from ..effdet_torch.config import ConfigError, get_config
     from ..errors import EffconvError
     from ..parity.evaluation.published_rows import find_published
-    from ..parity.evaluation.report import print_rows
+    from ..parity.evaluation.report import metric_lines, speed_lines
+    from ..parity.rendering.terminal import table_width
 
     try:
         name = get_config(model).name if model else None
@@ -29,4 +30,4 @@ def results_command(model: str | None, system: str | None, split: str | None, sp
     if as_json:
         print_json([row._asdict() for row in found])
     else:
-        print_rows(found)
+        click.echo("\n".join((speed_lines if speed else metric_lines)(found, table_width())))
