@@ -40,32 +40,22 @@ def main() -> None:
     """Official TensorFlow EfficientDet weights in PyTorch, with proof that nothing changed on the way."""
 
 
-for command in (
-    tf2torch,
-    convert_command,
-    torch2tf,
-    inspect,
-    identify_command,
-    models,
-    config_command,
-    download_command,
-    demo,
-    parity,
-    trace_command,
-    eval_command,
-    results_command,
-    shapes_command,
-    check_command,
-    ablate_command,
-    verify_command,
-    predict_command,
-    export,
-    finetune_command,
-    card_command,
-    train_command,
-    bench,
-):
-    main.add_command(command)
+for heading, commands in {
+    "Convert": (tf2torch, convert_command, torch2tf, inspect, identify_command, download_command),
+    "Prove": (parity, trace_command, verify_command, demo),
+    "Evaluate and explain": (predict_command, eval_command, ablate_command),
+    "Train and ship": (
+        check_command,
+        shapes_command,
+        config_command,
+        finetune_command,
+        train_command,
+        export,
+        card_command,
+    ),
+    "Measure and look up": (models, results_command, bench),
+}.items():
+    main.add_commands(heading, commands)
 for command in COMMANDS:
     bench.add_command(command)
 

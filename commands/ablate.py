@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .engine_options import choosing_engine_option, say_engine
+from .help_page import Command
 from .options import PATH, Number, Output, force_option, json_option, model_option, print_json
 from .refusals import given_options, refuse, refuse_given
 from .weights_path import WEIGHTS
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from ..parity.ablation.study import Study
 
 
-class AblateCommand(click.Command):
+class AblateCommand(Command):
     """Has a flag for every ablation, which are known when the command runs: listing them imports torch."""
 
     def parse_args(self, context: click.Context, args: list[str]) -> list[str]:
@@ -32,36 +33,59 @@ class AblateCommand(click.Command):
 
 
 @click.command("ablate", cls=AblateCommand, options_metavar="[OPTIONS] [--NAME]...")
-@click.option("--list", "listing", is_flag=True, help="List every NAME: what it changes, and at which stage.")
-@click.option("--all", "everything", is_flag=True, help="Make every change, each by itself.")
+@click.option("--list", "listing", is_flag=True, help="List every NAME, what it changes, and at which stage.")
+@click.option("--all", "everything", is_flag=True, help="Make every known change, each by itself.")
 @click.option("--combine", is_flag=True, help="Make the named changes together too, besides each by itself.")
 @click.option("--waterfall", is_flag=True, help="Split the gap between none and all of the named changes over them.")
 @model_option(required=False)
 @click.option("--ckpt", type=WEIGHTS, help="Checkpoint or converted weights; default: the embedded detector.")
-@click.option("--coco", type=PATH, help="Dataset folder; default: the embedded detector's held-out pictures.")
-@click.option("--min-score", type=Number(0, 1), multiple=True, help="Ablate: drop detections up to this score.")
-@click.option("--anchors", multiple=True, help="Ablate: official, legacy, or a JSON file of anchors.")
-@click.option("--split", help="Annotations to use; default: val2017, or the only ones.")
-@click.option("--limit", type=click.IntRange(min=2), help="Only the first N images.")
-@click.option("--batch", type=click.IntRange(min=1), default=16, show_default=True, help="Images at a time.")
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the resampling.")
+@click.option(
+    "--coco", type=PATH, help="Dataset folder to evaluate on; default: the embedded detector's held-out pictures."
+)
+@click.option(
+    "--min-score",
+    type=Number(0, 1),
+    multiple=True,
+    help="Ablate the score threshold: drop detections whose score is not above this.",
+)
+@click.option(
+    "--anchors", multiple=True, help="Ablate the anchors: take official or legacy ones, or a JSON file of anchors."
+)
+@click.option("--split", help="Split of the dataset to evaluate; default: val2017, or the only one.")
+@click.option("--limit", type=click.IntRange(min=2), help="Use only the first N images.")
+@click.option(
+    "--batch",
+    type=click.IntRange(min=1),
+    default=16,
+    show_default=True,
+    help="Number of images in one batch of the network.",
+)
+@click.option(
+    "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the bootstrap's resampling."
+)
 @click.option(
     "--resamples",
     type=click.IntRange(min=1),
     default=1000,
     show_default=True,
-    help="Number of resamples that intervals are made of.",
+    help="Number of bootstrap resamples for the intervals.",
 )
-@click.option("--cache", type=Output(folder=True), help="Keep inputs and raw outputs in this folder for the next run.")
-@click.option("--device", default="cpu", show_default=True, help="Device that runs the network: cpu, cuda, ...")
-@choosing_engine_option
-@click.option("--report", type=Output(".html", ".htm", kind="REPORT"), help="Write a page (.html) with a chart here.")
+@click.option("--cache", type=Output(folder=True), help="Folder to keep inputs and raw outputs in for the next run.")
 @click.option(
-    "--record", type=Output(kind="RECORD"), help="Write the record (JSON) here too; finished rows are kept beside it."
+    "--device", default="cpu", show_default=True, help="Device that runs the network: cpu, cuda, cuda:1, and so on."
+)
+@choosing_engine_option
+@click.option(
+    "--report", type=Output(".html", ".htm", kind="REPORT"), help="File (.html) to write a page with a chart to."
+)
+@click.option(
+    "--record",
+    type=Output(kind="RECORD"),
+    help="File to write the record to as JSON; finished rows are kept beside the record.",
 )
 @force_option
-@click.option("--resume", is_flag=True, help="Go on with a run that was cut off; needs --record.")
-@click.option("--strict", is_flag=True, help="Refuse a dataset with faults.")
+@click.option("--resume", is_flag=True, help="Continue a run that was cut off; needs --record.")
+@click.option("--strict", is_flag=True, help="Refuse a dataset that has faults.")
 @json_option
 @click.pass_context
 def ablate_command(
@@ -74,7 +98,9 @@ def ablate_command(
     as_json: bool,
     **chosen: Any,
 ) -> None:
-    """What each detail of a port costs in AP: one change at a time beside one baseline, with 95 % intervals.
+    """Measure what each detail of a port costs in AP.
+
+    One change at a time is made beside one baseline, and has a 95 % interval.
 
     `effconv ablate --no-same-maxpool` answers for one; `--list` names all. Intervals are of a paired bootstrap over
     images. A change is better or worse when its interval excludes 0 and hardly any way of swapping its detections with
@@ -87,11 +113,12 @@ def ablate_command(
     from ..parity.ablation.registry import ABLATIONS
     from ..parity.ablation.waterfall import waterfall_lines
     from ..parity.rendering.record import write_record
+    from ..parity.rendering.terminal import wrapped, wrapped_text
 
     _require_used(context.meta["ablations"], listing, everything, combine, waterfall, chosen)
     if listing:
         for each in ABLATIONS.values():
-            click.echo(f"--{each.name:24} {each.stage:8} {each.summary}")
+            click.echo(wrapped(f"--{each.name:24} {each.stage:8} {each.summary}", 36))
         return
     named = _named(context.meta["ablations"], chosen, everything)
     keep_freed_memory()
@@ -101,7 +128,7 @@ def ablate_command(
     if record is None:
         return  # one of several processes, of which the first reports
     if isinstance(record, GapRecord) and not as_json:
-        click.echo("\n".join(waterfall_lines(record.gap)))
+        click.echo(wrapped_text(waterfall_lines(record.gap)))
     # First: with the record nothing is lost, whatever becomes of the page.
     if chosen["record"]:
         write_record(record.plain(), chosen["record"])

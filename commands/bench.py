@@ -6,22 +6,26 @@ from pathlib import Path
 import click
 
 from .engine_options import engine_option
+from .help_page import Command
 from .options import PATH, command_line, deliver, json_option, model_option, record_option, rounds_option
 from .weights_path import WEIGHTS
 
 
 @click.group("bench")
 def bench() -> None:
-    """Measure speed and memory, ours beside others', in one interleaved run."""
+    """Measure speed and memory beside other projects'.
+
+    All contestants take turns in one run.
+    """
 
 
-@bench.command("convert")
+@bench.command("convert", cls=Command)
 @model_option(required=False)
-@rounds_option(5, "Fresh processes per contestant.")
+@rounds_option(5, "Number of fresh processes per contestant.")
 @record_option
 @json_option
 def bench_convert(model: str | None, rounds: int, record: Path | None, as_json: bool) -> None:
-    """Time and memory of `tf2torch` beside TensorFlow's own reader with torch.save."""
+    """Measure `tf2torch` beside TensorFlow's reader and torch.save."""
     from ..parity.benchmarks.conversion import measure_conversion
     from ..parity.benchmarks.tables import conversion_table
 
@@ -29,12 +33,12 @@ def bench_convert(model: str | None, rounds: int, record: Path | None, as_json: 
     deliver(result.plain(), record, as_json, lambda: conversion_table(result))
 
 
-@bench.command("parity")
+@bench.command("parity", cls=Command)
 @model_option(required=False)
 @record_option
 @json_option
 def bench_parity(model: str | None, record: Path | None, as_json: bool) -> None:
-    """Peak memory and time of `parity --layerwise`."""
+    """Measure the peak memory and time of `parity --layerwise`."""
     from ..parity.benchmarks.layerwise import measure_comparison
     from ..parity.benchmarks.tables import comparison_cost
 
@@ -42,12 +46,21 @@ def bench_parity(model: str | None, record: Path | None, as_json: bool) -> None:
     deliver(result.plain(), record, as_json, lambda: comparison_cost(result))
 
 
-@bench.command("coco")
-@click.option("--images", type=click.IntRange(min=1), default=5000, show_default=True, help="Number of made-up images.")
+@bench.command("coco", cls=Command)
+@click.option(
+    "--images",
+    type=click.IntRange(min=1),
+    default=5000,
+    show_default=True,
+    help="Number of made-up images to evaluate.",
+)
 @record_option
 @json_option
 def bench_coco(images: int, record: Path | None, as_json: bool) -> None:
-    """Time and memory of the COCO metrics' engines; exit with status 1 when any of their arrays differ."""
+    """Measure the libraries that compute COCO's metrics.
+
+    Exits with status 1 when any of their arrays differ.
+    """
     from ..parity.benchmarks.coco import measure_metrics_engines
     from ..parity.benchmarks.tables import metrics_engine_table
     from ..progress import EVALUATIONS, progress
@@ -58,17 +71,20 @@ def bench_coco(images: int, record: Path | None, as_json: bool) -> None:
     sys.exit(0 if all(result.identical.values()) else 1)
 
 
-@bench.command("input")
-@click.option("--images", type=PATH, required=True, help="Folder of images.")
+@bench.command("input", cls=Command)
+@click.option("--images", type=PATH, required=True, help="Folder of images to measure on.")
 @model_option(required=False)
-@click.option("--limit", type=click.IntRange(min=1), help="Only the first N images.")
-@rounds_option(7, "Passes over all images per contestant.")
+@click.option("--limit", type=click.IntRange(min=1), help="Use only the first N images.")
+@rounds_option(7, "Number of passes over all images per contestant.")
 @record_option
 @json_option
 def bench_input(
     images: Path, model: str | None, limit: int | None, rounds: int, record: Path | None, as_json: bool
 ) -> None:
-    """Time from encoded images to the network's input, beside TensorFlow and Pillow, on one thread."""
+    """Measure reading images, beside TensorFlow and Pillow.
+
+    The time is from encoded images to the network's input, on one thread.
+    """
     from ..parity.benchmarks.input import measure_input
     from ..parity.benchmarks.tables import contest_text
 
@@ -76,7 +92,7 @@ def bench_input(
     deliver(result.plain(), record, as_json, lambda: contest_text(result, "image"))
 
 
-@bench.command("nms")
+@bench.command("nms", cls=Command)
 @click.option(
     "--candidates",
     type=click.IntRange(min=1),
@@ -85,13 +101,20 @@ def bench_input(
     help="Number of boxes before suppression.",
 )
 @click.option(
-    "--classes", type=click.IntRange(min=1), default=90, show_default=True, help="Number of classes of the boxes."
+    "--classes",
+    type=click.IntRange(min=1),
+    default=90,
+    show_default=True,
+    help="Number of classes that the boxes have.",
 )
-@rounds_option(51, "Runs per contestant.")
+@rounds_option(51, "Number of runs per contestant.")
 @record_option
 @json_option
 def bench_nms(candidates: int, classes: int, rounds: int, record: Path | None, as_json: bool) -> None:
-    """Time of soft-NMS beside TensorFlow's and beside hard NMS, on one thread."""
+    """Measure soft-NMS beside TensorFlow's and beside hard NMS.
+
+    Everything runs on one thread.
+    """
     from ..parity.benchmarks.nms import measure_nms
     from ..parity.benchmarks.tables import contest_text
 
@@ -99,13 +122,15 @@ def bench_nms(candidates: int, classes: int, rounds: int, record: Path | None, a
     deliver(result.plain(), record, as_json, lambda: contest_text(result, "image"))
 
 
-@bench.command("eval")
-@click.option("--coco", type=PATH, required=True, help="Folder as COCO 2017 unpacks: annotations/ and val2017/.")
+@bench.command("eval", cls=Command)
+@click.option(
+    "--coco", type=PATH, required=True, help="Folder of COCO 2017 as unpacked, with annotations/ and val2017/."
+)
 @model_option(required=False)
-@click.option("--ckpt", type=WEIGHTS, help="TensorFlow checkpoint; default: random values.")
-@click.option("--limit", type=click.IntRange(min=1), default=5, show_default=True, help="Only the first N images.")
+@click.option("--ckpt", type=WEIGHTS, help="TensorFlow checkpoint to measure; default: random values.")
+@click.option("--limit", type=click.IntRange(min=1), default=5, show_default=True, help="Use only the first N images.")
 @engine_option
-@rounds_option(7, "Passes over the images per contestant.")
+@rounds_option(7, "Number of passes over all images per contestant.")
 @record_option
 @json_option
 def bench_eval(
@@ -118,7 +143,10 @@ def bench_eval(
     record: Path | None,
     as_json: bool,
 ) -> None:
-    """Time from encoded image to detections beside TensorFlow's whole pipeline, on one thread, one image at a time."""
+    """Measure detecting beside TensorFlow's whole pipeline.
+
+    The time is from encoded image to detections, on one thread, one image at a time.
+    """
     from ..parity.benchmarks.evaluation import measure_evaluation
     from ..parity.benchmarks.tables import contest_text
 

@@ -5,21 +5,28 @@ from pathlib import Path
 import click
 
 from .engine_options import ENGINES, engine_option
+from .help_page import Command
 from .options import PATH, command_line, deliver, json_option, model_option, record_option, rounds_option
 from .weights_path import WEIGHTS
 
 
-@click.command("ablation")
-@click.option("--coco", type=PATH, required=True, help="Folder as COCO 2017 unpacks: annotations/ and val2017/.")
+@click.command("ablation", cls=Command)
+@click.option(
+    "--coco", type=PATH, required=True, help="Folder of COCO 2017 as unpacked, with annotations/ and val2017/."
+)
 @model_option(required=False)
-@click.option("--ckpt", type=WEIGHTS, help="Checkpoint; default: random values.")
+@click.option("--ckpt", type=WEIGHTS, help="Checkpoint or converted weights to measure; default: random values.")
 @click.option(
     "--images", type=click.IntRange(min=1), default=5000, show_default=True, help="Number of kept images to decode."
 )
 @click.option(
-    "--limit", type=click.IntRange(min=1), default=16, show_default=True, help="How many of them are different."
+    "--limit",
+    type=click.IntRange(min=1),
+    default=16,
+    show_default=True,
+    help="Number of different images among the kept ones.",
 )
-@rounds_option(5, "Turns of each.")
+@rounds_option(5, "Number of turns of each contestant.")
 @record_option
 @json_option
 def bench_ablation(
@@ -32,7 +39,10 @@ def bench_ablation(
     record: Path | None,
     as_json: bool,
 ) -> None:
-    """Time of an ablation after the network, over kept outputs, beside the network it does without."""
+    """Measure an ablation over kept outputs, beside the network.
+
+    The ablation is one after the network, which it therefore does without.
+    """
     from ..parity.benchmarks.ablation import measure_ablation
     from ..parity.benchmarks.tables import ablation_cost
 
@@ -40,22 +50,33 @@ def bench_ablation(
     deliver(result.plain(), record, as_json, lambda: ablation_cost(result))
 
 
-@click.command("inference")
+@click.command("inference", cls=Command)
 @model_option(required=False)
-@click.option("--ckpt", type=WEIGHTS, help="Checkpoint; default: random values, of which the time does not depend.")
+@click.option(
+    "--ckpt",
+    type=WEIGHTS,
+    help="Checkpoint or converted weights to measure; default: random values, which take the same time.",
+)
 @click.option("--size", metavar="HxW", help="Input height and width in pixels; default: the model's.")
-@click.option("--batch", type=click.IntRange(min=1), multiple=True, help="Images at once; default: 1 and 8.")
+@click.option(
+    "--batch",
+    type=click.IntRange(min=1),
+    multiple=True,
+    help="Number of images in one batch; may be repeated; default: 1 and 8.",
+)
 @click.option(
     "--engines",
     default="eager,fast",
     show_default=True,
-    help="Our engines to measure, with commas between; all: every one.",
+    help="Engines of effconv to measure, with commas between, or all.",
 )
 @click.option(
-    "--peers", default="", help="Peers to measure, with commas between: effdet, zylo117, pytorch-tools, tensorflow."
+    "--peers",
+    default="",
+    help="Other projects to measure, with commas between: effdet, zylo117, pytorch-tools, tensorflow.",
 )
-@click.option("--threads", type=click.IntRange(min=1), help="Threads to use; default: all processors.")
-@rounds_option(11, "Turns of each contestant.")
+@click.option("--threads", type=click.IntRange(min=1), help="Number of threads to use; default: all processors.")
+@rounds_option(11, "Number of turns of each contestant.")
 @record_option
 @json_option
 def bench_inference(
@@ -70,7 +91,9 @@ def bench_inference(
     record: Path | None,
     as_json: bool,
 ) -> None:
-    """Time and memory of the network, our engines beside other implementations with the same weights.
+    """Measure the network, beside other implementations.
+
+    Time and memory of effconv's engines and of the others are with the same weights.
 
     What is not installed is left out, and said. "fast, symmetric padding" shows what SAME padding costs; effdet runs in
     channels-last memory too.
@@ -97,21 +120,23 @@ def bench_inference(
     deliver(result.plain(), record, as_json, lambda: inference_table(result))
 
 
-@click.command("training")
+@click.command("training", cls=Command)
 @model_option(required=False)
 @click.option("--size", metavar="HxW", default="512x512", show_default=True, help="Input height and width in pixels.")
-@click.option("--batch", type=click.IntRange(min=1), default=4, show_default=True, help="Images per step.")
-@click.option("--peers", default="", help="Peers to measure, with commas between: effdet.")
-@click.option("--threads", type=click.IntRange(min=1), help="Threads to use; default: all processors.")
-@click.option("--device", default="cpu", show_default=True, help="Device to measure on: cpu, cuda, ...")
+@click.option(
+    "--batch", type=click.IntRange(min=1), default=4, show_default=True, help="Number of images per training step."
+)
+@click.option("--peers", default="", help="Other projects to measure, with commas between: effdet.")
+@click.option("--threads", type=click.IntRange(min=1), help="Number of threads to use; default: all processors.")
+@click.option("--device", default="cpu", show_default=True, help="Device to measure on: cpu, cuda, cuda:1, and so on.")
 @click.option(
     "--precision",
     type=click.Choice(["float32", "bfloat16"]),
     default="float32",
     show_default=True,
-    help="Precision of the arithmetic.",
+    help="Precision of the arithmetic in training.",
 )
-@rounds_option(5, "Turns of each contestant.")
+@rounds_option(5, "Number of turns of each contestant.")
 @record_option
 @json_option
 def bench_training(
@@ -126,7 +151,10 @@ def bench_training(
     record: Path | None,
     as_json: bool,
 ) -> None:
-    """Time and memory of a training step beside other implementations, with the same weights and labels."""
+    """Measure a training step, beside other implementations.
+
+    All have the same weights and labels.
+    """
     from ..parity.benchmarks.tables import training_table
     from ..parity.benchmarks.training import OURS, TrainingContest, measure_training
     from .options import available_processors, parse_size
@@ -138,15 +166,17 @@ def bench_training(
     deliver(result.plain(), record, as_json, lambda: training_table(result))
 
 
-@click.command("predict")
-@click.option("--images", type=PATH, required=True, help="Folder of images.")
+@click.command("predict", cls=Command)
+@click.option("--images", type=PATH, required=True, help="Folder of images to measure on.")
 @model_option(required=False)
-@click.option("--ckpt", type=WEIGHTS, help="Checkpoint; default: random values.")
-@click.option("--engines", default="eager,fast", show_default=True, help="Our engines to measure, with commas between.")
-@click.option("--peers", default="", help="Peers to measure, with commas between: effdet.")
-@click.option("--limit", type=click.IntRange(min=1), default=8, show_default=True, help="Only the first N images.")
-@click.option("--threads", type=click.IntRange(min=1), help="Threads to use; default: all processors.")
-@rounds_option(7, "Passes over the images per contestant.")
+@click.option("--ckpt", type=WEIGHTS, help="Checkpoint or converted weights to measure; default: random values.")
+@click.option(
+    "--engines", default="eager,fast", show_default=True, help="Engines of effconv to measure, with commas between."
+)
+@click.option("--peers", default="", help="Other projects to measure, with commas between: effdet.")
+@click.option("--limit", type=click.IntRange(min=1), default=8, show_default=True, help="Use only the first N images.")
+@click.option("--threads", type=click.IntRange(min=1), help="Number of threads to use; default: all processors.")
+@rounds_option(7, "Number of passes over all images per contestant.")
 @record_option
 @json_option
 def bench_predict(
@@ -161,7 +191,10 @@ def bench_predict(
     record: Path | None,
     as_json: bool,
 ) -> None:
-    """Time from encoded image to boxes, beside other implementations with the same weights."""
+    """Measure image to boxes, beside other implementations.
+
+    All have the same weights.
+    """
     from ..parity.benchmarks.predict import measure_predict
     from ..parity.benchmarks.tables import predict_table
     from .options import available_processors
@@ -172,12 +205,12 @@ def bench_predict(
     deliver(result.plain(), record, as_json, lambda: predict_table(result))
 
 
-@click.command("roofline")
+@click.command("roofline", cls=Command)
 @model_option(required=False)
 @click.option("--size", metavar="HxW", help="Input height and width in pixels; default: the model's.")
 @engine_option
-@click.option("--threads", type=click.IntRange(min=1), help="Threads to use; default: all processors.")
-@rounds_option(11, "Forward passes.")
+@click.option("--threads", type=click.IntRange(min=1), help="Number of threads to use; default: all processors.")
+@rounds_option(11, "Number of forward passes to time.")
 @record_option
 @json_option
 def bench_roofline(
@@ -189,7 +222,10 @@ def bench_roofline(
     record: Path | None,
     as_json: bool,
 ) -> None:
-    """How much work a network is, what the machine allows at best, and where the rest of the time goes."""
+    """Measure how near the network is to the machine's limits.
+
+    Says how much work the network is, what the machine allows at best, and where the rest of the time goes.
+    """
     from ..parity.benchmarks.roofline import measure_roofline
     from ..parity.benchmarks.tables import roofline_text
     from .options import available_processors, parse_size
@@ -199,14 +235,17 @@ def bench_roofline(
     deliver(result.plain(), record, as_json, lambda: roofline_text(result))
 
 
-@click.command("allocation")
+@click.command("allocation", cls=Command)
 @model_option(required=False)
-@click.option("--threads", type=click.IntRange(min=1), help="Threads to use; default: all processors.")
-@rounds_option(5, "Fresh processes of each kind.")
+@click.option("--threads", type=click.IntRange(min=1), help="Number of threads to use; default: all processors.")
+@rounds_option(5, "Number of fresh processes of each kind.")
 @record_option
 @json_option
 def bench_allocation(model: str | None, threads: int | None, rounds: int, record: Path | None, as_json: bool) -> None:
-    """What keeping freed memory gains, as `effconv eval`, `predict`, `ablate` and `train` do on Linux."""
+    """Measure what keeping freed memory gains.
+
+    `effconv eval`, `predict`, `ablate` and `train` do so on Linux.
+    """
     from ..parity.benchmarks.allocation import allocation_table, measure_allocation
     from .options import available_processors
 

@@ -4,16 +4,21 @@ from pathlib import Path
 
 import click
 
+from .help_page import Command
 from .options import Output, force_option, json_option, print_json, verify_option
 from .weights_path import WEIGHTS, evaluation_record_option, parity_record_option
 
 
-@click.command("card")
-@click.argument("weights", type=WEIGHTS)
+@click.command("card", cls=Command)
+@click.argument("weights", type=WEIGHTS, help="Weights to describe: a .safetensors file with its manifest beside it.")
 @parity_record_option
 @evaluation_record_option
 @click.option(
-    "-o", "--output", type=Output(".md", kind="CARD"), required=True, help="File to write, README.md for a hub."
+    "-o",
+    "--output",
+    type=Output(".md", kind="CARD"),
+    required=True,
+    help="File to write the card to: README.md for a hub.",
 )
 @force_option
 @verify_option

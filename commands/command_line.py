@@ -9,12 +9,13 @@ from typing import Any
 import click
 
 from ..errors import INTERRUPTED_STATUS, NAMES_SHOWN, EffconvError
+from .help_page import GroupedCommands
 from .options import AS_JSON, COMMAND, print_json
 
 OTHER_NAMES = {"checkpoint": "ckpt"}  # parameters whose option has another name
 
 
-class CommandLine(click.Group):
+class CommandLine(GroupedCommands):
     """A group that prints our own errors and warnings as a line or two on stderr, without a traceback or a place."""
 
     def main(self, *arguments: Any, standalone_mode: bool = True, **more: Any) -> Any:

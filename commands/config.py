@@ -4,15 +4,20 @@ import dataclasses
 
 import click
 
+from .help_page import Command
 from .options import print_json
 
 
-@click.command("config")
-@click.argument("model")
-@click.option("--num-classes", type=click.IntRange(min=1), help="How many classes; default: the model's, or as named.")
-@click.option("--names", help="Their names in the order of category ids 1, 2, ..., with commas between.")
+@click.command("config", cls=Command)
+@click.argument("model", help="Model by name (d0..d7x, lite0..lite4, ...) or a .json configuration.")
+@click.option(
+    "--num-classes",
+    type=click.IntRange(min=1),
+    help="Number of classes; default: the model's, or as many as --names has.",
+)
+@click.option("--names", help="Names of the classes in the order of category ids 1, 2, ..., with commas between.")
 def config_command(model: str, num_classes: int | None, names: str | None) -> None:
-    """Print a model's configuration as JSON: for other data, or to change and give as --model.
+    """Print a model's configuration as JSON, to change or to keep.
 
     MODEL is d0..d7x, lite0..lite4, ... or a .json file. `effconv config d0 --names cat,dog,bird > pets.json` describes
     d0 with three classes; weights trained by it know their names.

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from .help_page import Command
 from .options import (
     container_option,
     force_option,
@@ -28,21 +29,30 @@ if TYPE_CHECKING:
 PORTS = ("effconv", "effdet", "effdet-level-first", "zylo117", "pytorch-tools", "mmdetection")
 
 
-@click.command("convert")
-@click.argument("file", type=WEIGHTS)
+@click.command("convert", cls=Command)
+@click.argument(
+    "file",
+    type=WEIGHTS,
+    help="TensorFlow checkpoint (folder, prefix, .index, .tar.gz, .h5) or PyTorch weights (.safetensors, .pth).",
+)
 @click.option(
     "-o",
     "--output",
     type=click.Path(),
     required=True,
-    help=".safetensors, .pth, .h5, or a TensorFlow prefix or folder.",
+    help="File to write: .safetensors, .pth, .h5, or a TensorFlow prefix or folder.",
 )
 @click.option(
-    "--to", type=click.Choice(["tf", *PORTS]), help="Whose names the new file has; default: effconv's, or TensorFlow's."
+    "--to",
+    type=click.Choice(["tf", *PORTS]),
+    help="Project whose tensor names the new file has; default: effconv's, or TensorFlow's for a TensorFlow file.",
 )
-@container_option("Of --to tf: a TF1 checkpoint (default), Keras weights (.h5), or a TF2 object checkpoint.")
+@container_option("With --to tf: write a TF1 checkpoint (default), Keras weights (.h5), or a TF2 object checkpoint.")
 @click.option(
-    "--from", "names", type=click.Choice(PORTS), help="Whose names FILE has; default: found out by its names."
+    "--from",
+    "names",
+    type=click.Choice(PORTS),
+    help="Project whose tensor names FILE has; default: recognised by the names.",
 )
 @model_option(required=False)
 @function_option("FILE")
@@ -50,7 +60,7 @@ PORTS = ("effconv", "effdet", "effdet-level-first", "zylo117", "pytorch-tools", 
 @click.option(
     "--weights",
     type=click.Choice(["ema", "raw"]),
-    help="Which weights to take; default: the moving averages where there are any.",
+    help="Weights to take: moving averages (ema) or raw values; default: ema where there are any.",
 )
 @force_option
 @nonfinite_option
@@ -70,10 +80,9 @@ def convert_command(
     verify: bool,
     as_json: bool,
 ) -> None:
-    """Convert weights from any names to any: TensorFlow's, effconv's and those of other PyTorch ports.
+    """Convert weights between TensorFlow, effconv and other ports.
 
-    FILE is a TensorFlow checkpoint (directory, prefix, .index, .tar.gz, .h5), or PyTorch weights (.safetensors, .pth).
-    Which port's they are, which model and how many classes is told by their names and shapes.
+    The port, the model and the number of classes are recognised by the names and shapes of the tensors.
     """
     from ..convert.output import require_place
     from ..saving import TENSORFLOW, container_of, outputs_of, place_of, target_of, write_state

@@ -21,8 +21,10 @@ def dataset_options(name: str) -> Callable[..., Any]:
 
     def add(command: Callable[..., Any]) -> Callable[..., Any]:
         for option in (
-            click.option("--images", type=PATH, help="Folder of the images of --annotations."),
-            click.option("--annotations", type=PATH, help="A COCO file, wherever it is, in place of a folder."),
+            click.option("--images", type=PATH, help="Folder of the images that --annotations describes."),
+            click.option(
+                "--annotations", type=PATH, help="COCO annotation file, wherever it is, in place of a dataset folder."
+            ),
             click.option(f"--{name}", type=PATH, help=FOLDER),
         ):
             command = option(command)

@@ -7,25 +7,29 @@ from pathlib import Path
 
 import click
 
+from .help_page import Command
 from .options import Output, force_option, json_option, keep_others, print_json
 
 
-@click.command("demo")
+@click.command("demo", cls=Command)
 @click.option(
     "-o",
     "--output",
     type=Output(folder=True),
     default=Path("effconv-demo"),
     show_default=True,
-    help="Folder to write to.",
+    help="Folder to write the results to.",
 )
 @force_option
 @json_option
 def demo(output: Path, as_json: bool) -> None:
-    """The whole way of a small detector that ships with effconv: pictures, conversion, layers, detections, metrics.
+    """Try everything on a small detector that ships with effconv.
+
+    Pictures are drawn, weights converted, layers compared, objects detected, and metrics computed.
 
     Beside TensorFlow where it is installed, otherwise beside what TensorFlow made of the detector, recorded.
     """
+    from ..parity.rendering.terminal import wrapped
     from ..parity.verification.demo import demo_outputs, run_demo
     from ..parity.verification.outcome import StepOutcome
     from ..progress import IMAGES, progress
@@ -35,7 +39,7 @@ def demo(output: Path, as_json: bool) -> None:
 
     def tell(step: StepOutcome) -> None:
         if not as_json:
-            click.echo(f"{step.name:24} {outcomes[step.holds]:13} {step.verdict}")
+            click.echo(wrapped(f"{step.name:24} {outcomes[step.holds]:13} {step.verdict}", 39))
 
     with contextlib.ExitStack() as shown:
         record = run_demo(

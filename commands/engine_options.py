@@ -6,8 +6,8 @@ import click
 
 ENGINES = ("eager", "fast", "compile", "onnxruntime", "openvino")  # those of `engines.py`, which imports torch
 AUTO = "auto"  # that of `choice.py`, likewise
-RUNS_BY = "Runs the network: as it is written, its fast form, that compiled, or another runtime"
-CHOOSES = f"{RUNS_BY}; auto: onnxruntime where its graph is kept or its export pays, else fast."
+RUNS_BY = "What runs the network: PyTorch (eager), its fast form (fast), that compiled (compile), or another library"
+CHOOSES = f"{RUNS_BY}; auto: onnxruntime where a graph is kept or exporting one pays, else fast."
 engine_option = click.option(
     "--engine", type=click.Choice(ENGINES), default="fast", show_default=True, help=f"{RUNS_BY}."
 )
@@ -36,7 +36,7 @@ engine_or_graph_option = click.option(
     "--engine",
     type=EngineOrGraph(ENGINES),
     show_default="fast",
-    help="Compare this way to run the network with the model: an engine's outputs, or a graph's inner values.",
+    help="Engine whose outputs to compare with the model's, or an .onnx graph to compare by its inner values.",
 )
 
 

@@ -12,6 +12,7 @@ from ..errors import EffconvError
 from .dataset_options import chosen_dataset, dataset_options
 from .engine_options import say_engine, stated_engine_option
 from .evaluation_options import describe_evaluation, evaluation_options
+from .help_page import Command
 from .options import (
     PATH,
     fetch_release,
@@ -36,18 +37,26 @@ SCORING = frozenset(
 )
 
 
-@click.command("eval")
+@click.command("eval", cls=Command)
 @dataset_options("coco")
-@click.option("--results", type=PATH, help="Evaluate these COCO results instead of running a model.")
-@click.option("--against", type=PATH, help="Compare --results with these: differences, intervals, where most is lost.")
-@click.option("--waterfall", is_flag=True, help="With --against: what of the difference the files themselves explain.")
+@click.option("--results", type=PATH, help="COCO results file to evaluate instead of running a model.")
+@click.option(
+    "--against",
+    type=PATH,
+    help="COCO results file to compare --results with: differences, their intervals, and where most is lost.",
+)
+@click.option(
+    "--waterfall", is_flag=True, help="With --against: say how much of the difference the two files themselves explain."
+)
 @model_option(required=False)
 @click.option("--ckpt", type=WEIGHTS, help="Checkpoint or converted weights; default: the released one.")
-@click.option("--generation", help="Which released checkpoint to download: coco2 (default), coco, ...")
+@click.option(
+    "--generation", help="Released checkpoint to download: coco2 (default), coco, ... (`effconv models` lists all)."
+)
 @click.option(
     "--weights",
     type=click.Choice(["ema", "raw"]),
-    help="Which weights to take; default: the moving averages where there are any.",
+    help="Weights to take: moving averages (ema) or raw values; default: ema where there are any.",
 )
 @function_option("CKPT")
 @click.option("--size", metavar="HxW", help="Input height and width in pixels; default: the model's.")
@@ -67,7 +76,7 @@ def eval_command(
     as_json: bool,
     **chosen: Any,
 ) -> None:
-    """COCO's twelve metrics of a model, evaluated as the official code does.
+    """Compute COCO's twelve metrics as the official code does.
 
     Exits with status 1 where images could not be read, unless --skip-unreadable is given, and refuses to evaluate none.
     With --results, options that say how a model runs are refused; with --against, two files of detections are compared;
@@ -116,6 +125,7 @@ def _compare(asked: "Evaluation", results: Path, against: Path, waterfall: bool,
     from ..parity.ablation.table import versus_lines, versus_waterfall_lines
     from ..parity.ablation.versus import compare_detections, read_pair
     from ..parity.ablation.versus_waterfall import file_waterfall
+    from ..parity.rendering.terminal import wrapped_text
 
     pair = read_pair(asked.coco, results, against, split=asked.split, limit=asked.limit, strict=asked.strict)
     record = compare_detections(pair, command)
@@ -124,4 +134,4 @@ def _compare(asked: "Evaluation", results: Path, against: Path, waterfall: bool,
     if as_json:
         print_json(record.plain())
     else:
-        click.echo("\n".join([*versus_lines(record), *(versus_waterfall_lines(record) if waterfall else [])]))
+        click.echo(wrapped_text([*versus_lines(record), *(versus_waterfall_lines(record) if waterfall else [])]))

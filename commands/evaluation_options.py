@@ -14,50 +14,64 @@ if TYPE_CHECKING:
 
 # How detections are made. What is not given is the official evaluation's, or, beside a record, the record's.
 PIPELINE = (
-    click.option("--nms", type=click.Choice(["soft", "hard"]), help="Non-maximum suppression; default: soft."),
+    click.option("--nms", type=click.Choice(["soft", "hard"]), help="Kind of non-maximum suppression; default: soft."),
     click.option(
         "--candidates",
         type=click.Choice(["topk", "argmax"]),
-        help="What enters suppression: the 5000 best (anchor, class) pairs (default), or each anchor's best class.",
+        help="Candidates for suppression: the 5000 best (anchor, class) pairs (default), or each anchor's best class.",
     ),
     click.option(
         "--anchors",
         type=click.Choice(["official", "legacy"]),
-        help="Anchors: official (default), or those of before 2020-09-10 (legacy).",
+        help="Anchors of the official code as it is (default), or from before 2020-09-10 (legacy).",
     ),
-    click.option("--min-score", type=Number(0, 1), help="Drop detections up to this score; default: none."),
-    click.option("--max-detections", type=click.IntRange(min=1), help="Most detections of an image; default: 100."),
+    click.option(
+        "--min-score", type=Number(0, 1), help="Drop detections whose score is not above this; default: keep all."
+    ),
+    click.option(
+        "--max-detections", type=click.IntRange(min=1), help="Largest number of detections per image; default: 100."
+    ),
     click.option(
         "--image-decoder",
         type=click.Choice(["tensorflow", "pillow"]),
-        help="How files become pixels; default: as TensorFlow does.",
+        help="Decoder of image files; default: TensorFlow's.",
     ),
     click.option(
         "--resize",
         type=click.Choice(["tensorflow", "antialiased"]),
-        help="How images are resized; default: as TensorFlow does.",
+        help="Method of resizing images; default: TensorFlow's.",
     ),
 )
 RUN = (
-    click.option("--split", help="Annotations to use; default: val2017, valid or val, or the only one."),
-    click.option("--limit", type=click.IntRange(min=1), help="Only the first N images."),
-    click.option("--batch", type=click.IntRange(min=1), default=1, show_default=True, help="Images at once."),
-    click.option("--workers", type=click.IntRange(min=0), help="Processes that read images."),
-    click.option("--device", default="cpu", show_default=True, help="Device that runs the network: cpu, cuda, ..."),
+    click.option("--split", help="Split of the dataset to evaluate; default: val2017, valid or val, or the only one."),
+    click.option("--limit", type=click.IntRange(min=1), help="Use only the first N images."),
     click.option(
-        "--detections", type=Output(kind="DETECTIONS"), help="Write the detections here, in COCO's results format."
+        "--batch",
+        type=click.IntRange(min=1),
+        default=1,
+        show_default=True,
+        help="Number of images in one batch of the network.",
+    ),
+    click.option("--workers", type=click.IntRange(min=0), help="Number of processes that read images."),
+    click.option(
+        "--device", default="cpu", show_default=True, help="Device that runs the network: cpu, cuda, cuda:1, and so on."
+    ),
+    click.option(
+        "--detections",
+        type=Output(kind="DETECTIONS"),
+        help="File to write the detections to, in COCO's results format.",
     ),
     force_option,
-    click.option("--resume", is_flag=True, help="Go on with a run that was cut off; needs --detections."),
+    click.option("--resume", is_flag=True, help="Continue a run that was cut off; needs --detections."),
     click.option("--strict", is_flag=True, help="Refuse a dataset with faults; stop at an unreadable image."),
-    click.option("--category-map", type=PATH, help="JSON file {model's category id: dataset's}."),
+    click.option("--category-map", type=PATH, help="JSON file that pairs category ids, {the model's: the dataset's}."),
 )
 NETWORK = (
     precision_option,
     click.option(
         "--metrics-engine",
         type=click.Choice(["ultrafast", "pycocotools"]),
-        help="Which library computes the metrics; both give the same.",
+        help="Library that computes the metrics; all give the same figures.",
     ),
 )
 NAMES = {"min_score": "score_threshold"}  # options whose setting has another name

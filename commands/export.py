@@ -9,6 +9,7 @@ import click
 from .export_hub import hub_command
 from .export_program import pt2_command
 from .export_tensorflow import tflite_command
+from .help_page import Command
 from .options import (
     PATH,
     Number,
@@ -42,27 +43,31 @@ export.add_command(pt2_command)
 export.add_command(hub_command)
 
 
-@export.command("onnx")
+@export.command("onnx", cls=Command)
 @model_option(required=False)
 @click.option("--ckpt", type=WEIGHTS, help="Checkpoint or converted weights; default: the released one.")
-@click.option("--generation", help="Which released checkpoint to download: coco2 (default), coco, ...")
+@click.option(
+    "--generation", help="Released checkpoint to download: coco2 (default), coco, ... (`effconv models` lists all)."
+)
 @click.option(
     "--weights",
     type=click.Choice(["ema", "raw"]),
-    help="Which weights to take; default: the moving averages where there are any.",
+    help="Weights to take: moving averages (ema) or raw values; default: ema where there are any.",
 )
 @click.option("--size", metavar="HxW", help="Input height and width in pixels; default: the model's.")
-@click.option("--raw", is_flag=True, help="The network alone: class logits and box codes of every level.")
+@click.option(
+    "--raw", is_flag=True, help="Export the network alone: outputs are class logits and box codes of every level."
+)
 @click.option(
     "--input",
     "given",
     type=click.Choice(["float32", "uint8"]),
-    help="float32 (default): normalised images (B, 3, H, W). uint8: RGB pixels (B, H, W, 3), normalised inside.",
+    help="Input of the file: normalised float32 images (B, 3, H, W) (default), or RGB pixels (B, H, W, 3) as uint8.",
 )
-@click.option("--min-score", type=Number(0, 1), help="Drop objects up to this score; default: 0.05.")
-@click.option("--max-detections", type=click.IntRange(min=1), help="Objects per image; default: 100.")
+@click.option("--min-score", type=Number(0, 1), help="Drop objects whose score is not above this; default: 0.05.")
+@click.option("--max-detections", type=click.IntRange(min=1), help="Largest number of objects per image; default: 100.")
 @click.option("--check-on", type=PATH, help="Folder of pictures to check the file on; default: drawn ones.")
-@click.option("--no-check", is_flag=True, help="Keep the file without running it.")
+@click.option("--no-check", is_flag=True, help="Keep the exported file without running it for a check.")
 @click.option("-o", "--output", type=Output(kind="GRAPH"), help="File to write; default: MODEL.onnx in this folder.")
 @force_option
 @verify_option
@@ -83,7 +88,9 @@ def onnx_command(
     verify: bool,
     as_json: bool,
 ) -> None:
-    """A detector as an ONNX graph, from images to boxes: static SAME padding, one input size, any batch.
+    """Write a detector as an ONNX graph, from images to boxes.
+
+    The graph has static SAME padding, one input size, and any batch.
 
     Outputs: boxes (B, M, 4) in input pixels [ymin, xmin, ymax, xmax], scores, categories (ids from 1) and count (B,),
     how many of an image's M rows are objects. Suppression is hard, within classes. Names, normalisation and anchors are

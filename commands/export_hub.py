@@ -4,6 +4,7 @@ from pathlib import Path
 
 import click
 
+from .help_page import Command
 from .options import (
     Output,
     fetch_release,
@@ -18,18 +19,20 @@ from .refusals import DOWNLOADED, UNCHECKED, choose_one, refuse_checks
 from .weights_path import WEIGHTS, evaluation_record_option, parity_record_option
 
 
-@click.command("hub")
+@click.command("hub", cls=Command)
 @model_option(required=False)
 @click.option("--ckpt", type=WEIGHTS, help="Checkpoint or converted weights; default: the released one.")
-@click.option("--generation", help="Which released checkpoint to download: coco2 (default), coco, ...")
+@click.option(
+    "--generation", help="Released checkpoint to download: coco2 (default), coco, ... (`effconv models` lists all)."
+)
 @click.option(
     "--weights",
     type=click.Choice(["ema", "raw"]),
-    help="Which weights to take; default: the moving averages where there are any.",
+    help="Weights to take: moving averages (ema) or raw values; default: ema where there are any.",
 )
 @parity_record_option
 @evaluation_record_option
-@click.option("-o", "--output", type=Output(folder=True), required=True, help="Folder to write.")
+@click.option("-o", "--output", type=Output(folder=True), required=True, help="Folder to write the model to.")
 @force_option
 @verify_option
 @json_option
@@ -44,7 +47,9 @@ def hub_command(
     verify: bool,
     as_json: bool,
 ) -> None:
-    """A folder to publish: config.json, model.safetensors, its manifest, and README.md, the model card.
+    """Write a folder to publish on a hub, with a model card.
+
+    In it are config.json, model.safetensors, its manifest, and README.md, the model card.
 
     `effconv.load` and --ckpt take such a folder. The card states what records say that are given; see `effconv card`.
     """

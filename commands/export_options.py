@@ -94,18 +94,31 @@ def export_options(command: Callable[..., Any]) -> Callable[..., Any]:
         [
             model_option(required=False),
             click.option("--ckpt", type=PATH, help="Checkpoint or converted weights; default: the released one."),
-            click.option("--generation", help="Which released checkpoint to download: coco2 (default), coco, ..."),
+            click.option(
+                "--generation",
+                help="Released checkpoint to download: coco2 (default), coco, ... (`effconv models` lists all).",
+            ),
             click.option(
                 "--weights",
                 type=click.Choice(["ema", "raw"]),
-                help="Which weights to take; default: the moving averages where there are any.",
+                help="Weights to take: moving averages (ema) or raw values; default: ema where there are any.",
             ),
             click.option("--size", metavar="HxW", help="Input height and width in pixels; default: the model's."),
-            click.option("--raw", is_flag=True, help="The network alone: class logits and box codes of every level."),
-            click.option("--min-score", type=Number(0, 1), help="Drop objects up to this score; default: 0.05."),
-            click.option("--max-detections", type=click.IntRange(min=1), help="Objects per image; default: 100."),
+            click.option(
+                "--raw",
+                is_flag=True,
+                help="Export the network alone: outputs are class logits and box codes of every level.",
+            ),
+            click.option(
+                "--min-score", type=Number(0, 1), help="Drop objects whose score is not above this; default: 0.05."
+            ),
+            click.option(
+                "--max-detections",
+                type=click.IntRange(min=1),
+                help="Largest number of objects per image; default: 100.",
+            ),
             click.option("--check-on", type=PATH, help="Folder of pictures to check the file on; default: drawn ones."),
-            click.option("--no-check", is_flag=True, help="Keep the file without running it."),
+            click.option("--no-check", is_flag=True, help="Keep the exported file without running it for a check."),
         ]
     ):
         command = option(command)

@@ -6,23 +6,26 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .export_options import Asked, export_options, refuse_file
+from .help_page import Command
 from .options import Output, keep_others, print_json
 
 if TYPE_CHECKING:
     from ..parity.comparison.exported import ExportCheck
 
 
-@click.command("pt2")
+@click.command("pt2", cls=Command)
 @export_options
 @click.option(
     "--input",
     "given",
     type=click.Choice(["float32", "uint8"]),
-    help="float32 (default): normalised images (B, 3, H, W). uint8: RGB pixels (B, H, W, 3), normalised inside.",
+    help="Input of the file: normalised float32 images (B, 3, H, W) (default), or RGB pixels (B, H, W, 3) as uint8.",
 )
 @click.option("-o", "--output", type=Output(kind="PROGRAM"), help="File to write; default: MODEL.pt2 in this folder.")
 def pt2_command(given: str | None, output: Path | None, **shared: Any) -> None:
-    """A detector as a program of torch.export, from images to boxes: one input size, any batch.
+    """Write a detector as a torch.export program.
+
+    The program goes from images to boxes, at one input size and any batch.
 
     It returns a dictionary of boxes (B, M, 4) in input pixels [ymin, xmin, ymax, xmax], scores, categories (from 1) and
     count (B,), how many of an image's M rows are objects; with --raw, what the network returns. Suppression is hard,

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .export_options import Asked, export_options, read_pictures, refuse_file
+from .help_page import Command
 from .options import PATH, Output, keep_others, print_json
 from .refusals import refuse_given
 
@@ -13,27 +14,31 @@ if TYPE_CHECKING:
     from ..parity.exporting.tflite import TFLiteCheck
 
 
-@click.command("tflite")
+@click.command("tflite", cls=Command)
 @export_options
 @click.option(
     "--input",
     "given",
     type=click.Choice(["float32", "uint8"]),
-    help="float32 (default): normalised images (1, H, W, 3). uint8: RGB pixels (1, H, W, 3), normalised inside.",
+    help="Input of the file: normalised float32 images (1, H, W, 3) (default), or RGB pixels as uint8.",
 )
 @click.option(
     "--precision",
     type=click.Choice(["float32", "float16", "int8"]),
     default="float32",
     show_default=True,
-    help="float16: of the weights, half the size. int8: of weights and activations, where there is such a kernel.",
+    help="Precision of the file: float16 weights halve its size; int8 is of weights and activations, where possible.",
 )
-@click.option("--calibrate-on", type=PATH, help="With int8: folder of pictures as the file will be given.")
+@click.option(
+    "--calibrate-on", type=PATH, help="With --precision int8: folder of pictures such as the file will be used on."
+)
 @click.option("-o", "--output", type=Output(kind="TFLITE"), help="File to write; default: MODEL.tflite in this folder.")
 def tflite_command(
     given: str | None, precision: str, calibrate_on: Path | None, output: Path | None, **shared: Any
 ) -> None:
-    """A detector as a TFLite file, from one image to boxes: the official computation, converted by TensorFlow.
+    """Write a detector as a TFLite file, from one image to boxes.
+
+    It is the official computation, converted by TensorFlow.
 
     Outputs: boxes (1, M, 4) [ymin, xmin, ymax, xmax] in parts of the input's height and width, classes (1, M) from 0,
     scores (1, M) and count (1,). Suppression is TFLite's own TFLite_Detection_PostProcess by its regular rule: hard,

@@ -6,6 +6,7 @@ from typing import Any
 import click
 
 from .dataset_options import chosen_dataset
+from .help_page import Command
 from .options import (
     PATH,
     Number,
@@ -21,24 +22,32 @@ from .train import run_training
 from .training_options import running_options, split_options
 
 
-@click.command("finetune")
-@click.argument("data", type=PATH, required=False)
-@click.option("--annotations", type=PATH, help="A COCO file, wherever it is, in place of DATA.")
-@click.option("--images", type=PATH, help="Folder of the images of --annotations.")
+@click.command("finetune", cls=Command)
+@click.argument("data", type=PATH, required=False, help="Folder of a dataset: COCO 2017, Roboflow, YOLO or Pascal VOC.")
+@click.option("--annotations", type=PATH, help="COCO annotation file, wherever it is, in place of DATA.")
+@click.option("--images", type=PATH, help="Folder of the images that --annotations describes.")
 @click.option(
     "--from",
     "source",
     required=True,
     metavar="MODEL|FILE",
-    help="What to go on from: d0..d7x, lite0..lite4, ... (downloaded), a checkpoint, or converted weights.",
+    help="Weights to start from: d0..d7x, lite0..lite4, ... (downloaded), a checkpoint, or converted weights.",
 )
 @model_option(required=False)
 @click.option(
-    "-o", "--out", type=Output(folder=True), required=True, help="Folder for weights, state, logs and curves."
+    "-o", "--out", type=Output(folder=True), required=True, help="Folder to write weights, state, logs and curves to."
 )
 @split_options
-@click.option("--epochs", type=click.IntRange(min=1), default=20, show_default=True, help="Passes over the images.")
-@click.option("--batch", type=click.IntRange(min=1), default=8, show_default=True, help="Images per step.")
+@click.option(
+    "--epochs",
+    type=click.IntRange(min=1),
+    default=20,
+    show_default=True,
+    help="Number of passes over the training images.",
+)
+@click.option(
+    "--batch", type=click.IntRange(min=1), default=8, show_default=True, help="Number of images per training step."
+)
 @click.option(
     "--rate",
     type=Number(0, min_open=True),
@@ -47,9 +56,13 @@ from .training_options import running_options, split_options
     help="Learning rate for a batch of 64; other batches are scaled in proportion.",
 )
 @click.option(
-    "--eval-every", type=click.IntRange(min=1), default=5, show_default=True, help="Epochs between evaluations."
+    "--eval-every",
+    type=click.IntRange(min=1),
+    default=5,
+    show_default=True,
+    help="Number of epochs between evaluations.",
 )
-@click.option("--train-norms", is_flag=True, help="Train batch norms too; by default they stay as they are.")
+@click.option("--train-norms", is_flag=True, help="Train batch normalisation too, which is left as it is by default.")
 @running_options
 @record_option
 @json_option
@@ -65,7 +78,7 @@ def finetune_command(
     as_json: bool,
     **chosen: Any,
 ) -> None:
-    """Go on from trained weights with your own pictures and categories; DATA is a folder of a dataset.
+    """Fine-tune trained weights on your pictures and categories.
 
     COCO, Roboflow, YOLO and Pascal VOC folders are read as they are, and category names are kept with the weights. The
     learning rate falls to zero in the few steps there are, moving averages span a tenth of them, and batch norms stay

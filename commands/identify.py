@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from .help_page import Command
 from .options import json_option, model_option, print_json
 from .refusals import UNCHECKED, refuse_checks, refuse_given
 from .weights_path import WEIGHTS
@@ -14,13 +15,19 @@ if TYPE_CHECKING:
     from ..convert.fingerprints import Identification
 
 
-@click.command("identify")
-@click.argument("ckpt", type=WEIGHTS)
-@click.option("--verify/--no-verify", default=True, help="Check the data, where it is there (default), or the .index.")
+@click.command("identify", cls=Command)
+@click.argument("ckpt", type=WEIGHTS, help="TensorFlow checkpoint or PyTorch weights to recognise.")
+@click.option(
+    "--verify/--no-verify",
+    default=True,
+    help="Check the data where the checkpoint has it (default), or only the .index.",
+)
 @model_option(required=False)
 @json_option
 def identify_command(ckpt: Path, model: str | None, verify: bool, as_json: bool) -> None:
-    """Say which released checkpoint a file is, by its tensors' checksums; exit with status 1 when it is none.
+    """Tell which released checkpoint a file is, by its checksums.
+
+    Exits with status 1 when it is none.
 
     PyTorch weights are recognised too, whatever port's names they have: checksums are of values.
     """

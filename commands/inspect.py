@@ -5,23 +5,29 @@ from typing import Any
 
 import click
 
+from .help_page import Command
 from .options import json_option, print_json, verify_option
 from .refusals import UNCHECKED, refuse_checks
 from .weights_path import WEIGHTS
 
 
-@click.command("inspect")
-@click.argument("ckpt", type=WEIGHTS)
-@click.option("--tensors", is_flag=True, help="List every tensor.")
+@click.command("inspect", cls=Command)
+@click.argument(
+    "ckpt",
+    type=WEIGHTS,
+    help="TensorFlow checkpoint, PyTorch weights (.safetensors, .pth, .pt) or ONNX graph to look into.",
+)
+@click.option("--tensors", is_flag=True, help="List the name and shape of every tensor.")
 @verify_option
 @json_option
 def inspect(ckpt: Path, tensors: bool, verify: bool, as_json: bool) -> None:
-    """Say what a file of weights holds: kind, tensors, and which model it fits; of a checkpoint, its moving averages.
+    """Show what a file of weights holds and which model it fits.
 
     CKPT is a TensorFlow checkpoint, PyTorch weights (.safetensors, .pth, .pt) or an ONNX graph. The data is checked
     too, which may take seconds; of an .index file without data, the index alone.
     """
     from ..convert.inspection import NO_CHECKSUMS
+    from ..parity.rendering.terminal import wrapped
 
     found = _found(ckpt, verify)
     if found["data"] == NO_CHECKSUMS:
@@ -31,7 +37,8 @@ def inspect(ckpt: Path, tensors: bool, verify: bool, as_json: bool) -> None:
         return
     for key, value in found.items():
         if key != "tensors" and value != []:
-            click.echo(f"{key.replace('_', ' '):18} {', '.join(value) if isinstance(value, list) else value}")
+            text = f"{key.replace('_', ' '):18} {', '.join(value) if isinstance(value, list) else value}"
+            click.echo(wrapped(text))
     if tensors:
         for row in found["tensors"]:
             click.echo(f"{row['crc32c'] or '-':8}  {row['dtype']:8} {row['shape']!s:20} {row['name']}")

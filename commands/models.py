@@ -2,10 +2,11 @@
 
 import click
 
+from .help_page import Command
 from .options import json_option, print_json
 
 
-@click.command("models")
+@click.command("models", cls=Command)
 @json_option
 def models(as_json: bool) -> None:
     """List the official models and their released checkpoints."""

@@ -97,7 +97,7 @@ def json_option(command: Callable[..., Any]) -> Callable[..., Any]:
 
 def model_option(required: bool) -> Callable[..., Any]:
     """`--model`, by any of a model's names."""
-    text = "d0..d7x, lite0..lite4, d2-640, d0-advprop, ... (see `effconv models`), or a .json configuration."
+    text = "Model by name (d0..d7x, lite0..lite4, d2-640, ...; `effconv models` lists all) or a .json configuration."
     return click.option("--model", required=required, help=text)
 
 
@@ -118,14 +118,12 @@ def container_option(text: str) -> Callable[..., Any]:
 
 def function_option(whose: str) -> Callable[..., Any]:
     """`--function`, of a file of weights whose port computes another function with the same tensors."""
-    text = (
-        f"Where {whose}'s port computes another function: which its weights were trained in; default: by their values."
-    )
+    text = f"Function {whose}'s weights were trained in, for ports that compute another; default: told by the values."
     return click.option("--function", type=click.Choice(["port", "official"]), help=text)
 
 
 num_classes_option = click.option(
-    "--num-classes", type=click.IntRange(min=1), help="Refuse a file of another number of classes."
+    "--num-classes", type=click.IntRange(min=1), help="Refuse a file of weights with another number of classes."
 )
 
 
@@ -137,8 +135,12 @@ def require_classes(file: Path, wanted: int | None, found: int) -> None:
         raise CheckpointError(f"{file}: expected {wanted} classes, found {found}")
 
 
-nonfinite_option = click.option("--allow-nonfinite", is_flag=True, help="Take NaN and infinite weights as they are.")
-verify_option = click.option("--verify/--no-verify", default=True, help="Check every checksum (default), or none.")
+nonfinite_option = click.option(
+    "--allow-nonfinite", is_flag=True, help="Accept NaN and infinite weights, which are refused otherwise."
+)
+verify_option = click.option(
+    "--verify/--no-verify", default=True, help="Check every checksum of the checkpoint (default), or none."
+)
 # Eager: outputs are looked at when it is known.
 force_option = click.option(
     "--force",
@@ -195,7 +197,7 @@ def available_processors() -> int:
 
 def record_option(command: Callable[..., Any]) -> Callable[..., Any]:
     """`--record`, which every benchmark has."""
-    return click.option("--record", type=Output(kind="RECORD"), help="Write the record (JSON) here too.")(
+    return click.option("--record", type=Output(kind="RECORD"), help="File to write the record to as JSON.")(
         force_option(command)
     )
 

@@ -11,6 +11,7 @@ import click
 
 from .engine_options import engine_or_graph_option
 from .evaluation_options import EVALUATION_NAMES, describe_evaluation, evaluation_options
+from .help_page import Command
 from .options import (
     PATH,
     Output,
@@ -25,19 +26,25 @@ from .parity_modes import Mode, require_used
 from .weights_path import WEIGHTS
 
 
-@click.command("parity")
+@click.command("parity", cls=Command)
 @click.option("--layerwise", is_flag=True, help="Print a line per layer; default: one per part of the network.")
 @model_option(required=False)
 @click.option(
     "--ckpt", type=WEIGHTS, help="TensorFlow checkpoint; default: the released one, or what ships with effconv."
 )
-@click.option("--generation", help="Which released checkpoint to download: coco2 (default), coco, ...")
+@click.option(
+    "--generation", help="Released checkpoint to download: coco2 (default), coco, ... (`effconv models` lists all)."
+)
 @click.option(
     "--weights",
     type=click.Choice(["ema", "raw"]),
-    help="Which weights to take; default: the moving averages where there are any.",
+    help="Weights to take: moving averages (ema) or raw values; default: ema where there are any.",
 )
-@click.option("--backbone", type=PATH, help="An EfficientNet alone, in a detector whose other weights are random.")
+@click.option(
+    "--backbone",
+    type=PATH,
+    help="Checkpoint of an EfficientNet to compare, as the backbone of a detector whose other weights are random.",
+)
 @click.option(
     "--candidate", type=WEIGHTS, help="PyTorch weights to prove (.safetensors, .pth); default: CKPT converted."
 )
@@ -45,26 +52,47 @@ from .weights_path import WEIGHTS
 @click.option(
     "--reference",
     metavar="tf|torch|TRACE.npz|GRAPH.pb|SAVED_MODEL",
-    help="What to compare with: the official computation in TensorFlow (default), another run of effconv, a recorded "
+    help="Computation to compare with: the official one in TensorFlow (default), another run of effconv, a recorded "
     "trace, a frozen graph or a SavedModel folder.",
 )
-@click.option("--image", type=PATH, help="A photograph to compare on; default: noise.")
-@click.option("--noise", "noise_seed", type=click.IntRange(min=0, max=2**32 - 1), help="Seed of the noise; default: 0.")
-@click.option("--size", metavar="HxW", help="Image height and width in pixels; default: the model's.")
-@click.option("--backward", is_flag=True, help="Compare the gradients of every variable too.")
-@click.option("--explain", is_flag=True, help="Where layers differ, try the known porting mistakes one by one.")
+@click.option("--image", type=PATH, help="Photograph to compare the networks on; default: noise.")
+@click.option(
+    "--noise",
+    "noise_seed",
+    type=click.IntRange(min=0, max=2**32 - 1),
+    help="Seed of the noise in place of a photograph; default: 0.",
+)
+@click.option("--size", metavar="HxW", help="Image height and width in pixels, such as 512x640; default: the model's.")
+@click.option("--backward", is_flag=True, help="Compare the gradient of every variable too.")
+@click.option(
+    "--explain",
+    is_flag=True,
+    help="Try the known porting mistakes one by one where layers differ, and name those that explain the difference.",
+)
 @click.option(
     "--report",
     type=Output(".html", ".md", ".json", kind="REPORT"),
-    help="Write the whole comparison to this .html, .md or .json file.",
+    help="File (.html, .md or .json) to write the whole comparison to.",
 )
 @click.option("--port", metavar="NAME", help="Compare another project's own network: effdet, zylo117 or pytorch-tools.")
-@click.option("--module", metavar="PACKAGE.MODULE:NAME", help="Compare your own network, which calling NAME returns.")
-@click.option("--args", "arguments", metavar="JSON", help="Call NAME with these keyword arguments.")
-@click.option("--candidate-trace", type=PATH, help="Compare activations you recorded (.npz); docs/trace.md says how.")
-@click.option("--names", type=PATH, help="JSON file {our layer's module: theirs}, where keys and values do not say.")
+@click.option(
+    "--module",
+    metavar="PACKAGE.MODULE:NAME",
+    help="Compare your own network: the one that NAME in PACKAGE.MODULE returns when called.",
+)
+@click.option("--args", "arguments", metavar="JSON", help="Keyword arguments for NAME of --module, as a JSON object.")
+@click.option(
+    "--candidate-trace", type=PATH, help="Compare activations you recorded in a .npz file; docs/trace.md says how."
+)
+@click.option(
+    "--names",
+    type=PATH,
+    help="JSON file that pairs modules, {effconv's: the other network's}, where keys and values do not tell.",
+)
 @click.option("--end-to-end", is_flag=True, help="Compare every stage from an image's bytes to its detections.")
-@click.option("--coco", type=PATH, help="Dataset folder: compare COCO metrics with the published ones, on its images.")
+@click.option(
+    "--coco", type=PATH, help="Dataset folder to evaluate on: its COCO metrics are compared with the published ones."
+)
 @evaluation_options(engine_or_graph_option)
 @verify_option
 @json_option
@@ -80,15 +108,18 @@ def parity(
     as_json: bool,
     **chosen: Any,
 ) -> None:
-    """Compare every layer with the official computation; exit with status 1, naming the first layer that differs.
+    """Compare every layer with the official computation.
+
+    Exits with status 1, naming the first layer that differs, where one does.
 
     Without a model, a small one that ships with effconv is compared. With --coco, the model is evaluated on a dataset
-    instead, as its published number was made, and all twelve metrics are compared with it; the options from --nms on
-    belong to that. With --end-to-end, images (of --coco, or --image, or drawn ones) go through both pipelines: input,
-    raw outputs, boxes and detections are compared; with --port too, that project's own input, anchors, boxes and
-    detections. With --engine, that engine's outputs are compared with the model's, or, of an ONNX file, whatever inner
-    value is one of the model's layers. With --port, --module or --candidate-trace, another network stands beside
-    effconv's; --explain names its porting mistakes. An option that has no part in the comparison asked for is refused.
+    instead, as its published number was made, and all twelve metrics are compared with it; the options under Data and
+    Detections belong to that. With --end-to-end, images (of --coco, or --image, or drawn ones) go through both
+    pipelines: input, raw outputs, boxes and detections are compared; with --port too, that project's own input,
+    anchors, boxes and detections. With --engine, that engine's outputs are compared with the model's, or, of an ONNX
+    file, whatever inner value is one of the model's layers. With --port, --module or --candidate-trace, another network
+    stands beside effconv's; --explain names its porting mistakes. An option that has no part in the comparison asked
+    for is refused.
     """
     mode = require_used(click.get_current_context())
     theirs = {name: chosen.pop(name) for name in ("port", "module", "arguments", "names", "candidate_trace")}
@@ -149,6 +180,7 @@ def _parity_end_to_end(
     from ..parity.comparison.end_to_end_job import compare_end_to_end
     from ..parity.comparison.end_to_end_record import end_to_end_lines
     from ..parity.comparison.subject import Choice
+    from ..parity.rendering.terminal import wrapped_text
     from ..progress import IMAGES, progress
     from .options import parse_size
 
@@ -168,7 +200,7 @@ def _parity_end_to_end(
     if as_json:
         print_json(record.plain())
     else:
-        click.echo("\n".join(end_to_end_lines(record)))
+        click.echo(wrapped_text(end_to_end_lines(record)))
     sys.exit(0 if record.row.found.ok else 1)
 
 
@@ -176,6 +208,7 @@ def _parity_of_stages(port: str, chosen: dict[str, Any], generation: str | None,
     from ..parity.comparison.subject import Choice
     from ..parity.referee import stages_job
     from ..parity.referee.compare_stages import stage_lines
+    from ..parity.rendering.terminal import wrapped_text
     from .options import parse_size
 
     size, checkpoint = chosen.pop("size"), chosen.pop("ckpt")
@@ -188,7 +221,7 @@ def _parity_of_stages(port: str, chosen: dict[str, Any], generation: str | None,
     if as_json:
         print_json(record.plain())
     else:
-        click.echo("\n".join(stage_lines(record.found)))
+        click.echo(wrapped_text(stage_lines(record.found)))
     sys.exit(0 if record.ok else 1)
 
 
@@ -196,6 +229,7 @@ def _parity_of_engine(chosen: dict[str, Any], engine: str, generation: str | Non
     from ..parity.comparison.engine import compare_engine
     from ..parity.comparison.engine_record import engine_lines
     from ..parity.comparison.subject import Choice
+    from ..parity.rendering.terminal import wrapped_text
     from .options import parse_size
 
     size, checkpoint = chosen.pop("size"), chosen.pop("ckpt")
@@ -208,7 +242,7 @@ def _parity_of_engine(chosen: dict[str, Any], engine: str, generation: str | Non
     if as_json:
         print_json(record.plain())
     else:
-        click.echo("\n".join(engine_lines(record)))
+        click.echo(wrapped_text(engine_lines(record)))
     sys.exit(0 if record.ok else 1)
 
 
@@ -218,6 +252,7 @@ def _parity_of_module(
     from ..parity.comparison.report import print_comparison
     from ..parity.comparison.subject import Choice
     from ..parity.referee.module_job import Theirs, compare_with_module
+    from ..parity.rendering.terminal import wrapped_text
     from .options import parse_size
 
     size, checkpoint = chosen.pop("size"), chosen.pop("ckpt")
@@ -234,7 +269,7 @@ def _parity_of_module(
         print_json(comparison.typed_record.without_pictures().plain())
     else:
         print_comparison(comparison.typed_record, shown["layerwise"])
-        click.echo("\n".join(comparison.pairing_lines()))
+        click.echo(wrapped_text(comparison.pairing_lines()))
         if explain and not comparison.ok and not comparison.explanations:
             click.echo("not explained: no known porting mistake moves the first difference")
     sys.exit(0 if comparison.ok else 1)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .engine_options import choosing_engine_option, say_engine
+from .help_page import Command
 from .options import (
     Number,
     Output,
@@ -30,18 +31,26 @@ if TYPE_CHECKING:
     from ..parity.prediction.overlap import Predicted
 
 
-@click.command("predict")
-@click.argument("images", metavar="IMAGE...", nargs=-1, required=True)
+@click.command("predict", cls=Command)
+@click.argument(
+    "images",
+    metavar="IMAGE...",
+    nargs=-1,
+    required=True,
+    help="Image file, folder, or glob such as 'photos/**/*.jpg'; may be repeated.",
+)
 @click.option(
     "-o", "--output", type=Output(folder=True), required=True, help="Folder for the pictures and the JSON files."
 )
 @model_option(required=False)
 @click.option("--ckpt", type=WEIGHTS, help="Checkpoint or converted weights; default: the released one.")
-@click.option("--generation", help="Which released checkpoint to download: coco2 (default), coco, ...")
+@click.option(
+    "--generation", help="Released checkpoint to download: coco2 (default), coco, ... (`effconv models` lists all)."
+)
 @click.option(
     "--weights",
     type=click.Choice(["ema", "raw"]),
-    help="Which weights to take; default: the moving averages where there are any.",
+    help="Weights to take: moving averages (ema) or raw values; default: ema where there are any.",
 )
 @function_option("CKPT")
 @click.option(
@@ -53,9 +62,15 @@ if TYPE_CHECKING:
 )
 @click.option("--size", metavar="HxW", help="Input height and width in pixels; default: the model's.")
 @click.option(
-    "--nms", type=click.Choice(["soft", "hard"]), default="soft", show_default=True, help="Non-maximum suppression."
+    "--nms",
+    type=click.Choice(["soft", "hard"]),
+    default="soft",
+    show_default=True,
+    help="Kind of non-maximum suppression.",
 )
-@click.option("--device", default="cpu", show_default=True, help="Device that runs the network: cpu, cuda, ...")
+@click.option(
+    "--device", default="cpu", show_default=True, help="Device that runs the network: cpu, cuda, cuda:1, and so on."
+)
 @click.option(
     "--workers",
     type=click.IntRange(min=0),
@@ -80,7 +95,9 @@ def predict_command(
     as_json: bool,
     **chosen: Any,
 ) -> None:
-    """Find objects in images: pictures with boxes, names and scores, and COCO JSON.
+    """Find objects in images, and draw boxes and names.
+
+    Writes pictures with boxes, names and scores, and COCO JSON.
 
     IMAGE is a file, a folder or a glob such as 'photos/**/*.jpg'. Written into the output folder are a picture for
     each image, detections.json (COCO results) and images.json (which image and category each id is). Exits with

@@ -2,21 +2,23 @@
 
 import click
 
+from .help_page import Command
 from .options import json_option, print_json
 
 
-@click.command("results")
-@click.option("--model", help="Only of this model.")
-@click.option("--system", help="Only of systems whose name contains this, e.g. effdet.")
-@click.option("--split", help="Only on these images, e.g. val2017.")
-@click.option("--speed", is_flag=True, help="Published speeds instead of metrics.")
+@click.command("results", cls=Command)
+@click.option("--model", help="Show only figures of this model.")
+@click.option("--system", help="Show only figures of systems whose name contains this text, such as effdet.")
+@click.option("--split", help="Show only figures measured on this split, such as val2017.")
+@click.option("--speed", is_flag=True, help="Show published speeds instead of metrics.")
 @json_option
 def results_command(model: str | None, system: str | None, split: str | None, speed: bool, as_json: bool) -> None:
-    """What is published about these models, each number with what it was measured under."""
+    """List published figures and how each was measured."""
     from ..effdet_torch.config import ConfigError, get_config
     from ..errors import EffconvError
     from ..parity.evaluation.published_rows import find_published
-    from ..parity.evaluation.report import print_rows
+    from ..parity.evaluation.report import metric_lines, speed_lines
+    from ..parity.rendering.terminal import table_width
 
     try:
         name = get_config(model).name if model else None
@@ -28,4 +30,4 @@ def results_command(model: str | None, system: str | None, split: str | None, sp
     if as_json:
         print_json([row._asdict() for row in found])
     else:
-        print_rows(found)
+        click.echo("\n".join((speed_lines if speed else metric_lines)(found, table_width())))

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import click
 
+from .help_page import Command
 from .options import (
     Output,
     fetch_release,
@@ -22,16 +23,20 @@ from .refusals import DOWNLOADED, UNCHECKED, choose_one, refuse_checks
 from .weights_path import WEIGHTS
 
 
-@click.command("tf2torch")
+@click.command("tf2torch", cls=Command)
 @model_option(required=True)
 @click.option(
-    "--ckpt", type=WEIGHTS, help="Directory, prefix, .index, .tar.gz or .h5; default: the released checkpoint."
+    "--ckpt",
+    type=WEIGHTS,
+    help="TensorFlow checkpoint: a folder, prefix, .index, .tar.gz or .h5; default: the released one.",
 )
-@click.option("--generation", help="Which released checkpoint to download: coco2 (default), coco, ...")
+@click.option(
+    "--generation", help="Released checkpoint to download: coco2 (default), coco, ... (`effconv models` lists all)."
+)
 @click.option(
     "--weights",
     type=click.Choice(["ema", "raw"]),
-    help="Which weights to take; default: the moving averages where there are any.",
+    help="Weights to take: moving averages (ema) or raw values; default: ema where there are any.",
 )
 @click.option(
     "-o",
@@ -55,7 +60,10 @@ def tf2torch(
     verify: bool,
     as_json: bool,
 ) -> None:
-    """Convert a TensorFlow checkpoint to PyTorch weights (.safetensors, with a manifest beside it)."""
+    """Convert a TensorFlow checkpoint to PyTorch weights.
+
+    The weights are a .safetensors file, with a manifest beside it.
+    """
     from ..convert.apply import with_its_classes
     from ..convert.conversion import convert, manifest_path, write_weights
     from ..convert.output_kinds import MANIFEST, WEIGHTS

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import click
 
+from .help_page import Command
 from .options import (
     container_option,
     force_option,
@@ -20,17 +21,19 @@ from .options import (
 from .weights_path import WEIGHTS
 
 
-@click.command("torch2tf")
-@click.argument("weights", type=WEIGHTS)
+@click.command("torch2tf", cls=Command)
+@click.argument("weights", type=WEIGHTS, help="PyTorch weights to convert (.safetensors, .pth).")
 @click.option(
     "-o",
     "--output",
     type=click.Path(),
     required=True,
-    help="Prefix, e.g. d0/model; a folder: model in it; .h5: Keras weights.",
+    help="Files to write: a prefix such as d0/model, a folder (for model in it), or a .h5 file of Keras weights.",
 )
-@container_option("A TF1 checkpoint (default), Keras weights (.h5), or a TF2 object checkpoint.")
-@click.option("--ema", type=WEIGHTS, help="Weights to store as moving averages in a TF1 checkpoint; default: the same.")
+@container_option("Write a TF1 checkpoint (default), Keras weights (.h5), or a TF2 object checkpoint.")
+@click.option(
+    "--ema", type=WEIGHTS, help="Weights to store as moving averages in a TF1 checkpoint; default: WEIGHTS again."
+)
 @model_option(required=False)
 @num_classes_option
 @force_option
@@ -48,7 +51,10 @@ def torch2tf(
     verify: bool,
     as_json: bool,
 ) -> None:
-    """Convert PyTorch weights (.safetensors, .pth) to what the official TensorFlow code reads."""
+    """Convert PyTorch weights to a checkpoint for TensorFlow.
+
+    The official code reads it.
+    """
     from ..convert.conversion import write_checkpoint
     from ..convert.output import require_place
     from ..errors import EffconvError

@@ -6,40 +6,56 @@ from typing import Any
 import click
 
 from ..errors import EffconvError
+from .help_page import Command
 from .options import PATH, Output, fetch_release, force_option, json_option, model_option, print_json, verify_option
 from .parity_modes import COMPUTED
 from .refusals import DOWNLOADED, choose_one, refuse_given
 from .weights_path import WEIGHTS
 
 
-@click.command("trace")
+@click.command("trace", cls=Command)
 @model_option(required=False)
 @click.option(
     "--ckpt", type=WEIGHTS, help="TensorFlow checkpoint; default: the released one, or what ships with effconv."
 )
-@click.option("--generation", help="Which released checkpoint to download: coco2 (default), coco, ...")
+@click.option(
+    "--generation", help="Released checkpoint to download: coco2 (default), coco, ... (`effconv models` lists all)."
+)
 @click.option(
     "--weights",
     type=click.Choice(["ema", "raw"]),
-    help="Which weights to take; default: the moving averages where there are any.",
+    help="Weights to take: moving averages (ema) or raw values; default: ema where there are any.",
 )
 @click.option(
     "--reference",
     metavar="tf|torch|GOLDEN.npz|GRAPH.pb|SAVED_MODEL",
-    help="What to record: the official computation in TensorFlow (default), effconv's own run, or one of these files.",
+    help="Computation to record: the official one in TensorFlow (default), effconv's own run, or one of these files.",
 )
-@click.option("--image", type=PATH, help="A photograph to run on; default: noise.")
-@click.option("--noise", "noise_seed", type=click.IntRange(min=0, max=2**32 - 1), help="Seed of the noise; default: 0.")
-@click.option("--size", metavar="HxW", help="Image height and width in pixels; default: the model's.")
-@click.option("--float64", "with_float64", is_flag=True, help="Keep the float64 run too: three times the size.")
-@click.option("-o", "--output", type=Output(kind="TRACE"), required=True, help="The trace to write, e.g. d0.npz.")
+@click.option("--image", type=PATH, help="Photograph to run the network on; default: noise.")
+@click.option(
+    "--noise",
+    "noise_seed",
+    type=click.IntRange(min=0, max=2**32 - 1),
+    help="Seed of the noise in place of a photograph; default: 0.",
+)
+@click.option("--size", metavar="HxW", help="Image height and width in pixels, such as 512x640; default: the model's.")
+@click.option(
+    "--float64",
+    "with_float64",
+    is_flag=True,
+    help="Record the float64 run too, which makes the file three times as large.",
+)
+@click.option("-o", "--output", type=Output(kind="TRACE"), required=True, help="Trace to write, such as d0.npz.")
 @force_option
 @verify_option
 @json_option
 def trace_command(
     size: str | None, generation: str | None, with_float64: bool, output: Path, as_json: bool, **chosen: Any
 ) -> None:
-    """Record every layer of the reference, so that a machine without TensorFlow can compare with it."""
+    """Record every layer, to compare without TensorFlow later.
+
+    A machine without TensorFlow can then compare with the official computation.
+    """
     from ..parity.comparison.subject import Choice, choose_subject, choose_trace
     from ..parity.traces.recording import record
     from ..progress import LAYERS, progress

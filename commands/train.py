@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .dataset_options import chosen_dataset, dataset_options
+from .help_page import Command
 from .options import PATH, Number, Output, json_option, keep_others, print_json, record_option
 from .refusals import choose_one, refuse_given
 from .training_options import running_options, split_options
@@ -39,21 +40,29 @@ JOB = (
 )
 
 
-@click.command("train")
+@click.command("train", cls=Command)
 @dataset_options("data")
-@click.option("--model", required=True, help="d0..d7x, lite0..lite4, ... or a .json configuration.")
-@click.option("--out", type=Output(folder=True), required=True, help="Folder for weights, state, logs and curves.")
+@click.option(
+    "--model", required=True, help="Model to train by name (d0..d7x, lite0..lite4, ...) or a .json configuration."
+)
+@click.option(
+    "--out", type=Output(folder=True), required=True, help="Folder to write weights, state, logs and curves to."
+)
 @click.option(
     "--init",
     default="none",
     show_default=True,
     help="Weights to start from: a checkpoint or converted weights; none: random ones.",
 )
-@click.option("--backbone", type=PATH, help="An EfficientNet's weights for that part of the model: TF1, .pth, ...")
+@click.option(
+    "--backbone",
+    type=PATH,
+    help="Weights of an EfficientNet for the backbone: a TF1 checkpoint, a .pth file, and so on.",
+)
 @click.option(
     "--num-classes",
     type=click.IntRange(min=1),
-    help="Number of classes; default: the dataset's, or the model's where it detects these.",
+    help="Number of classes; default: the dataset's, or the model's where the model detects the same categories.",
 )
 @split_options
 @click.option(
@@ -68,14 +77,14 @@ JOB = (
     type=click.IntRange(min=1),
     default=64,
     show_default=True,
-    help="Images per step, of all processes together.",
+    help="Number of images per step, of all processes together.",
 )
 @click.option(
     "--parts",
     type=click.IntRange(min=1),
     default=1,
     show_default=True,
-    help="Accumulate the gradients of a step over this many parts of its batch.",
+    help="Number of parts of a batch over which a step accumulates gradients.",
 )
 @click.option(
     "--rate",
@@ -89,7 +98,7 @@ JOB = (
     type=Number(0),
     default=1.0,
     show_default=True,
-    help="Epochs in which the learning rate rises to its full value.",
+    help="Number of epochs in which the learning rate rises to its full value.",
 )
 @click.option(
     "--schedule",
@@ -99,21 +108,25 @@ JOB = (
     help="How the learning rate falls after warm-up.",
 )
 @click.option(
-    "--weight-decay", type=Number(0), default=4e-5, show_default=True, help="Weight decay of kernels, inside the loss."
+    "--weight-decay",
+    type=Number(0),
+    default=4e-5,
+    show_default=True,
+    help="Weight decay of the kernels, as a part of the loss.",
 )
 @click.option(
     "--clip-norm",
     type=Number(0, min_open=True),
     default=10.0,
     show_default=True,
-    help="Largest norm of the gradient; a larger one is scaled down.",
+    help="Largest norm of the gradient; larger gradients are scaled down.",
 )
 @click.option(
     "--average-decay",
     type=Number(0, 1),
     default=0.9998,
     show_default=True,
-    help="Decay of the moving averages of weights.",
+    help="Decay of the moving averages of the weights.",
 )
 @click.option(
     "--survival",
@@ -124,7 +137,7 @@ JOB = (
 @click.option(
     "--head-survival",
     type=Number(0, 1, min_open=True),
-    help="The same for the heads' repeats, in a model with residual heads.",
+    help="Probability that a repeat of the heads is kept in a step, in a model with residual heads.",
 )
 @click.option(
     "--jitter",
@@ -134,37 +147,47 @@ JOB = (
     show_default=True,
     help="Smallest and largest factor by which images are resized at random.",
 )
-@click.option("--flip/--no-flip", default=True, show_default=True, help="Mirror images at random, every other one.")
+@click.option("--flip/--no-flip", default=True, show_default=True, help="Mirror a random half of the images, or none.")
 @click.option(
-    "--iou-loss", type=click.Choice(["iou", "giou", "diou", "ciou"]), help="IoU loss added to the Huber loss of boxes."
+    "--iou-loss",
+    type=click.Choice(["iou", "giou", "diou", "ciou"]),
+    help="Kind of IoU loss added to the Huber loss of boxes.",
 )
-@click.option("--frozen-backbone", is_flag=True, help="Do not train the backbone.")
-@click.option("--frozen-norms", is_flag=True, help="Do not train batch norms.")
+@click.option("--frozen-backbone", is_flag=True, help="Leave the backbone's weights as they are.")
+@click.option("--frozen-norms", is_flag=True, help="Leave batch normalisation as it is.")
 @click.option(
-    "--local-norms", is_flag=True, help="Batch norms use the images of their own process alone: quicker on CPUs."
+    "--local-norms",
+    is_flag=True,
+    help="Compute batch normalisation over the images of each process alone, which is quicker on CPUs.",
 )
 @click.option(
     "--precision",
     type=click.Choice(PRECISIONS),
     default="float32",
     show_default=True,
-    help="Precision of the arithmetic.",
+    help="Precision of the arithmetic in training.",
 )
 @click.option(
-    "--eval-every", type=click.IntRange(min=1), default=1, show_default=True, help="Epochs between evaluations."
+    "--eval-every",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="Number of epochs between evaluations.",
 )
 @click.option(
     "--keep-every",
     type=click.IntRange(min=1),
     default=1000,
     show_default=True,
-    help="Steps between saved states, besides one after each epoch.",
+    help="Number of steps between saved states, besides the one after each epoch.",
 )
 @running_options
 @record_option
 @json_option
 def train_command(as_json: bool, threads: int | None, record: Path | None, **chosen: Any) -> None:
-    """Train a detector as the official code does, from nothing or from converted weights.
+    """Train a detector as the official code does.
+
+    Training begins from nothing, or from converted weights.
 
     Under `torchrun --nproc-per-node N -m effconv.cli train ...` N processes share each batch.
     """

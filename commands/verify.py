@@ -8,20 +8,35 @@ from pathlib import Path
 
 import click
 
+from .help_page import Command
 from .options import PATH, Output, fetch_release, force_option, json_option, keep_others, print_json
 from .refusals import DOWNLOADED, choose_one
 from .weights_path import WEIGHTS
 
 
-@click.command("verify")
-@click.option("--model", required=True, help="d0..d7x, lite0..lite4, d2-640, d0-advprop, ... (see `effconv models`).")
+@click.command("verify", cls=Command)
+@click.option(
+    "--model",
+    required=True,
+    help="Model to verify by name: d0..d7x, lite0..lite4, d2-640, ... (`effconv models` lists all).",
+)
 @click.option("--ckpt", type=WEIGHTS, help="Checkpoint to verify; default: the released one, downloaded.")
-@click.option("--generation", help="Which released checkpoint to download: coco2 (default), coco, ...")
-@click.option("--coco", type=PATH, help="COCO 2017 as it unpacks; default: downloaded (1.1 GB) into the cache.")
-@click.option("--split", help="Annotations to use; default: val2017.")
-@click.option("--batch", type=click.IntRange(min=1), default=1, show_default=True, help="Images at once.")
-@click.option("--workers", type=click.IntRange(min=0), help="Processes that read images.")
-@click.option("--device", default="cpu", show_default=True, help="Device that runs the network: cpu, cuda, ...")
+@click.option(
+    "--generation", help="Released checkpoint to download: coco2 (default), coco, ... (`effconv models` lists all)."
+)
+@click.option("--coco", type=PATH, help="Folder of COCO 2017 as unpacked; default: downloaded (1.1 GB) into the cache.")
+@click.option("--split", help="Split of COCO 2017 to evaluate on; default: val2017.")
+@click.option(
+    "--batch",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="Number of images in one batch of the network.",
+)
+@click.option("--workers", type=click.IntRange(min=0), help="Number of processes that read images.")
+@click.option(
+    "--device", default="cpu", show_default=True, help="Device that runs the network: cpu, cuda, cuda:1, and so on."
+)
 @click.option(
     "-o", "--output", type=Output(folder=True), help="Folder for weights and records; default: verified-MODEL."
 )
@@ -39,7 +54,10 @@ def verify_command(
     batch: int,
     device: str,
 ) -> None:
-    """Download, convert, compare every layer, evaluate on COCO, compare with what is published; status 0 if all holds.
+    """Verify a released model from download to published AP.
+
+    Downloads, converts, compares every layer, evaluates on COCO, and compares with what is published. Exits with
+    status 0 if all holds.
 
     Cut off at any point, the same command goes on from there.
     """

@@ -23,12 +23,15 @@ class WeightsPath(click.Path):
 WEIGHTS = WeightsPath()
 EVIDENCE = click.Path(path_type=Path)
 parity_record_option = click.option(
-    "--parity", type=EVIDENCE, multiple=True, help="A record of `effconv parity` (JSON) to state; may be repeated."
+    "--parity",
+    type=EVIDENCE,
+    multiple=True,
+    help="JSON record of `effconv parity` whose figures the card states; may be repeated.",
 )
 evaluation_record_option = click.option(
     "--eval",
     "evaluations",
     type=EVIDENCE,
     multiple=True,
-    help="A record of `effconv eval` (JSON) to state; may be repeated.",
+    help="JSON record of `effconv eval` whose figures the card states; may be repeated.",
 )

@@ -91,8 +91,10 @@ def rule_table_digest(config: Config) -> str:
 
 
 def manifest_path(weights: Path) -> Path:
-    """Where the manifest of a file of weights lies: `mine.manifest.json` for `mine.safetensors`, and for others, that may
-    lie beside it under the same name, `mine.h5.manifest.json`."""
+    """Where the manifest of a file of weights lies: `mine.manifest.json` for `mine.safetensors`.
+
+    Others may lie beside it under the same name. Theirs is `mine.h5.manifest.json`.
+    """
     own = weights.stem if weights.suffix == ".safetensors" else weights.name
     return weights.with_name(own + MANIFEST_ENDING)
 

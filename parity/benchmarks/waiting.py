@@ -73,7 +73,7 @@ def measure_waiting(model: str, processors: int, rounds: int, command: str) -> W
                         run = run_process(f"{PROGRAMS}.time_work", *words, environment=_environment(settings, threads))
                         measured.setdefault((way, neighbours), []).append(float(run.output.split()[0]))
     return WaitingRecord(
-        what="forward passes by how threads wait, alone and beside a process that never rests, fresh processes, medians",
+        what="forward passes by how threads wait, alone and beside a busy process; fresh processes, medians",
         command=command,
         model=config.name,
         image_size=config.image_size,

@@ -13,7 +13,7 @@ from ...errors import EffconvError
 from ...strict_json import json_text
 from ..rendering.markdown import markdown_table
 from ..rendering.record import write_record
-from ..rendering.terminal import wide_console
+from ..rendering.terminal import keeps_lines, wide_console
 from .page import write_page
 from .records import (
     CheckFigures,
@@ -45,23 +45,27 @@ def print_comparison(record: ComparisonRecord, layerwise: bool, console: Console
     """A comparison: the verdict first, then a line per layer or a row per part."""
     console = console or wide_console()
     colour = "green" if record.ok else "red"
-    console.print(f"{record.model}: {record.verdict}", style=f"bold {colour}", soft_wrap=True, markup=False)
+    console.print(
+        f"{record.model}: {record.verdict}", style=f"bold {colour}", soft_wrap=keeps_lines(console), markup=False
+    )
     sides = f"{record.candidate.label} beside {record.reference.label}, on {record.images.label}"
-    console.print(sides, soft_wrap=True, markup=False, highlight=False)
+    console.print(sides, soft_wrap=keeps_lines(console), markup=False, highlight=False)
     shown = [name for name in CHECKS if any(name in row.checks for row in record.rows)]
     if layerwise:
-        for line in layer_lines(record.rows, shown):
+        for line in layer_lines(record.rows, shown, console.width):
             console.print(line, soft_wrap=True, markup=False, highlight=False)
     else:
         console.print(_parts_table(record.rows, shown))
     wrong = [row for row in record.backward if not row.ok]
     for row in wrong[:GRADIENTS_SHOWN]:
         failed = ", ".join(f"{name} {figure(check)}" for name, check in row.checks.items() if not check.ok)
-        console.print(f"gradient of {row.variable}: {row.fault or failed}", soft_wrap=True, markup=False)
+        console.print(
+            f"gradient of {row.variable}: {row.fault or failed}", soft_wrap=keeps_lines(console), markup=False
+        )
     if len(wrong) > GRADIENTS_SHOWN:
         console.print(f"... and of {len(wrong) - GRADIENTS_SHOWN} more variables; the record and reports list all")
     for each in record.explanations:
-        console.print(explanation(each), soft_wrap=True, markup=False, highlight=False)
+        console.print(explanation(each), soft_wrap=keeps_lines(console), markup=False, highlight=False)
 
 
 def explanation(each: ExplanationRow) -> str:
@@ -72,14 +76,29 @@ def explanation(each: ExplanationRow) -> str:
     return f"in part: {doing}, layers from {each.from_layer} agree up to {each.first_failure_after}"
 
 
-def layer_lines(rows: Sequence[LayerRow], checks: Sequence[str]) -> Iterable[str]:
-    """A heading and a line per layer: outcome, our name, each check's error and limit, the official name."""
-    width = max((len(row.layer) for row in rows), default=0)
-    yield f"{'':6} {'layer':{width}} " + " ".join(f"{name + ' (limit)':29}" for name in checks) + " official name"
+def layer_lines(rows: Sequence[LayerRow], checks: Sequence[str], width: int) -> Iterable[str]:
+    """A line per layer: outcome, our name, each check's error and limit, the official name; several without room.
+
+    A layer's first line begins with the outcome, at any width.
+    """
+    longest = max((len(row.layer) for row in rows), default=0)
+    official = max((len(f"{row.official} {row.fault}") for row in rows), default=0)
+    wide = 6 + 1 + longest + 1 + len(checks) * 30 + official <= width
+    if wide:
+        yield f"{'':6} {'layer':{longest}} " + " ".join(f"{name + ' (limit)':29}" for name in checks) + " official name"
+    else:
+        yield f"{'':7}layer, official name; of each check, error (limit):"
+        yield f"{'':7}" + "".join(f"{name.replace('accumulated', 'accum.'):18}" for name in checks).rstrip()
     for row in rows:
-        figures = " ".join(f"{figure(row.checks.get(name)):29}" for name in checks)
         outcome = "ok" if row.ok else "DIFFER"
-        yield f"{outcome:6} {row.layer:{width}} {figures} {row.official} {row.fault}".rstrip()
+        figures = [figure(row.checks.get(name)) for name in checks]
+        if wide:
+            cells = " ".join(f"{each:29}" for each in figures)
+            yield f"{outcome:6} {row.layer:{longest}} {cells} {row.official} {row.fault}".rstrip()
+        else:
+            yield f"{outcome:6} {row.layer}"
+            yield from (f"{'':7}{name}" for name in (row.official, row.fault) if name)
+            yield f"{'':7}" + "".join(f"{each:18}" for each in figures).rstrip()
 
 
 def figure(check: CheckFigures | None) -> str:
@@ -92,7 +111,7 @@ def figure(check: CheckFigures | None) -> str:
 
 def _parts_table(rows: Sequence[LayerRow], checks: Sequence[str]) -> Table:
     title = "largest relative difference, max|a-b|/max|b|"
-    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=0, show_edge=False)
     table.add_column("part", no_wrap=True)
     table.add_column("layers\nthat hold", justify="right", no_wrap=True)
     for name in checks:

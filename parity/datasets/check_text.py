@@ -13,21 +13,21 @@ SHOWN = 10  # categories, the most frequent first
 
 
 def check_lines(check: DatasetCheck) -> list[str]:
-    """The whole check: what was found, then what the dataset has."""
+    """The whole check: the verdict, what was found, then what the dataset has."""
     serious = sum(each.serious for each in check.findings)
     notes = len(check.findings) - serious
     counts = check.statistics
     height, width = check.image_size
     return [
-        f"{check.dataset}, {check.split}: {counts.boxes} boxes of {len(counts.categories)} categories on "
-        f"{counts.images} images; {check.model}'s input is {width} x {height}",
+        f"{check.dataset}, {check.split}: {serious} serious {'finding' if serious == 1 else 'findings'}, "
+        f"{notes} {'note' if notes == 1 else 'notes'}",
+        f"{counts.boxes} boxes of {len(counts.categories)} categories on {counts.images} images; "
+        f"{check.model}'s input is {width} x {height}",
         *(line for finding in check.findings for line in finding_lines(finding)),
         "",
         *statistics_lines(counts),
         "",
         *coverage_lines(check.coverage, check.proposal),
-        "",
-        f"{serious} serious {'finding' if serious == 1 else 'findings'}, {notes} {'note' if notes == 1 else 'notes'}",
     ]
 
 

@@ -1,17 +1,18 @@
 """Metrics as people read them: a model's own, beside a published record, and published ones as a table."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from ..rendering.terminal import print_line, wide_console
+from ..rendering.terminal import keeps_lines, print_line, wide_console, wrapped
 from .coco import METRICS, UNDEFINED
 from .published_rows import CONDITIONS, PublishedRow
 from .score_record import ScoreRecord
 
+METRIC_WIDTH = 6  # a figure and the space before it
 SHOWN_CATEGORIES = 5  # best and worst, on a terminal; --json has all
 METRIC_NAMES = {
     "AP": "AP, IoU 0.50:0.95",
@@ -71,7 +72,7 @@ def print_skipped(record: ScoreRecord, console: Console) -> None:
     for line in not_finite_lines(record.run.not_finite.values() if record.run else ()):
         print_line(console, line)
     for reason in record.skipped.values():
-        console.print(f"skipped: {reason}", soft_wrap=True, markup=False, highlight=False)
+        console.print(f"skipped: {reason}", soft_wrap=keeps_lines(console), markup=False, highlight=False)
     if record.skipped:
         print_line(
             console,
@@ -91,7 +92,9 @@ def print_published(record: ScoreRecord, console: Console | None = None) -> None
     assert record.published is not None
     published = record.published
     colour = {True: "green", False: "red", None: "yellow"}[published.holds]
-    console.print(f"{record.of}: {published.verdict}", style=f"bold {colour}", soft_wrap=True, markup=False)
+    console.print(
+        f"{record.of}: {published.verdict}", style=f"bold {colour}", soft_wrap=keeps_lines(console), markup=False
+    )
     row = f"{published.system}, {published.model}, {published.label} ({published.source})"
     print_line(console, f"published: {row}")
     print_line(console, f"here: {describe(record.run.conditions)}")
@@ -106,22 +109,50 @@ def print_published(record: ScoreRecord, console: Console | None = None) -> None
         effect = each.known_effect or "the size of its effect is not published"
         name = each.condition
         line = f"{name} ({CONDITIONS[name]}): published {each.published}, here {each.run}; {effect}"
-        console.print(line, soft_wrap=True, markup=False, highlight=False)
+        console.print(line, soft_wrap=keeps_lines(console), markup=False, highlight=False)
     print_skipped(record, console)
 
 
-def print_rows(rows: Sequence[PublishedRow], console: Console | None = None) -> None:
-    """Published rows as a table: metrics, or speeds where a row has no metrics."""
-    console = console or Console(width=max(Console().width, 200))
-    speeds = not rows[0].metrics
-    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    names = () if speeds else METRICS
-    for name in ("system", "model", "split", *names, *(("speed",) if speeds else ()), "what"):
-        table.add_column(name, justify="right" if name in METRICS else "left", overflow="fold")
-    for row in rows:
-        values = [figure(row.metrics.get(name), 3) for name in names]
-        if speeds:
-            values = [", ".join(f"{key} {value}" for key, value in row.details["speed"].items() if value is not None)]
-        split = str(row.conditions.get("split", "-"))
-        table.add_row(row.system, row.model, split, *values, row.label)
-    console.print(table)
+def metric_lines(rows: Sequence[PublishedRow], width: int) -> list[str]:
+    """Published metrics under their systems, in lines of at most `width` columns: as many metrics as have room."""
+    room = width - len(_models_and_splits(rows)[0])
+    names = METRICS[: room // METRIC_WIDTH]
+    left = METRICS[len(names) :]
+
+    def cells(row: PublishedRow) -> str:
+        return "".join(f"{figure(row.metrics.get(name), 3):>{METRIC_WIDTH}}" for name in names)
+
+    lines = _under_systems(rows, "".join(f"{name:>{METRIC_WIDTH}}" for name in names), cells, width)
+    return [*lines, f"{', '.join(left)}: in a wider terminal, or with --json"] if left else lines
+
+
+def speed_lines(rows: Sequence[PublishedRow], width: int) -> list[str]:
+    """Published speeds under their systems, in lines of at most `width` columns."""
+
+    def cells(row: PublishedRow) -> str:
+        return ", ".join(f"{key} {value}" for key, value in row.details["speed"].items() if value is not None)
+
+    return _under_systems(rows, "speed", cells, width)
+
+
+def _models_and_splits(rows: Sequence[PublishedRow]) -> list[str]:
+    """The beginning of a line for the heading, and of one for each row."""
+    named = [("model", "split"), *((row.model, str(row.conditions.get("split", "-"))) for row in rows)]
+    models, splits = (max(map(len, column)) for column in zip(*named, strict=True))
+    return [f"  {model:{models}} {split:{splits}} " for model, split in named]
+
+
+def _under_systems(
+    rows: Sequence[PublishedRow], heading: str, cells: Callable[[PublishedRow], str], width: int
+) -> list[str]:
+    """A heading, then each system's name and its rows, a row's label under it."""
+    first, *beginnings = _models_and_splits(rows)
+    lines, system = [first + heading], ""
+    for row, beginning in zip(rows, beginnings, strict=True):
+        if row.system != system:
+            system = row.system
+            lines.append(system)
+        lines.append(wrapped(beginning + cells(row), len(beginning) - 2, width))
+        if row.label:
+            lines.append(wrapped(f"    {row.label}", 0, width))
+    return lines
