@@ -253,9 +253,9 @@ def bench_allocation(model: str | None, threads: int | None, rounds: int, record
     deliver(result.plain(), record, as_json, lambda: allocation_table(result))
 
 
-@click.command("waiting")
+@click.command("waiting", cls=Command)
 @model_option(required=False)
-@rounds_option(5, "Fresh processes of each kind.")
+@rounds_option(5, "Number of fresh processes of each kind.")
 @record_option
 @json_option
 def bench_waiting(model: str | None, rounds: int, record: Path | None, as_json: bool) -> None:
