@@ -8,7 +8,7 @@ import click
 
 from .export_hub import hub_command
 from .export_program import pt2_command
-from .export_tensorflow import tflite_command
+from .export_tensorflow import savedmodel_command, tflite_command
 from .options import (
     PATH,
     Number,
@@ -38,6 +38,7 @@ def export() -> None:
 
 
 export.add_command(tflite_command)
+export.add_command(savedmodel_command)
 export.add_command(pt2_command)
 export.add_command(hub_command)
 
