@@ -10,6 +10,7 @@ import click
 
 from .options import PATH, Number, fetch_release, force_option, json_option, model_option, verify_option
 from .refusals import DOWNLOADED, UNCHECKED, choose_one, refuse_checks, refuse_given
+from .weights_path import WEIGHTS
 
 if TYPE_CHECKING:
     from ..effdet_torch.engines.onnx_detector import Detecting
@@ -93,7 +94,7 @@ def export_options(command: Callable[..., Any]) -> Callable[..., Any]:
     for option in reversed(
         [
             model_option(required=False),
-            click.option("--ckpt", type=PATH, help="Checkpoint or converted weights; default: the released one."),
+            click.option("--ckpt", type=WEIGHTS, help="Checkpoint or converted weights; default: the released one."),
             click.option("--generation", help="Which released checkpoint to download: coco2 (default), coco, ..."),
             click.option(
                 "--weights",

@@ -1,8 +1,8 @@
 """The whole way of a user: own pictures in YOLO's layout, checked, fine-tuned on, evaluated, exported to every format.
 
 Every exported file finds on 20 pictures what the trained model finds: read by its own runtime, and compared by rules of
-this file, without exceptions for scores at the threshold. No score is at it: trained weights differ a little from machine
-to machine, so the threshold is put where the model's scores have a gap.
+this file, without exceptions for scores at the threshold. No score is at it: trained weights differ a little from one
+machine to another, so the threshold is put where the model's scores have a gap.
 """
 
 import json
@@ -26,7 +26,11 @@ from effconv.effdet_torch.postprocessing.postprocess import combined
 from effconv.parity.comparison.exported import given_images
 from effconv.parity.embedded import CONFIG, FOLDER
 
-pytestmark = [pytest.mark.slow, pytest.mark.tf]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.tf,
+    pytest.mark.filterwarnings("ignore:.*tf.lite.Interpreter is deprecated"),
+]
 PICTURES, SIDE = 20, 128
 PIXELS, SCORES = 1e-3, 1e-5
 Found = tuple[NDArray[Any], NDArray[Any], NDArray[Any], NDArray[Any]]  # boxes, scores, categories, count of a batch
@@ -72,13 +76,13 @@ class Trained(NamedTuple):
 
 @pytest.fixture(scope="module")
 def trained(way: Path, pixels: NDArray[np.uint8]) -> Trained:
-    """Above about 0.1: in the widest gap between two scores that are near it, at which no rounding moves one over."""
+    """Above about 0.04: in the widest gap between two scores that are near it, at which no rounding moves one over."""
     model = effconv.load(way / "run" / "model.safetensors")
     mean, std = pixel_constants(model.config)
     with torch.inference_mode():
         outputs = model(((torch.from_numpy(pixels).float() - mean) / std).permute(0, 3, 1, 2))
-    near = np.unique(combined(model.config, 0.08)(*outputs).scores.double().numpy())
-    near = near[(near > 0.08) & (near < 0.12)]
+    near = np.unique(combined(model.config, 0.03)(*outputs).scores.double().numpy())
+    near = near[(near > 0.03) & (near < 0.05)]
     gap = np.diff(near).argmax()
     assert near[gap + 1] - near[gap] > 10 * SCORES
     threshold = float((near[gap] + near[gap + 1]) / 2)
@@ -145,7 +149,7 @@ def test_what_is_exported_finds_what_the_trained_model_finds(
     theirs, names = READERS[kind](path, pixels)
     assert json.loads(names) == {str(number): name for number, name in MINE.items()}
     check = said["check"].get("exact") or said["check"]
-    assert check["objects"] == ours[3].sum() > PICTURES
+    assert check["objects"] == ours[3].sum() > 5 * PICTURES
     np.testing.assert_array_equal(theirs[3], ours[3])
     for image, count in enumerate(ours[3]):
         left = _rows(theirs, image, count)
