@@ -91,6 +91,7 @@ def refuse_file(line: str) -> None:
 
 def export_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """The options that `Asked` has."""
+    command = force_option(verify_option(json_option(command)))
     for option in reversed(
         [
             model_option(required=False),
@@ -110,4 +111,4 @@ def export_options(command: Callable[..., Any]) -> Callable[..., Any]:
         ]
     ):
         command = option(command)
-    return force_option(verify_option(json_option(command)))
+    return command
