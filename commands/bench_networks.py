@@ -259,7 +259,11 @@ def bench_allocation(model: str | None, threads: int | None, rounds: int, record
 @record_option
 @json_option
 def bench_waiting(model: str | None, rounds: int, record: Path | None, as_json: bool) -> None:
-    """What it gains that threads which wait give up their processor soon, as they do in every effconv command."""
+    """Measure what it gains that threads wait briefly.
+
+    In every effconv command, a thread that waits for another gives up its processor soon: beside a busy process the
+    other needs it.
+    """
     from ..parity.benchmarks.waiting import measure_waiting, waiting_table
     from .options import available_processors
 

@@ -10,6 +10,7 @@ import click
 
 from .options import PATH, Number, fetch_release, force_option, json_option, model_option, verify_option
 from .refusals import DOWNLOADED, UNCHECKED, choose_one, refuse_checks, refuse_given
+from .weights_path import WEIGHTS
 
 if TYPE_CHECKING:
     from ..effdet_torch.engines.onnx_detector import Detecting
@@ -90,10 +91,11 @@ def refuse_file(line: str) -> None:
 
 def export_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """The options that `Asked` has."""
+    command = force_option(verify_option(json_option(command)))
     for option in reversed(
         [
             model_option(required=False),
-            click.option("--ckpt", type=PATH, help="Checkpoint or converted weights; default: the released one."),
+            click.option("--ckpt", type=WEIGHTS, help="Checkpoint or converted weights; default: the released one."),
             click.option(
                 "--generation",
                 help="Released checkpoint to download: coco2 (default), coco, ... (`effconv models` lists all).",
@@ -122,4 +124,4 @@ def export_options(command: Callable[..., Any]) -> Callable[..., Any]:
         ]
     ):
         command = option(command)
-    return force_option(verify_option(json_option(command)))
+    return command

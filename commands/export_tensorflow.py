@@ -11,6 +11,7 @@ from .options import PATH, Output, keep_others, print_json
 from .refusals import refuse_given
 
 if TYPE_CHECKING:
+    from ..parity.comparison.exported import ExportCheck
     from ..parity.exporting.tflite import TFLiteCheck
 
 
@@ -92,3 +93,63 @@ def tflite_command(
     if checked:
         click.echo(check_line(checked, precision))
     click.echo(f"run: tf.lite.Interpreter({str(written)!r}).get_signature_runner()(images=...)")
+
+
+@click.command("savedmodel", cls=Command)
+@export_options
+@click.option(
+    "--input",
+    "given",
+    type=click.Choice(["float32", "uint8"]),
+    help="float32 (default): normalised images (B, H, W, 3). uint8: RGB pixels (B, H, W, 3), normalised inside.",
+)
+@click.option("-o", "--output", type=Output(folder=True), required=True, help="Folder to write.")
+def savedmodel_command(given: str | None, output: Path, **shared: Any) -> None:
+    """Write a detector as a TensorFlow SavedModel, from images to boxes.
+
+    It is the official computation, of one input size and any batch.
+
+    Its signature serving_default takes `images` and gives what the official export's gives: output_0 boxes (B, M, 4) in
+    input pixels [ymin, xmin, ymax, xmax], output_1 scores (B, M), output_2 classes (B, M) from 1, and output_3 (B,),
+    how many of an image's M rows are objects; with --raw, class outputs and then box outputs of every level.
+    Suppression is TensorFlow's combined_non_max_suppression: hard, within classes. Names, normalisation and
+    configuration are in assets.extra/effconv.json. TensorFlow loads the folder and runs it on pictures, and it is kept
+    when it finds what the model finds; exit with status 1 when not.
+    """
+    from ..convert.output import replacing_folder, require_no_others
+    from ..convert.output_kinds import SAVED_MODEL, SAVED_MODEL_FILE
+    from ..parity.comparison.exported import check_line
+    from ..parity.exporting.saved_model import check_saved_model, served_detector, write_saved_model
+
+    asked = Asked(**shared)
+    asked.refuse_unused()
+    require_no_others(output, SAVED_MODEL_FILE)
+    keep_others({output / SAVED_MODEL_FILE: SAVED_MODEL})
+    pictures = asked.pictures()
+    network, path = asked.open()
+    detecting = asked.detecting(network, pixels=given == "uint8")
+    detector = served_detector(network, detecting, raw=asked.raw)
+    checked: ExportCheck | None = None
+    with replacing_folder(output, SAVED_MODEL_FILE) as folder:
+        write_saved_model(folder, detector, network, detecting)
+        if not (asked.raw or asked.no_check):
+            checked = check_saved_model(folder, network, detecting, pictures)
+            if not checked.ok:
+                refuse_file(check_line(checked))
+    record: dict[str, Any] = {
+        "model": network.config.name,
+        "checkpoint": path.name,
+        "output": str(output),
+        "input": ["batch", *detecting.size, 3],
+        "outputs": detector.output_names,
+        "bytes": sum(each.stat().st_size for each in output.rglob("*") if each.is_file()),
+        "check": checked and checked.plain(),
+    }
+    if asked.as_json:
+        print_json(record)
+        return
+    height, width = detecting.size
+    click.echo(f"{network.config.name} at {height}x{width} -> {output} ({record['bytes'] / 1e6:.1f} MB)")
+    if checked:
+        click.echo(check_line(checked))
+    click.echo(f"run: tf.saved_model.load({str(output)!r}){'.predict' if asked.raw else ''}(images)")

@@ -1,4 +1,4 @@
-"""Files that appear complete or not at all."""
+"""Files, and folders, that appear complete or not at all."""
 
 import contextlib
 import os
@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ..errors import EffconvError
-from .temporaries import temporary
+from .temporaries import temporary, temporary_folder
 
 # The umask is read by changing it, which is the whole process's: a second thread would read, and leave, the change.
 _umask = threading.Lock()
@@ -63,3 +63,42 @@ def replacing(*paths: Path, errors: tuple[type[Exception], ...] = ()) -> Iterato
     except refusals as error:
         reason = getattr(error, "strerror", None) or str(error).split("\n", 1)[0]
         raise OutputError(f"{paths[0]}: cannot be written ({reason}); choose another output") from error
+
+
+def require_no_others(folder: Path, sign: str) -> None:
+    """Raises OutputError for a folder with anything in it and no file `sign`: it is of another kind, and stays."""
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / sign).is_file():
+        raise OutputError(f"{folder}: cannot be written (it has other files, and no {sign}); choose another output")
+
+
+@contextlib.contextmanager
+def replacing_folder(folder: Path, sign: str) -> Iterator[Path]:
+    """A temporary folder to write into, which takes the place of `folder` when it is complete.
+
+    What is there before must be empty, or have a file `sign`; all of it is removed.
+    Raises OutputError when something cannot be written; then what was at `folder` is untouched.
+    """
+    place = folder.resolve()
+    require_place(folder, folder=True)
+    require_no_others(folder, sign)
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        with temporary_folder(place) as source, temporary_folder(place) as aside:
+            yield source
+            with _umask:
+                mask = os.umask(0)
+                os.umask(mask)
+            source.chmod(0o777 & ~mask)
+            require_no_others(folder, sign)
+            former = aside / "former"
+            if place.exists():
+                place.rename(former)
+            try:
+                source.rename(place)
+            except BaseException:
+                if former.exists():
+                    former.rename(place)
+                raise
+    except OSError as error:
+        reason = error.strerror or str(error).split("\n", 1)[0]
+        raise OutputError(f"{folder}: cannot be written ({reason}); choose another output") from error

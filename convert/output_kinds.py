@@ -24,6 +24,11 @@ PAGE_MARK = "<!-- written by effconv -->"  # in HTML and Markdown, before anythi
 PICTURE_MARK = "drawn by effconv"  # a JPEG's comment, a PNG's Software
 CHECKPOINT_MARK = "# written by effconv"  # protocol buffers' text form has comments
 DESCRIPTION = "effconv.json"  # an entry of exported files that are archives, or end with one
+SAVED_MODEL_FILE = "saved_model.pb"  # by which TensorFlow knows a SavedModel's folder
+SERVED_DESCRIPTION = Path("assets.extra", DESCRIPTION)  # in a SavedModel's folder
+SERVED = re.compile(
+    r"(saved_model|fingerprint)\.pb|variables/variables\.(index|data-\d+-of-\d+)|assets\.extra/effconv\.json"
+)
 SHAPES = "drawn shapes, seed "  # how a dataset of drawn shapes is described in its annotations
 CARD_MARK = "<!-- card written by effconv, crc32c {:08x}; once changed by hand it is not replaced -->\n"
 CARD_LINE = re.compile(r"^<!-- card written by effconv, crc32c ([0-9a-f]{8}); [^\n]*-->\n", re.MULTILINE)
@@ -108,6 +113,15 @@ def _is_described(path: Path) -> bool:
         return False
 
 
+def _is_served(path: Path) -> bool:
+    """Of a SavedModel's `saved_model.pb`: its folder, which is replaced as a whole, has nothing else in it."""
+    folder = path.parent
+    if path.name != SAVED_MODEL_FILE or not {"effconv", "weights_sha256"} <= set(_json(folder / SERVED_DESCRIPTION)):
+        return False
+    files = (each for each in folder.rglob("*") if not each.is_dir())
+    return all(SERVED.fullmatch(each.relative_to(folder).as_posix()) for each in files)
+
+
 def _is_checkpoint(path: Path) -> bool:
     """Of one of a checkpoint's files, or its folder's `checkpoint` file."""
     state = path.with_name("checkpoint")
@@ -151,6 +165,7 @@ TRACE = Kind("a trace", _is_trace)
 GRAPH = Kind("an ONNX graph", lambda path: b"\x12\x07effconv" in _head(path, 32))
 TFLITE = Kind("a TFLite detector", _is_described)
 PROGRAM = Kind("a program of torch.export", _is_described)
+SAVED_MODEL = Kind("an unchanged SavedModel", _is_served)
 CHECKPOINT = Kind("an exported checkpoint", _is_checkpoint)
 PICTURE = Kind("a picture", lambda path: PICTURE_MARK.encode() in _head(path))
 ANNOTATIONS = Kind("annotations of drawn shapes", _is_shapes)

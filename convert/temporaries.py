@@ -1,4 +1,4 @@
-"""Temporary files beside outputs, and those that processes which were killed have left there.
+"""Temporary files and folders beside outputs, and those that processes which were killed have left there.
 
 A temporary file's name says for which output it is, on which machine, and by which process; while that process lives it
 holds a lock on the file. One is removed when it is of this machine, its process is gone, and nobody holds its lock: a
@@ -12,6 +12,7 @@ import importlib.util
 import os
 import platform
 import re
+import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,7 +29,7 @@ def temporary(path: Path) -> Iterator[Path]:
     """
     for left in _left_in(path.parent.absolute()).pop(path.name, ()):
         _remove(left)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.effconv-{_machine()}-{os.getpid()}-")
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=_prefix(path))
     try:
         with contextlib.suppress(OSError):  # a file system without locks
             _lock(handle)
@@ -38,6 +39,26 @@ def temporary(path: Path) -> Iterator[Path]:
         os.close(handle)
 
 
+@contextlib.contextmanager
+def temporary_folder(path: Path) -> Iterator[Path]:
+    """An empty folder beside `path`, gone after the block if it is still there, as `temporary` has files."""
+    for left in _left_in(path.parent.absolute()).pop(path.name, ()):
+        _remove(left)
+    name = tempfile.mkdtemp(dir=path.parent, prefix=_prefix(path))
+    with contextlib.ExitStack() as held:
+        held.callback(shutil.rmtree, name, ignore_errors=True)
+        if HAS_LOCKS:
+            handle = os.open(name, os.O_RDONLY)
+            held.callback(os.close, handle)
+            with contextlib.suppress(OSError):
+                _lock(handle)
+        yield Path(name)
+
+
+def _prefix(path: Path) -> str:
+    return f".{path.name}.effconv-{_machine()}-{os.getpid()}-"
+
+
 @functools.cache
 def _machine() -> str:
     return hashlib.sha256(platform.node().encode()).hexdigest()[:6]
@@ -45,7 +66,7 @@ def _machine() -> str:
 
 @functools.cache
 def _left_in(folder: Path) -> dict[str, list[Path]]:
-    """{output: temporary files of processes that are gone}, as the folder is when this process first writes there.
+    """{output: what processes that are gone left for it}, as the folder is when this process first writes there.
 
     Looked at once: a folder may get thousands of files from one command.
     """
@@ -57,7 +78,7 @@ def _left_in(folder: Path) -> dict[str, list[Path]]:
             match = NAME.fullmatch(entry.name)
             if not match or match["machine"] != _machine() or _lives(int(match["process"])):
                 continue
-            if entry.is_file(follow_symlinks=False):
+            if entry.is_file(follow_symlinks=False) or entry.is_dir(follow_symlinks=False):
                 found.setdefault(match["output"], []).append(Path(entry.path))
     return found
 
@@ -76,12 +97,12 @@ def _lives(process: int) -> bool:
 
 
 def _remove(path: Path) -> None:
-    """Remove a file unless somebody holds its lock, or it is not ours to remove."""
+    """Remove a file or folder unless somebody holds its lock, or it is not ours to remove."""
     with contextlib.suppress(OSError):
-        handle = os.open(path, os.O_RDWR | os.O_NOFOLLOW)
+        handle = os.open(path, (os.O_RDONLY if path.is_dir() else os.O_RDWR) | os.O_NOFOLLOW)
         try:
             _lock(handle)
-            path.unlink()
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
         finally:
             os.close(handle)
 

@@ -21,7 +21,7 @@ from effconv.convert import zoo
 from effconv.effdet_torch.engines import onnx_detector, onnx_export
 from effconv.effdet_torch.engines import program as engines_program
 from effconv.parity.comparison import exported
-from effconv.parity.exporting import description, tflite
+from effconv.parity.exporting import description, saved_model, tflite
 from effconv.parity.exporting import program as exporting_program
 from effconv.parity.traces.images import drawn
 from effconv.parity.verification import demo
@@ -87,6 +87,10 @@ USES = {
     "export to TFLite of the network alone": Use(
         "export tflite --ckpt {ours} --raw", "generation min_score max_detections check_on no_check calibrate_on"
     ),
+    "export to a SavedModel": Use("export savedmodel --ckpt {ours} -o out", "generation"),
+    "export to a SavedModel of the network alone": Use(
+        "export savedmodel --ckpt {ours} -o out --raw", "generation min_score max_detections check_on no_check"
+    ),
     "export of a program": Use("export pt2 --ckpt {ours}", "generation"),
     "export of a program of the network alone": Use(
         "export pt2 --ckpt {ours} --raw", "generation given min_score max_detections check_on no_check"
@@ -128,6 +132,7 @@ ALREADY = {
     "export without a check": {"no_check", "raw"},
     "export to TFLite in integers": {"precision", "calibrate_on", "check_on"},
     "export to TFLite of the network alone": {"raw"},
+    "export to a SavedModel of the network alone": {"raw"},
     "export of a program of the network alone": {"raw"},
 }
 
@@ -222,6 +227,14 @@ def stand_ins(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     def check_tflite(detector: Any, written: bytes, precision: str, *more: Any) -> tflite.TFLiteCheck:
         return tflite.TFLiteCheck(exact=check_exported(Path(), *more))
 
+    def served_detector(model: Any, detecting: Any, *, raw: bool = False) -> Any:
+        return types.SimpleNamespace(
+            save=lambda folder: (folder / "saved_model.pb").write_text(f"{raw}"), output_names=[]
+        )
+
+    def check_saved_model(*given: Any) -> exported.ExportCheck:
+        return check_exported(*given)
+
     def export_program(network: Any, path: Path, detecting: Any, files: dict[str, str]) -> None:
         path.write_text(f"{type(network).__name__} {files}")
 
@@ -235,7 +248,14 @@ def stand_ins(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(onnx_detector, "export_detector", export_detector)
     monkeypatch.setattr(exported, "check_exported", check_exported)
     monkeypatch.setattr(demo, "run_demo", run_demo)
-    for module, stand_in in ((tflite, tflite_detector), (tflite, check_tflite), (tflite, described)):
+    for module, stand_in in (
+        (tflite, tflite_detector),
+        (tflite, check_tflite),
+        (tflite, described),
+        (saved_model, served_detector),
+        (saved_model, check_saved_model),
+        (saved_model, described),
+    ):
         monkeypatch.setattr(module, stand_in.__name__, stand_in)
     monkeypatch.setattr(description, "described", described)
     monkeypatch.setattr(engines_program, "export_program", export_program)

@@ -123,6 +123,7 @@ IN_FOLDERS = {
         ("--model", TINY / "config.json", "--data", "data"),
         ("model.safetensors", "raw.safetensors", "curve.png", "state.pth", "steps.csv", "evaluations.csv"),
     ),
+    "export savedmodel": (OF_TINY, ("saved_model.pb",)),
     "demo": (
         (),
         ("demo.json", "index.html", "detections.json", "shapes.manifest.json", "pictures/val2017/000500.jpg"),
@@ -143,7 +144,7 @@ def test_a_file_of_the_users_in_a_folder_is_refused_at_once(
     monkeypatch.chdir(tmp_path)
     Path("images").mkdir()
     Image.new("RGB", (40, 40)).save("images/a.jpg")
-    refuse(Path("out", name), command, "--out" if command == "train" else "-o", "out", *IN_FOLDERS[command][0])
+    refuse(Path("out", name), *command.split(), "--out" if command == "train" else "-o", "out", *IN_FOLDERS[command][0])
 
 
 def test_a_folder_of_its_own_is_written_again(tmp_path: Path) -> None:
@@ -198,7 +199,7 @@ def test_what_effconv_writes_is_known_and_what_looks_like_it_is_not(tmp_path: Pa
     assert not may_replace(tmp_path / "b.npz", output_kinds.TRACE)
     (tmp_path / "empty").touch()
     kinds = [each for each in vars(output_kinds).values() if isinstance(each, Kind)]
-    assert len(kinds) == 18
+    assert len(kinds) == 19
     for kind in kinds:
         assert may_replace(tmp_path / "empty", kind)
         for content in (b"x", b"\x00" * 99, b"\xff" * 99, b"[" * 9999, b"{}", b"[]", b"PK\x03\x04" * 9):

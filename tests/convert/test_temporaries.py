@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from effconv.convert import temporaries
-from effconv.convert.output import replacing
+from effconv.convert.output import OutputError, replacing, replacing_folder
 
 # Writes half of its argument, says so, and waits to be killed; or converts the model in its place, as a user would.
 HALF = """
@@ -20,6 +20,15 @@ from effconv.convert.output import replacing
 with replacing(*map(Path, sys.argv[1:])) as files:
     for file in files:
         file.write_bytes(b"half")
+    print("half", flush=True)
+    time.sleep(60)
+"""
+HALF_FOLDER = """
+import sys, time
+from pathlib import Path
+from effconv.convert.output import replacing_folder
+with replacing_folder(Path(sys.argv[1]), "sign") as folder:
+    (folder / "sign").write_text("half")
     print("half", flush=True)
     time.sleep(60)
 """
@@ -34,9 +43,9 @@ def another_process() -> Iterator[None]:
     temporaries._left_in.cache_clear()
 
 
-def begin(*paths: Path) -> subprocess.Popen[str]:
+def begin(*paths: Path, program: str = HALF) -> subprocess.Popen[str]:
     """A process that is in the middle of writing `paths`."""
-    process = subprocess.Popen([sys.executable, "-c", HALF, *map(str, paths)], stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen([sys.executable, "-c", program, *map(str, paths)], stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     assert process.stdout.readline() == "half\n"
     return process
@@ -113,3 +122,45 @@ def test_a_folder_is_looked_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         with replacing(tmp_path / f"{number}.jpg") as (file,):
             file.touch()
     assert looked == [tmp_path]
+
+
+def write_folder(folder: Path, content: str) -> None:
+    with replacing_folder(folder, "sign") as written:
+        (written / "sign").write_text(content)
+
+
+def test_a_folder_that_a_killed_process_left_is_removed_and_one_of_the_living_stays(tmp_path: Path) -> None:
+    kill(begin(tmp_path / "x", program=HALF_FOLDER))
+    living = begin(tmp_path / "x", program=HALF_FOLDER)
+    try:
+        write_folder(tmp_path / "x", "whole")
+        assert len(hidden(tmp_path)) == 2  # the new one, and where the former one goes
+    finally:
+        kill(living)
+    assert (tmp_path / "x" / "sign").read_text() == "whole"
+
+
+def test_a_folder_is_replaced_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    output = tmp_path / "above" / "x"
+    write_folder(output, "first")
+    assert output.stat().st_mode & 0o777 == output.parent.stat().st_mode & 0o777
+    with pytest.raises(ValueError, match="in the middle"), replacing_folder(output, "sign") as written:
+        (written / "sign").write_text("half")
+        raise ValueError("in the middle")
+    rename = Path.rename
+
+    def refused(path: Path, target: Path) -> Path:
+        if path.name.startswith(".") and target == output:
+            raise PermissionError(13, "Permission denied")
+        return rename(path, target)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "rename", refused)
+        with pytest.raises(OutputError, match=r"x: cannot be written \(Permission denied\)"):
+            write_folder(output, "second")
+    assert [(output / "sign").read_text(), os.listdir(output.parent)] == ["first", ["x"]]
+    write_folder(output, "second")
+    (output / "sign").rename(output / "other")
+    with pytest.raises(OutputError, match="it has other files, and no sign"):
+        write_folder(output, "third")
+    assert [(output / "other").read_text(), os.listdir(output.parent)] == ["second", ["x"]]

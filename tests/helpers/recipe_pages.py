@@ -90,7 +90,7 @@ def prepare(folder: Path, layout: Writer) -> None:
     for picture in pictures[:4]:
         shutil.copy(picture, folder / "pictures")
     for split, images, seed in (("train", 16, 3), ("valid", 6, 4)):
-        _write_mine(folder, split, images, seed, layout)
+        write_mine(folder, split, images, seed, layout)
     (folder / "myport.py").write_text(PORT)
 
 
@@ -109,7 +109,7 @@ def prepare_weights(folder: Path, page: str) -> None:
         assert result.exit_code == 0, result.output
 
 
-def _write_mine(folder: Path, split: str, images: int, seed: int, layout: Writer) -> None:
+def write_mine(folder: Path, split: str, images: int, seed: int, layout: Writer) -> None:
     """Drawn pictures of which three shapes are marked, under other names; no crowds, which YOLO has not."""
     drawn = folder / "drawn" / split
     write_shapes(drawn, "val2017", images, seed, SIZE)
