@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 
 import click
 
-from .engine_options import engine_or_graph_option
+from .engine_options import engine_or_file_option
 from .evaluation_options import EVALUATION_NAMES, describe_evaluation, evaluation_options
 from .options import (
     PATH,
@@ -21,6 +21,7 @@ from .options import (
     print_json,
     verify_option,
 )
+from .parity_exported import parity_of_file
 from .parity_modes import Mode, require_used
 from .weights_path import WEIGHTS
 
@@ -48,7 +49,7 @@ from .weights_path import WEIGHTS
     help="What to compare with: the official computation in TensorFlow (default), another run of effconv, a recorded "
     "trace, a frozen graph or a SavedModel folder.",
 )
-@click.option("--image", type=PATH, help="A photograph to compare on; default: noise.")
+@click.option("--image", type=PATH, help="A photograph to compare on; default: noise, or drawn pictures.")
 @click.option("--noise", "noise_seed", type=click.IntRange(min=0, max=2**32 - 1), help="Seed of the noise; default: 0.")
 @click.option("--size", metavar="HxW", help="Image height and width in pixels; default: the model's.")
 @click.option("--backward", is_flag=True, help="Compare the gradients of every variable too.")
@@ -65,7 +66,7 @@ from .weights_path import WEIGHTS
 @click.option("--names", type=PATH, help="JSON file {our layer's module: theirs}, where keys and values do not say.")
 @click.option("--end-to-end", is_flag=True, help="Compare every stage from an image's bytes to its detections.")
 @click.option("--coco", type=PATH, help="Dataset folder: compare COCO metrics with the published ones, on its images.")
-@evaluation_options(engine_or_graph_option)
+@evaluation_options(engine_or_file_option)
 @verify_option
 @json_option
 def parity(
@@ -87,7 +88,8 @@ def parity(
     belong to that. With --end-to-end, images (of --coco, or --image, or drawn ones) go through both pipelines: input,
     raw outputs, boxes and detections are compared; with --port too, that project's own input, anchors, boxes and
     detections. With --engine, that engine's outputs are compared with the model's, or, of an ONNX file, whatever inner
-    value is one of the model's layers. With --port, --module or --candidate-trace, another network stands beside
+    value is one of the model's layers; of an exported .tflite or .pt2, the objects it finds on pictures (of --image, a
+    file or a folder, or drawn ones). With --port, --module or --candidate-trace, another network stands beside
     effconv's; --explain names its porting mistakes. An option that has no part in the comparison asked for is refused.
     """
     mode = require_used(click.get_current_context())
@@ -95,6 +97,9 @@ def parity(
     if mode is Mode.STAGES:
         shared = {name: chosen[name] for name in ("model", "ckpt", "weights", "verify", "image")}
         _parity_of_stages(theirs["port"], {**shared, "size": size}, generation, as_json)
+    if mode is Mode.EXPORTED:
+        shared = {name: chosen[name] for name in ("model", "weights", "verify", "image")}
+        parity_of_file(Path(chosen["engine"]), {**shared, "checkpoint": chosen["ckpt"]}, generation, as_json)
     if mode in (Mode.MODULE, Mode.RECORDING, Mode.GRAPH):
         shared = {name: chosen[name] for name in ("model", "ckpt", "weights", "verify", "image", "noise_seed")}
         shown = {"layerwise": layerwise, "report": report, "as_json": as_json}
