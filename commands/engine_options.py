@@ -1,5 +1,6 @@
-"""`--engine`: what runs the network, by a name, chosen by effconv, or a graph to compare."""
+"""`--engine`: what runs the network, by a name, chosen by effconv, or a file that has it inside."""
 
+from pathlib import Path
 from typing import Any
 
 import click
@@ -15,28 +16,39 @@ engine_option = click.option(
 choosing_engine_option = click.option(
     "--engine", type=click.Choice((*ENGINES, AUTO)), default="fast", show_default=True, help=CHOOSES
 )
-# The same where a default has to be told from what was asked for.
-stated_engine_option = click.option("--engine", type=click.Choice((*ENGINES, AUTO)), show_default="fast", help=CHOOSES)
 GRAPH_ENDING = ".onnx"
 
 
-class EngineOrGraph(click.Choice[str]):
-    """An engine's name, or a file ending in .onnx."""
+def is_file(engine: str | None) -> bool:
+    """Whether what `--engine` names is a file."""
+    return engine is not None and Path(engine).suffix != ""
+
+
+class EngineOrFile(click.Choice[str]):
+    """An engine's name, or a file, told by its ending."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """The name or the file, as it was given."""
-        return value if str(value).endswith(GRAPH_ENDING) else super().convert(value, param, ctx)
+        return value if is_file(value) else super().convert(value, param, ctx)
 
     def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str:
         """All names, and the file."""
-        return f"[{'|'.join(map(str, self.choices))}|FILE.onnx]"
+        return f"[{'|'.join(map(str, self.choices))}|FILE]"
 
 
-engine_or_graph_option = click.option(
+# Where a default has to be told from what was asked for.
+engine_or_exported_option = click.option(
     "--engine",
-    type=EngineOrGraph(ENGINES),
+    type=EngineOrFile((*ENGINES, AUTO)),
     show_default="fast",
-    help="Engine whose outputs to compare with the model's, or an .onnx graph to compare by its inner values.",
+    help=f"{CHOOSES} FILE: in the place of a model, one that `effconv export` wrote: .onnx, .tflite or .pt2.",
+)
+engine_or_file_option = click.option(
+    "--engine",
+    type=EngineOrFile(ENGINES),
+    show_default="fast",
+    help="Compare this way to run the network with the model: an engine's outputs, an .onnx graph's inner values, or "
+    "what an exported .tflite or .pt2 finds on pictures.",
 )
 
 

@@ -10,7 +10,7 @@ import click
 
 from ..errors import EffconvError
 from .dataset_options import chosen_dataset, dataset_options
-from .engine_options import say_engine, stated_engine_option
+from .engine_options import engine_or_exported_option, is_file, say_engine
 from .evaluation_options import describe_evaluation, evaluation_options
 from .help_page import Command
 from .options import (
@@ -30,11 +30,16 @@ from .weights_path import WEIGHTS
 if TYPE_CHECKING:
     from ..parity.evaluation.evaluate import Evaluation
     from ..parity.evaluation.score_record import ScoreRecord
+    from ..parity.exporting.exported import Exported
 
 # What detections that are already there are scored by; all other options are of a model's run.
 SCORING = frozenset(
     {"coco", "annotations", "images", "results", "against", "split", "limit", "strict", "metrics_engine", "as_json"}
 )
+# What a file that runs in a model's place has settled, or has no choice of.
+DECIDED = frozenset({"model", "generation", "size", "device", "precision"})
+OF_WEIGHTS = frozenset({"weights", "function", "verify"})
+SUPPRESSING = frozenset({"nms", "candidates", "anchors", "min_score", "max_detections"})
 
 
 @click.command("eval", cls=Command)
@@ -60,7 +65,7 @@ SCORING = frozenset(
 )
 @function_option("CKPT")
 @click.option("--size", metavar="HxW", help="Input height and width in pixels; default: the model's.")
-@evaluation_options(stated_engine_option)
+@evaluation_options(engine_or_exported_option)
 @skip_option
 @verify_option
 @json_option
@@ -81,6 +86,7 @@ def eval_command(
     Exits with status 1 where images could not be read, unless --skip-unreadable is given, and refuses to evaluate none.
     With --results, options that say how a model runs are refused; with --against, two files of detections are compared;
     --waterfall then tells the cost of the files' own limits and mistakes of format from that of the model.
+    With --engine FILE an exported file is evaluated, which says itself what it is; --ckpt, then, must be its weights.
     Under `torchrun --nproc-per-node N -m effconv.cli eval ...` N processes share the images.
     """
     from ..allocation import keep_freed_memory
@@ -95,8 +101,9 @@ def eval_command(
     elif against:
         raise EffconvError("--against: name the --results to compare with them")
     choose_one(DOWNLOADED | STOPPING)
+    exported = _exported(Path(chosen.pop("engine")), chosen["ckpt"]) if is_file(chosen["engine"]) else None
     dataset = chosen_dataset("--coco FOLDER", coco, annotations, images, frozenset({"split"}))
-    asked, _ = describe_evaluation(dataset, chosen)
+    asked, _ = describe_evaluation(dataset, {**chosen, "exported": exported})
     command = shlex.join(["effconv", *sys.argv[1:]])
     if results and against:
         refuse_given({"metrics_engine"}, "--against")
@@ -119,6 +126,19 @@ def eval_command(
     else:
         print_scores(record)
     sys.exit(unreadable_status(len(record.skipped), 0, skip_unreadable))
+
+
+def _exported(path: Path, ckpt: Path | None) -> "Exported":
+    """The file, once what it decides itself is known not to be asked for."""
+    from ..parity.exporting.exported import open_exported
+
+    refuse_given(DECIDED, "--engine FILE")
+    if ckpt is None:
+        refuse_given(OF_WEIGHTS, "--engine FILE without --ckpt")
+    exported = open_exported(path)
+    if not exported.raw:
+        refuse_given(SUPPRESSING, f"{path}, which suppresses itself")
+    return exported
 
 
 def _compare(asked: "Evaluation", results: Path, against: Path, waterfall: bool, command: str, as_json: bool) -> None:

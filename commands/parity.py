@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 
 import click
 
-from .engine_options import engine_or_graph_option
+from .engine_options import engine_or_file_option
 from .evaluation_options import EVALUATION_NAMES, describe_evaluation, evaluation_options
 from .help_page import Command
 from .options import (
@@ -22,6 +22,7 @@ from .options import (
     print_json,
     verify_option,
 )
+from .parity_exported import parity_of_file
 from .parity_modes import Mode, require_used
 from .weights_path import WEIGHTS
 
@@ -55,7 +56,7 @@ from .weights_path import WEIGHTS
     help="Computation to compare with: the official one in TensorFlow (default), another run of effconv, a recorded "
     "trace, a frozen graph or a SavedModel folder.",
 )
-@click.option("--image", type=PATH, help="Photograph to compare the networks on; default: noise.")
+@click.option("--image", type=PATH, help="Photograph to compare on; default: noise, or drawn pictures.")
 @click.option(
     "--noise",
     "noise_seed",
@@ -93,7 +94,7 @@ from .weights_path import WEIGHTS
 @click.option(
     "--coco", type=PATH, help="Dataset folder to evaluate on: its COCO metrics are compared with the published ones."
 )
-@evaluation_options(engine_or_graph_option)
+@evaluation_options(engine_or_file_option)
 @verify_option
 @json_option
 def parity(
@@ -117,15 +118,19 @@ def parity(
     Detections belong to that. With --end-to-end, images (of --coco, or --image, or drawn ones) go through both
     pipelines: input, raw outputs, boxes and detections are compared; with --port too, that project's own input,
     anchors, boxes and detections. With --engine, that engine's outputs are compared with the model's, or, of an ONNX
-    file, whatever inner value is one of the model's layers. With --port, --module or --candidate-trace, another network
-    stands beside effconv's; --explain names its porting mistakes. An option that has no part in the comparison asked
-    for is refused.
+    file, whatever inner value is one of the model's layers; of an exported .tflite or .pt2, the objects it finds on
+    pictures (of --image, a file or a folder, or drawn ones). With --port, --module or --candidate-trace, another
+    network stands beside effconv's; --explain names its porting mistakes. An option that has no part in the comparison
+    asked for is refused.
     """
     mode = require_used(click.get_current_context())
     theirs = {name: chosen.pop(name) for name in ("port", "module", "arguments", "names", "candidate_trace")}
     if mode is Mode.STAGES:
         shared = {name: chosen[name] for name in ("model", "ckpt", "weights", "verify", "image")}
         _parity_of_stages(theirs["port"], {**shared, "size": size}, generation, as_json)
+    if mode is Mode.EXPORTED:
+        shared = {name: chosen[name] for name in ("model", "weights", "verify", "image")}
+        parity_of_file(Path(chosen["engine"]), {**shared, "checkpoint": chosen["ckpt"]}, generation, as_json)
     if mode in (Mode.MODULE, Mode.RECORDING, Mode.GRAPH):
         shared = {name: chosen[name] for name in ("model", "ckpt", "weights", "verify", "image", "noise_seed")}
         shown = {"layerwise": layerwise, "report": report, "as_json": as_json}

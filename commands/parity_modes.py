@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from ..errors import EffconvError
-from .engine_options import GRAPH_ENDING
+from .engine_options import GRAPH_ENDING, is_file
 from .evaluation_options import EVALUATION_NAMES, SETTINGS
 from .refusals import DOWNLOADED, choose_one, given_options, refuse
 
@@ -23,6 +23,7 @@ class Mode(Enum):
     MODULE = "--port or --module"
     RECORDING = "--candidate-trace"
     GRAPH = "--engine FILE.onnx"
+    EXPORTED = "--engine FILE.tflite or FILE.pt2"
 
 
 COMPUTED = (None, "tf", "torch")  # references that are computed, of a checkpoint; any other is a file
@@ -39,6 +40,7 @@ USED: Mapping[Mode, frozenset[str]] = {
     Mode.MODULE: _SUBJECT
     | {"image", "noise_seed", "layerwise", "explain", "report", "force", "port", "module", "arguments", "names"},
     Mode.GRAPH: _SUBJECT | {"engine", "image", "noise_seed", "layerwise", "explain", "report", "force", "names"},
+    Mode.EXPORTED: (_SUBJECT - {"size"}) | {"engine", "image"},
     Mode.RECORDING: (_SUBJECT - {"size"}) | {"candidate_trace", "names", "layerwise", "report", "force"},
 }
 
@@ -57,6 +59,8 @@ def choose_mode(values: Mapping[str, Any]) -> Mode:
         return Mode.COCO
     if _is_graph(values["engine"]):
         return Mode.GRAPH
+    if is_file(values["engine"]):
+        return Mode.EXPORTED
     return Mode.LAYERS if values["engine"] in (None, "eager") else Mode.ENGINE
 
 
@@ -90,8 +94,8 @@ def _require_consistent(mode: Mode, given: Collection[str], values: Mapping[str,
         _require_module(given)
     if mode in (Mode.STAGES, Mode.MODULE, Mode.RECORDING) and values["model"] is None:
         raise EffconvError(f"{mode.value}: name the model that the network is of (--model d0)")
-    if mode is Mode.COCO and _is_graph(values["engine"]):
-        raise EffconvError("--engine: a dataset is evaluated by an engine's name; leave --coco out to compare the file")
+    if mode is Mode.COCO and is_file(values["engine"]):
+        raise EffconvError("--engine: leave --coco out to compare the file; `effconv eval --engine FILE` evaluates it")
     if mode is Mode.END_TO_END and {"image", "coco"} <= set(given):
         raise EffconvError("--image and --coco: choose the pictures of one of them")
     if "backbone" in given:

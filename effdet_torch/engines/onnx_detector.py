@@ -43,7 +43,8 @@ def export_detector(model: EfficientDet, path: Path, detecting: Detecting) -> No
     images = torch.zeros(2, *shape, dtype=torch.uint8 if detecting.pixels else torch.float32)
     graph = exported(Decoded(model, detecting), images, ["all_boxes", "all_scores"])
     _suppress(graph, detecting)
-    write_graph(graph, model, path)
+    limits = {"score_threshold": detecting.score_threshold, "max_detections": detecting.max_outputs}
+    write_graph(graph, model, path, {name: str(value) for name, value in limits.items()})
 
 
 class Decoded(nn.Module):

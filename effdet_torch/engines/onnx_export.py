@@ -3,6 +3,7 @@
 import dataclasses
 import logging
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from .fast import fast
 
 OPSET = 18
 INPUT = "images"
+NOTHING_MORE: Mapping[str, str] = {}
 
 
 def output_names(model: EfficientDet) -> list[str]:
@@ -70,11 +72,11 @@ def exported(network: nn.Module, images: Tensor, outputs: list[str]) -> Any:
     return program.model_proto
 
 
-def write_graph(graph: Any, model: EfficientDet, path: Path) -> None:
-    """Write a checked graph, named after the model and made by effconv, with what describes the model beside it."""
+def write_graph(graph: Any, model: EfficientDet, path: Path, more: Mapping[str, str] = NOTHING_MORE) -> None:
+    """Write a checked graph, named after the model and made by effconv, with what describes the model, and `more`."""
     import onnx
 
-    onnx.helper.set_model_props(graph, description(model))
+    onnx.helper.set_model_props(graph, {**description(model), **more})
     graph.producer_name, graph.producer_version, graph.graph.name = "effconv", __version__, model.config.name
     onnx.checker.check_model(graph)
     path.write_bytes(graph.SerializeToString())

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ...effdet_torch.config import Config
 from ...effdet_torch.engines.onnx_detector import OUTPUTS, Detecting, pixel_constants
+from ...effdet_torch.engines.onnx_export import INPUT
 from ...effdet_torch.model import EfficientDet
 from ...effdet_torch.postprocessing.detections import Detections
 from ...effdet_torch.postprocessing.postprocess import clip_boxes, combined
@@ -46,18 +47,25 @@ def check_exported(graph: Path, model: EfficientDet, detecting: Detecting, pictu
 
     Raises EffconvError when onnxruntime is not installed, and ImageError for a picture that cannot be decoded.
     """
+    session, runtime = onnx_session(graph)
+    return check_found(lambda images: found_by_graph(session, images), runtime, model, detecting, pictures)
+
+
+def onnx_session(graph: Path) -> tuple[Any, str]:
+    """A graph ready to run, and the runtime's name. Raises EffconvError when onnxruntime is not installed."""
     try:
         import onnxruntime
     except ImportError as error:
         raise EffconvError(
-            "onnxruntime, which runs the exported file to check it, is not installed: pip install onnxruntime"
+            "onnxruntime, which runs the exported file, is not installed: pip install onnxruntime"
         ) from error
     session = onnxruntime.InferenceSession(str(graph), providers=["CPUExecutionProvider"])
+    return session, f"onnxruntime {onnxruntime.__version__}"
 
-    def find(images: NDArray[Any]) -> Detections:
-        return Detections(*(torch.from_numpy(each) for each in session.run(list(OUTPUTS), {"images": images})))
 
-    return check_found(find, f"onnxruntime {onnxruntime.__version__}", model, detecting, pictures)
+def found_by_graph(session: Any, images: NDArray[Any]) -> Detections:
+    """What an ONNX detector finds on images as it takes them."""
+    return Detections(*(torch.from_numpy(each) for each in session.run(list(OUTPUTS), {INPUT: images})))
 
 
 def check_found(
@@ -93,9 +101,17 @@ def found_by_model(
     """What the model finds on images as `detecting` has them, suppressed as its file does it."""
     config = dataclasses.replace(model.config, image_size=detecting.size)
     steps = combined(config, detecting.score_threshold, detecting.max_outputs)
-    normalised = _normalised(images, config) if detecting.pixels else torch.from_numpy(images)
+    return dataclasses.replace(steps, clip=clip)(*outputs_of_model(model, detecting, images))
+
+
+def outputs_of_model(
+    model: EfficientDet, detecting: Detecting, images: NDArray[Any]
+) -> tuple[list[Tensor], list[Tensor]]:
+    """The model's class logits and box codes by level, of images as `detecting` has them."""
+    normalised = _normalised(images, model.config) if detecting.pixels else torch.from_numpy(images)
     with torch.inference_mode():
-        return dataclasses.replace(steps, clip=clip)(*model(normalised))
+        logits, codes = model(normalised)
+    return list(logits), list(codes)
 
 
 def compared(ours: Detections, theirs: Detections, detecting: Detecting, runtime: str) -> ExportCheck:
@@ -163,10 +179,13 @@ def _same(one: NDArray[np.float64], other: NDArray[np.float64]) -> bool:
 def _given(encoded: bytes, config: Config, detecting: Detecting) -> NDArray[Any]:
     """A picture as the file takes it."""
     image, _ = Preprocessor(config)(encoded)
-    if not detecting.pixels:
-        return image
+    return as_pixels(image, config) if detecting.pixels else image
+
+
+def as_pixels(image: NDArray[np.float32], config: Config) -> NDArray[np.uint8]:
+    """Normalised images (..., 3, H, W) as RGB pixels (..., H, W, 3), rounded to whole numbers."""
     mean, std = (each.numpy() for each in pixel_constants(config))
-    pixels: NDArray[np.uint8] = np.rint(image.transpose(1, 2, 0) * std + mean).clip(0, 255).astype(np.uint8)
+    pixels: NDArray[np.uint8] = np.rint(np.moveaxis(image, -3, -1) * std + mean).clip(0, 255).astype(np.uint8)
     return pixels
 
 

@@ -8,17 +8,17 @@ import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from ...effdet_torch.config import config_to_dict
 from ...effdet_torch.digests import weights_digest
 from ...effdet_torch.engines.engines import DEFAULT_NETWORK_ENGINE, make_engine
 from ...effdet_torch.model import EfficientDet
-from ...effdet_torch.network import Network
 from ...effdet_torch.postprocessing.detections import Detections, coco_rows, finite, found
 from ...errors import EffconvError, ImageError
 from ...version import __version__
@@ -31,6 +31,8 @@ from .image_stream import stream
 from .pipeline import Pipeline
 
 Report = Callable[[int, int], None]
+# (inputs (B, 3, H, W), how many of them are images, scales (B,)) -> detections of the images, in original pixels.
+Find = Callable[[Tensor, int, Tensor], Detections]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,8 +49,62 @@ class Running:
     resume: bool = False
 
 
+class Detector(Protocol):
+    """What finds objects in preprocessed images."""
+
+    def key(self, pipeline: Pipeline, dataset: Dataset, running: Running) -> dict[str, Any]:
+        """Everything that results depend on."""
+
+    def prepared(self, pipeline: Pipeline, running: Running) -> Find:
+        """The detector ready to run."""
+
+
+@dataclass(frozen=True)
+class NetworkDetector:
+    """A model, and the pipeline's steps after it."""
+
+    model: EfficientDet
+
+    def key(self, pipeline: Pipeline, dataset: Dataset, running: Running) -> dict[str, Any]:
+        """As `run_key` has it."""
+        return run_key(self.model, pipeline, dataset, running)
+
+    def prepared(self, pipeline: Pipeline, running: Running) -> Find:
+        """By the engine of `running`, on its device. Raises EffconvError as `make_engine` does."""
+        network = make_engine(
+            running.engine,
+            self.model.to(running.device),
+            pipeline.config.image_size,
+            running.precision,
+            graphs_folder(),
+        )
+        dtype = next(network.parameters()).dtype
+
+        def find(inputs: Tensor, count: int, scales: Tensor) -> Detections:
+            outputs = network(inputs.to(running.device, dtype))
+            # Rows without an image are left out before anything is made of them.
+            logits, codes = ([level[:count].float() for level in kind] for kind in outputs)
+            return pipeline.postprocess(logits, codes, scales[:count].to(running.device))
+
+        return find
+
+
 def detect(
     model: EfficientDet,
+    pipeline: Pipeline,
+    dataset: Dataset,
+    images: Sequence[Image],
+    running: Running,
+    group: Group,
+    report: Report | None = None,
+    finished: list[Finished] | None = None,
+) -> list[Finished]:
+    """Results of `images` by a model, as `detect_by` has them."""
+    return detect_by(NetworkDetector(model), pipeline, dataset, images, running, group, report, finished)
+
+
+def detect_by(
+    detector: Detector,
     pipeline: Pipeline,
     dataset: Dataset,
     images: Sequence[Image],
@@ -66,7 +122,7 @@ def detect(
     """
     # A batch has its rows whether there are images for them or not.
     running = replace(running, batch=min(running.batch, max(1, len(images))))
-    parts = Parts(running.parts, run_key(model, pipeline, dataset, running)) if running.parts else None
+    parts = Parts(running.parts, detector.key(pipeline, dataset, running)) if running.parts else None
     earlier = group.share(_earlier(parts, images, running.resume) if group.rank == 0 else None)
     left = [image for image in images if image.id not in earlier]
     mine = left[group.rank :: group.size]
@@ -75,14 +131,8 @@ def detect(
     finished += earlier.values()
     with contextlib.ExitStack() as stack:
         file = stack.enter_context(parts.open(group.rank)) if parts else None
-        network = make_engine(
-            running.engine,
-            model.to(running.device),
-            pipeline.config.image_size,
-            running.precision,
-            graphs_folder(),
-        )
-        for result in _results(network, pipeline, mine, running):
+        find = detector.prepared(pipeline, running)
+        for result in _results(find, pipeline, mine, running):
             mine_done[result.image_id] = result
             finished.append(result)
             if file:
@@ -127,8 +177,7 @@ def run_key(model: EfficientDet, pipeline: Pipeline, dataset: Dataset, running: 
     }
 
 
-def _results(model: Network, pipeline: Pipeline, images: Sequence[Image], running: Running) -> Iterator[Finished]:
-    dtype = next(model.parameters()).dtype
+def _results(find: Find, pipeline: Pipeline, images: Sequence[Image], running: Running) -> Iterator[Finished]:
     for batch in stream(images, pipeline.preprocess, running.batch, running.workers):
         for image, reason in batch.failures:
             if running.strict:
@@ -137,11 +186,7 @@ def _results(model: Network, pipeline: Pipeline, images: Sequence[Image], runnin
         if not batch.images:
             continue
         with torch.inference_mode():
-            outputs = model(batch.inputs.to(running.device, dtype))
-            # Rows without an image are left out before anything is made of them.
-            count = len(batch.images)
-            logits, codes = ([level[:count].float() for level in kind] for kind in outputs)
-            detections = pipeline.postprocess(logits, codes, batch.scales[:count].to(running.device))
+            detections = find(batch.inputs, len(batch.images), batch.scales)
         for row, image in enumerate(batch.images):
             rows, not_finite = found_rows(detections, row)
             yield Finished(image.id, rows, content=batch.contents[row], not_finite=not_finite)

@@ -9,25 +9,26 @@ from pathlib import Path
 
 from ...convert.fingerprints import identify
 from ...convert.sources import open_checkpoint
-from ...effdet_torch.config import get_config
 from ...effdet_torch.engines.engines import DEFAULT_NETWORK_ENGINE
 from ...errors import EffconvError, ImageError
-from ...loading import CHECKPOINT_ENDINGS, load
+from ...loading import CHECKPOINT_ENDINGS
+from ..comparison.subject import Choice
 from ..datasets.dataset import Dataset
 from ..datasets.examination import Examination, examine
 from ..datasets.layouts import CocoFile, read_dataset
 from ..distributed import Group
 from ..engine_choice import settle_engine
+from ..exporting.exported import Exported
 from ..provenance import provenance
-from ..weights_identity import weights_identity
 from .category_map import choose_categories
 from .coco import DEFAULT_ENGINE, Scores, evaluate, read_detections, rows_of, write_detections
-from .detect import Report, Running, detect, run_key
+from .detect import NetworkDetector, Report, Running, detect_by
 from .finished import Finished, Parts, write_line
-from .pipeline import Settings, build
+from .pipeline import Settings
 from .score_record import ModelRun, ScoreRecord
+from .subject import of_file, of_model
 from .unfinished import Place, kept
-from .weights_used import weights_used
+from .weights_used import AS_IN_FILE, weights_used
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +54,7 @@ class Evaluation:
     strict: bool = False  # refuse a dataset with faults, and stop at the first image that cannot be read
     resume: bool = False
     verify: bool = True
+    exported: Exported | None = None  # a file in the place of a model, whose weights `checkpoint` may name
 
 
 def evaluate_model(
@@ -70,14 +72,15 @@ def evaluate_model(
         raise EffconvError(
             "name the file of detections of the run to go on with", parameters={"resume": True, "detections": None}
         )
-    if asked.model is None and (asked.checkpoint is None or asked.checkpoint.suffix != ".safetensors"):
+    file, unnamed = asked.exported, asked.checkpoint is None or asked.checkpoint.suffix != ".safetensors"
+    if file is None and asked.model is None and unnamed:
         raise EffconvError("name the model to evaluate", parameters={"model": "d0"})
     group = Group()
     dataset, examination = _examined(asked, group)
-    path = asked.checkpoint or fetch(get_config(asked.model or "").name)
-    model = load(path, model=asked.model, weights=asked.weights, function=asked.function, verify=asked.verify)
-    categories = choose_categories(model.config, dataset, asked.category_map)
-    pipeline = build(model.config, asked.settings)
+    choice = Choice(asked.model, asked.checkpoint, asked.weights, function=asked.function, verify=asked.verify)
+    subject = of_file(file, choice, asked.settings, fetch) if file else of_model(choice, asked.settings, fetch)
+    detector, pipeline, path = subject.detector, subject.pipeline, subject.weights
+    categories = choose_categories(pipeline.config, dataset, asked.category_map)
     images = dataset.images[: asked.limit]
     place = Place(asked.detections, "--detections", Path("detections.json"), ".parts")
     parts = place.beside(asked.detections) if asked.detections else None
@@ -88,7 +91,7 @@ def evaluate_model(
         strict=asked.strict,
         parts=parts,
         resume=asked.resume,
-        engine=asked.engine,
+        engine=subject.runtime or asked.engine,
         precision=asked.precision,
     )
     finished: list[Finished] = []
@@ -97,27 +100,28 @@ def evaluate_model(
         if group.rank > 0 or all(each.failure for each in finished):
             return ""
         if output:
-            with Parts(place.beside(output), run_key(model, pipeline, dataset, running)).open(0) as file:
+            with Parts(place.beside(output), detector.key(pipeline, dataset, running)).open(0) as file:
                 for each in finished:
                     write_line(file, each)
         return "images" if parts and group.size > 1 else f"{len(finished)} of {len(images)} images"
 
     with kept(place, command, keep):
         with group.joined(asked.device):
-            engine = settle_engine(
-                asked.engine,
-                model,
-                pipeline.config.image_size,
-                len(images),
-                say,
-                device=asked.device,
-                precision=asked.precision,
-                earlier=min(parts.glob("*.jsonl"), default=None) if parts and asked.resume else None,
-                group=group,
-            )
-            running = dataclasses.replace(running, engine=engine)
+            if isinstance(detector, NetworkDetector):
+                engine = settle_engine(
+                    asked.engine,
+                    detector.model,
+                    pipeline.config.image_size,
+                    len(images),
+                    say,
+                    device=asked.device,
+                    precision=asked.precision,
+                    earlier=min(parts.glob("*.jsonl"), default=None) if parts and asked.resume else None,
+                    group=group,
+                )
+                running = dataclasses.replace(running, engine=engine)
             started = time.monotonic()
-            results = detect(model, pipeline, dataset, images, running, group, report, finished)
+            results = detect_by(detector, pipeline, dataset, images, running, group, report, finished)
             seconds = time.monotonic() - started
         if group.rank > 0:
             return None
@@ -132,24 +136,26 @@ def evaluate_model(
         if asked.detections:
             write_detections(found, asked.detections)
     skipped = {str(each.image_id): each.failure for each in results if each.failure}
+    weights = weights_used(path, pipeline.config, asked.weights) if path else AS_IN_FILE
     conditions = {
-        **pipeline.conditions(weights_used(path, model.config, asked.weights), asked.precision),
+        **pipeline.conditions(weights, subject.precision or asked.precision),
         "split": dataset.split,
         "images": len(images) - len(skipped),
         "annotations": dataset.content,
     }
     run = ModelRun(
-        model=model.config.name,
-        checkpoint=path.name,
-        fingerprint=fingerprint_of(path, asked.verify),
-        weights_file=weights_identity(path),
+        model=pipeline.config.name,
+        checkpoint=path.name if path else subject.name,
+        fingerprint=fingerprint_of(path, asked.verify) if path else None,
+        weights_file=subject.identity,
         conditions=conditions,
         network_engine=running.engine,
         seconds=seconds,
         processes=group.size,
         not_finite={str(each.image_id): each.not_finite for each in results if each.not_finite},
+        exported=subject.exported,
     )
-    record = _record(model.config.name, scores, dataset, examination, command)
+    record = _record(pipeline.config.name, scores, dataset, examination, command)
     record = dataclasses.replace(record, skipped=skipped, run=run)
     if parts:
         shutil.rmtree(parts, ignore_errors=True)  # only now is nothing left to go on with

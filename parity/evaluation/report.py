@@ -43,6 +43,8 @@ def print_scores(record: ScoreRecord, console: Console | None = None) -> None:
     print_line(console, f"[bold]{record.of}: AP {figure(record.metrics['AP'])}[/bold] on {images}")
     if record.run:
         print_line(console, describe(record.run.conditions))
+        if record.run.exported:
+            print_line(console, describe_file(record.run.exported))
     for metric in METRICS:
         print_line(console, f"  {METRIC_NAMES[metric]:32} {figure(record.metrics[metric])}")
     measured = {name: value for name, value in record.per_category.items() if value != UNDEFINED}
@@ -83,6 +85,14 @@ def print_skipped(record: ScoreRecord, console: Console) -> None:
 def describe(conditions: Mapping[str, Any]) -> str:
     """What a result was measured under, on one line."""
     return ", ".join(f"{name} {conditions[name]}" for name in CONDITIONS if conditions.get(name) is not None)
+
+
+def describe_file(exported: Mapping[str, Any]) -> str:
+    """Which exported file a result is of, and what ran it, on one line."""
+    return (
+        f"of {exported['file']} ({exported['precision']}, {exported['input']} images) by {exported['runtime']}; "
+        f"detections {exported['detections']}"
+    )
 
 
 def print_published(record: ScoreRecord, console: Console | None = None) -> None:

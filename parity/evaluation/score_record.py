@@ -20,6 +20,7 @@ class ModelRun:
     seconds: float  # of all images, from their bytes to detections
     processes: int
     not_finite: Mapping[str, int]  # by image id: detections left out, whose boxes or scores are not finite
+    exported: Mapping[str, Any] | None = None  # of an exported file: `FileDetector.record`
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,4 +77,6 @@ class ScoreRecord:
             "processes": run.processes,
             "provenance": dict(self.provenance),
         }
+        if run.exported is not None:
+            record["exported"] = dict(run.exported)
         return record | ({"published": self.published.plain()} if self.published else {})

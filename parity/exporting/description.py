@@ -21,9 +21,10 @@ EPOCH = (1980, 1, 1, 0, 0, 0)  # of an entry, so that the same model gives the s
 
 
 def described(model: EfficientDet, detecting: Detecting, precision: str = "float32") -> str:
-    """JSON: names of categories by id, input, configuration, and the sha256 of the weights.
+    """JSON: names of categories by id, input, what is dropped, configuration, and the sha256 of the weights.
 
-    `mean` and `std` of the input are by channel, of pixels 0 to 255: what a file that takes normalised images expects.
+    A raw file, which drops nothing, has the usual limits. `mean` and `std` of the input are by channel, of pixels 0 to
+    255: what a file that takes normalised images expects.
     """
     texts = description(model)
     mean, std = (each.tolist() for each in pixel_constants(model.config))
@@ -34,6 +35,8 @@ def described(model: EfficientDet, detecting: Detecting, precision: str = "float
         "input": {"size": list(detecting.size), "kind": "uint8" if detecting.pixels else "float32"},
         "normalisation": {"mean": mean, "std": std},
         "precision": precision,
+        "score_threshold": detecting.score_threshold,
+        "max_detections": detecting.max_outputs,
         "config": config_to_dict(dataclasses.replace(model.config, image_size=detecting.size)),
         "weights_sha256": texts["weights_sha256"],
     }

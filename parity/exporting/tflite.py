@@ -79,7 +79,7 @@ def tflite_detector(model: EfficientDet, detecting: Detecting, *, raw: bool = Fa
 
 def official_images(config: Config, detecting: Detecting, pictures: Sequence[bytes]) -> list[NDArray[Any]]:
     """Encoded pictures, drawn ones where there are none, as a TFLite file takes them: (H, W, 3) each."""
-    return _channels_last(given_images(config, detecting, pictures), detecting)
+    return channels_last(given_images(config, detecting, pictures), detecting)
 
 
 def write_tflite(path: Path, content: bytes, model: EfficientDet, detecting: Detecting, precision: str) -> None:
@@ -101,11 +101,11 @@ def check_tflite(
     What is `written` in float32 must find what the model finds. What is written in another precision is rounded: its
     float32 form must, and it itself must find most of it again.
     """
-    runtime = f"TFLite of TensorFlow {import_tensorflow().__version__}"
+    runtime = runtime_name()
     exact = written if precision == "float32" else detector.convert()
 
     def find(images: NDArray[Any], content: bytes = exact) -> Detections:
-        return _found(run_tflite(content, _channels_last(images, detecting)), detecting)
+        return found_in(run_tflite(content, channels_last(images, detecting)), detecting)
 
     checked = check_found(find, runtime, model, detecting, pictures, unclipped)
     if precision == "float32" or not checked.ok:
@@ -153,11 +153,12 @@ def check_line(check: TFLiteCheck, precision: str) -> str:
     exact = exported.check_line(check.exact)
     if check.rounded is None:
         return exact
-    rounded = _rounded_line(check.rounded, precision)
+    rounded = rounded_line(check.rounded, precision)
     return f"in float32: {exact}\n{rounded}" if check.ok else rounded
 
 
-def _rounded_line(check: RoundedCheck, precision: str) -> str:
+def rounded_line(check: RoundedCheck, precision: str) -> str:
+    """The check of a file of another precision in a line."""
     again = (
         f"in {precision} the file finds {check.found} of {check.objects} objects of a score of {LIKELY} and more again"
     )
@@ -170,11 +171,18 @@ def _rounded_line(check: RoundedCheck, precision: str) -> str:
     )
 
 
-def _channels_last(images: NDArray[Any], detecting: Detecting) -> list[NDArray[Any]]:
+def runtime_name() -> str:
+    """What runs a TFLite file. Raises EffconvError without TensorFlow."""
+    return f"TFLite of TensorFlow {import_tensorflow().__version__}"
+
+
+def channels_last(images: NDArray[Any], detecting: Detecting) -> list[NDArray[Any]]:
+    """Images as `detecting` has them, as a TFLite file takes them: (H, W, 3) each."""
     return list(images if detecting.pixels else np.ascontiguousarray(images.transpose(0, 2, 3, 1)))
 
 
-def _found(outputs: Sequence[dict[str, NDArray[Any]]], detecting: Detecting) -> Detections:
+def found_in(outputs: Sequence[dict[str, NDArray[Any]]], detecting: Detecting) -> Detections:
+    """What a TFLite file found, image by image: boxes in input pixels, categories from 1."""
     columns = (np.concatenate([each[name] for each in outputs]) for name in OUTPUTS)
     boxes, classes, scores, count = (torch.from_numpy(each) for each in columns)
     sides = torch.tensor([*detecting.size, *detecting.size], dtype=torch.float32)

@@ -9,7 +9,7 @@ import contextlib
 import logging
 import math
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -196,10 +196,21 @@ def quiet_converter() -> Iterator[None]:
 
 def run_tflite(content: bytes, images: Sequence[NDArray[Any]]) -> list[dict[str, NDArray[Any]]]:
     """The outputs by name of each image (H, W, 3), by TensorFlow's own interpreter on one thread."""
+    run = tflite_runner(content)
+    return [run(image) for image in images]
+
+
+def tflite_runner(content: bytes) -> Callable[[NDArray[Any]], dict[str, NDArray[Any]]]:
+    """A TFLite file as a function of one image (H, W, 3), as `run_tflite` runs it. Raises as the interpreter does."""
     tensorflow = import_tensorflow()
     with warnings.catch_warnings(), without_notes():
         warnings.simplefilter("ignore")  # that it moves to a package of its own
         interpreter = tensorflow.lite.Interpreter(model_content=content, num_threads=1)
+        interpreter.allocate_tensors()  # here, where what it says of itself is held back
         runner = interpreter.get_signature_runner()
+
+    def run(image: NDArray[Any]) -> dict[str, NDArray[Any]]:
         # Copied: the interpreter writes the next image's where these are.
-        return [{name: value.copy() for name, value in runner(**{INPUT: image[None]}).items()} for image in images]
+        return {name: value.copy() for name, value in runner(**{INPUT: image[None]}).items()}
+
+    return run

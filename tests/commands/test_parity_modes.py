@@ -12,6 +12,7 @@ from option_values import given, options_of
 
 from effconv.cli import main
 from effconv.commands import parity as proving
+from effconv.commands import parity_exported as exporting
 from effconv.commands.parity_modes import USED, Mode
 from effconv.errors import EffconvError
 from effconv.parity.comparison import backbone as backbones
@@ -19,6 +20,7 @@ from effconv.parity.comparison import end_to_end_job, layerwise
 from effconv.parity.comparison import engine as engine_parity
 from effconv.parity.comparison.backbone import Completed
 from effconv.parity.evaluation import published
+from effconv.parity.exporting import file_parity
 from effconv.parity.referee import module_job, stages_job
 
 COMMAND = main.commands["parity"]
@@ -32,6 +34,7 @@ ASKED = {
     Mode.MODULE: ["--model", "d1", "--module", "mine:build"],
     Mode.RECORDING: ["--model", "d1", "--candidate-trace", "mine.npz"],
     Mode.GRAPH: ["--model", "d1", "--engine", "mine.onnx"],
+    Mode.EXPORTED: ["--model", "d1", "--engine", "mine.tflite"],
 }
 # Where they choose the comparison; otherwise they are tried like the rest.
 CHOOSING = {"end_to_end", "coco", "engine", "port", "module", "candidate_trace"}
@@ -67,6 +70,8 @@ def comparisons(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         stages_job, "compare_port_stages", lambda port, *arguments: stand_in(Mode.STAGES)([port], *arguments)
     )
+    monkeypatch.setattr(file_parity, "compare_exported", stand_in(Mode.EXPORTED))
+    monkeypatch.setattr(exporting, "fetch_release", lambda model, generation, verify: (model, generation, verify))
     monkeypatch.setattr(proving, "fetch_release", lambda model, generation, verify: (model, generation, verify))
 
 

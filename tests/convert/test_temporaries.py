@@ -144,7 +144,7 @@ def test_a_folder_is_replaced_whole_or_not_at_all(tmp_path: Path, monkeypatch: p
     output = tmp_path / "above" / "x"
     write_folder(output, "first")
     assert output.stat().st_mode & 0o777 == output.parent.stat().st_mode & 0o777
-    with pytest.raises(ValueError, match="in the middle"), replacing_folder(output, "sign") as written:
+    with pytest.raises(ValueError, match="in the middle"), replacing_folder(output, "sign") as written:  # noqa: PT012
         (written / "sign").write_text("half")
         raise ValueError("in the middle")
     rename = Path.rename

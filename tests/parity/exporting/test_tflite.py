@@ -121,6 +121,10 @@ def test_other_precisions_are_smaller_and_find_most_again(precision: str, folder
     check = json.loads(result.stdout)["check"]
     assert check["exact"]["ok"]
     assert check["rounded"]["objects"] > 5
+    again = run("parity", "--engine", path, "--ckpt", SHAPES, "--image", pictures)
+    assert again.exit_code == 0, again.output
+    found, objects = check["rounded"]["found"], check["rounded"]["objects"]
+    assert f"in {precision} the file finds {found} of {objects} objects" in again.stdout
     assert path.stat().st_size < 0.6 * (folder / "d.tflite").stat().st_size
 
 
