@@ -1,4 +1,4 @@
-"""Render what is generated in the documentation: docs/cli.md from --help, tables elsewhere from results/measured/.
+"""Render what is generated in the documentation: docs/cli.md from --help, tables and pictures from results/measured/.
 
     python tools/render_docs.py
 
@@ -12,6 +12,7 @@ from pathlib import Path
 import click
 from click.testing import CliRunner
 from headline import headline_table
+from strip import strip
 
 from effconv.cli import main
 from effconv.parity.ablation.chart import ablation_chart
@@ -66,6 +67,7 @@ WIDTH = 110
 INFERENCE = ("bench-inference-d0",)
 TRAINING = ("bench-training-d0", "bench-training-d1")
 CHART = REPOSITORY / "docs" / "ablations.svg"
+STRIP = REPOSITORY / "docs" / "strip.svg"
 RENDERED = (
     "README.md",
     "docs/convert.md",
@@ -168,6 +170,7 @@ def rendered(text: str) -> str:
 if __name__ == "__main__":
     (REPOSITORY / "docs" / "cli.md").write_text(cli_reference())
     CHART.write_text(ablation_chart(AblationRecord.read(json.loads((MEASURED / "ablations.json").read_text()))))
+    STRIP.write_text(strip(json.loads((MEASURED / "strip.json").read_text())))
     for name in RENDERED:
         path = REPOSITORY / name
         path.write_text(rendered(path.read_text()))
