@@ -66,6 +66,7 @@ bench: $(VENV)/installed-for-tests
 	$(BIN)/python tools/record_hostile.py
 	$(BIN)/python tools/record_kills.py
 	$(BIN)/python tools/record_verdicts.py
+	$(BIN)/python tools/record_install.py
 	$(BIN)/python tools/render_docs.py
 
 # The detector in examples/shapes, from nothing: pictures, training, and the official-format checkpoint. Two processes of

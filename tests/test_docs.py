@@ -72,7 +72,7 @@ COMPARISONS = ("ports", "ports-stages", "referee", "losses", "backbone-lite0", "
 ABLATIONS = ("ablations", "bootstrap-coverage", "bench-ablation")
 DETECTOR = ("shapes-training", "shapes-official", "strip", "finetune", *ABLATIONS)
 NETWORKS = ("bench-inference-d0", "bench-training-d0", "bench-training-d1", "bench-predict-d0")
-COSTS = ("parity-d7x", "convert-d0", "convert-d7x", "bench-coco", "bench-allocation")
+COSTS = ("parity-d7x", "convert-d0", "convert-d7x", "bench-coco", "bench-allocation", "install")
 RECORDS = (*COMPARISONS, *COSTS, *CONTESTS, *DETECTOR, *NETWORKS)
 
 
@@ -122,6 +122,15 @@ def test_promises_are_kept_by_the_records(repository: Path) -> None:
     assert largest["image_shape"] == [1, 3, 1536, 1536]
     assert largest["verdict"].startswith("nothing changed on the way")
     assert largest["peak_bytes"] < largest["peak_bytes_promised"] == 10e9
+
+
+def test_what_is_installed_for_converting_alone_is_small_and_has_no_pytorch(repository: Path) -> None:
+    record = json.loads((repository / "results" / "measured" / "install.json").read_text())
+    alone, plain, full = record["rows"]
+    assert alone["torch"] is None
+    assert plain["torch"] == full["torch"]
+    assert alone["downloaded_bytes"] < plain["downloaded_bytes"] / 5
+    assert plain["downloaded_bytes"] < full["downloaded_bytes"]
 
 
 def test_recorded_images_are_the_same_from_the_bytes_on(repository: Path) -> None:

@@ -65,15 +65,16 @@ def main() -> None:
             rows.append(_installed(choice, source, Path(name) / str(number), environment))
             print(rows[-1], flush=True)
         demo = _demo(source, environment)
-    record = {
-        "what": "installing effconv from an empty cache: megabytes downloaded and on disk, and seconds",
-        "command": "python tools/record_install.py",
-        "rows": rows,
-        "demo": demo,
-        "load_average_before": load,  # of the last minute; more than the processors of a busy machine
-        "provenance": provenance(),
-    }
-    write_record(record, MEASURED / "install.json")
+        # Before the folder is removed, which takes minutes on a busy disk.
+        record = {
+            "what": "installing effconv from an empty cache: megabytes downloaded and on disk, and seconds",
+            "command": "python tools/record_install.py",
+            "rows": rows,
+            "demo": demo,
+            "load_average_before": load,  # of the last minute; more than the processors of a busy machine
+            "provenance": provenance(),
+        }
+        write_record(record, MEASURED / "install.json")
 
 
 def _installed(choice: Choice, source: Path, folder: Path, environment: dict[str, str]) -> dict[str, Any]:

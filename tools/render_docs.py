@@ -12,6 +12,7 @@ from pathlib import Path
 import click
 from click.testing import CliRunner
 from headline import headline_table
+from install_table import install_summary, install_table
 from strip import strip
 
 from effconv.cli import main
@@ -110,6 +111,8 @@ def tables() -> dict[str, str]:
     budgeted = ("efficientdet-d0", "512x512")
     return {
         "headline": headline_table(records),
+        "install": install_table(records["install"]),
+        "install-summary": install_summary(records["install"]),
         "parity": parity_table(parity),
         "operations": budget_table(parity, *budgeted, "rounding_by_operation"),
         "along": budget_table(parity, *budgeted, "rounding_along_the_network"),
