@@ -10,6 +10,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 SHARED ?= ../shared
+# For PyTorch without CUDA: make demo PIP_OPTIONS=--extra-index-url=https://download.pytorch.org/whl/cpu
+PIP_OPTIONS ?=
 export OMP_NUM_THREADS ?= 1
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
@@ -63,9 +65,11 @@ bench: $(VENV)/installed-for-tests
 	$(BIN)/python tools/record_faults.py
 	$(BIN)/python tools/record_sensitivity.py $(SHARED)
 	$(BIN)/python tools/record_backbone.py $(SHARED)
+	$(BIN)/python tools/record_strip.py
 	$(BIN)/python tools/record_hostile.py
 	$(BIN)/python tools/record_kills.py
 	$(BIN)/python tools/record_verdicts.py
+	$(BIN)/python tools/record_install.py
 	$(BIN)/python tools/render_docs.py
 
 # The detector in examples/shapes, from nothing: pictures, training, and the official-format checkpoint. Two processes of
@@ -96,15 +100,15 @@ $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/installed: $(VENV)/bin/python setup.cfg constraints.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_OPTIONS) -c constraints.txt -e .
 	touch $@
 
 $(VENV)/installed-for-tests: $(VENV)/bin/python setup.cfg constraints.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[tf,report,train,datasets,onnx,openvino,docs,dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_OPTIONS) -c constraints.txt -e '.[tf,report,train,datasets,onnx,openvino,docs,dev]'
 	touch $(VENV)/installed $(VENV)/installed-for-site $@
 
 $(VENV)/installed-for-site: $(VENV)/bin/python setup.cfg constraints.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_OPTIONS) -c constraints.txt -e '.[docs]'
 	touch $(VENV)/installed $@
 
 clean:

@@ -32,6 +32,15 @@ class CommandLine(GroupedCommands):
             click.echo("effconv: interrupted", err=True)
             _show_notes(error)
             status = INTERRUPTED_STATUS
+        except ModuleNotFoundError as error:
+            if (error.name or "").partition(".")[0] in ("", __package__.partition(".")[0]):
+                raise
+            click.echo(
+                f"effconv: {error.name} is not installed, and this command needs it; install all that effconv needs: "
+                "pip install -c constraints.txt . (in the checkout)",
+                err=True,
+            )
+            status = 2
         except OSError as error:
             _drop_output()
             place = f" {error.filename}" if error.filename else ""

@@ -71,9 +71,10 @@ def test_every_table_is_shown_somewhere(renderer: ModuleType, repository: Path) 
 CONTESTS = ("bench-input", "bench-nms", "bench-eval")
 RECORDED = ("parity", "faults", "sensitivity", "end-to-end", "float32", "verdicts", "mutants")
 COMPARISONS = ("ports", "ports-stages", "referee", "losses", "backbone-lite0", "hostile", "kills", *RECORDED)
-DETECTOR = ("shapes-training", "shapes-official", "ablations", "bootstrap-coverage", "bench-ablation", "finetune")
+ABLATIONS = ("ablations", "bootstrap-coverage", "bench-ablation")
+DETECTOR = ("shapes-training", "shapes-official", "strip", "finetune", *ABLATIONS)
 NETWORKS = ("bench-inference-d0", "bench-training-d0", "bench-training-d1", "bench-predict-d0")
-COSTS = ("parity-d7x", "convert-d0", "convert-d7x", "bench-coco", "bench-allocation")
+COSTS = ("parity-d7x", "convert-d0", "convert-d7x", "bench-coco", "bench-allocation", "install")
 RECORDS = (*COMPARISONS, *COSTS, *CONTESTS, *DETECTOR, *NETWORKS)
 
 
@@ -123,6 +124,15 @@ def test_promises_are_kept_by_the_records(repository: Path) -> None:
     assert largest["image_shape"] == [1, 3, 1536, 1536]
     assert largest["verdict"].startswith("nothing changed on the way")
     assert largest["peak_bytes"] < largest["peak_bytes_promised"] == 10e9
+
+
+def test_what_is_installed_for_converting_alone_is_small_and_has_no_pytorch(repository: Path) -> None:
+    record = json.loads((repository / "results" / "measured" / "install.json").read_text())
+    alone, plain, full = record["rows"]
+    assert alone["torch"] is None
+    assert plain["torch"] == full["torch"]
+    assert alone["downloaded_bytes"] < plain["downloaded_bytes"] / 5
+    assert plain["downloaded_bytes"] < full["downloaded_bytes"]
 
 
 def test_recorded_images_are_the_same_from_the_bytes_on(repository: Path) -> None:
@@ -228,8 +238,10 @@ def test_the_pages_name_only_commands_and_files_that_exist(repository: Path) -> 
         *(f"docs/{name}.md" for name in ("convert", "prove", "evaluate", "ablations", "deploy", "train")),
     )
     text = "\n".join((repository / page).read_text() for page in pages)
-    commands = set(re.findall(r"\beffconv ([a-z0-9]+)(?= )", text)) - {"reads"}
-    assert commands - set(main.commands) <= {"accounts", "recognises"}
+    code = "\n".join(re.findall(r"```.*?```|`[^`]+`", text, re.DOTALL))
+    commands = set(re.findall(r"(?:^|`|-m )effconv ([a-z0-9]+)", code, re.MULTILINE))
+    assert commands <= set(main.commands)
+    assert len(commands) > 15
     for target in re.findall(r"`((?:tests|docs|parity|results)/[\w./-]+)`", text):
         assert (repository / target).exists(), target
     makefile = (repository / "Makefile").read_text()

@@ -79,3 +79,14 @@ def test_what_errors_advise_to_install_is_what_the_extras_name(repository: Path)
                 assert "effconv" not in words, file
                 advised |= set(words.split()) & known
     assert advised >= {"tensorflow", "plotly", "matplotlib", "onnx", "onnxscript", "onnxruntime", "openvino"}
+
+
+def test_make_gives_pip_the_options_it_is_asked_to(repository: Path, tmp_path: Path) -> None:
+    """PyTorch's own index, say, as the README has it; `make -n` runs nothing."""
+    option = "--extra-index-url=https://example.org/cpu"
+    for target in ("demo", "test"):
+        command = ["make", "-n", "-C", str(repository), target, f"VENV={tmp_path}", f"PIP_OPTIONS={option}"]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        lines = [line for line in done.stdout.splitlines() if "pip install" in line]
+        assert lines
+        assert all(option in line for line in lines)

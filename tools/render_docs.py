@@ -1,4 +1,4 @@
-"""Render what is generated in the documentation: tables and a chart from results/measured/.
+"""Render what is generated in the documentation: tables and pictures from results/measured/.
 
     python tools/render_docs.py
 
@@ -10,6 +10,8 @@ import re
 from pathlib import Path
 
 from headline import headline_table
+from install_table import install_summary, install_table
+from strip import strip
 
 from effconv.parity.ablation.chart import ablation_chart
 from effconv.parity.ablation.record import AblationRecord
@@ -62,6 +64,7 @@ MEASURED = REPOSITORY / "results" / "measured"
 INFERENCE = ("bench-inference-d0",)
 TRAINING = ("bench-training-d0", "bench-training-d1")
 CHART = REPOSITORY / "docs" / "ablations.svg"
+STRIP = REPOSITORY / "docs" / "strip.svg"
 RENDERED = (
     "README.md",
     "docs/convert.md",
@@ -85,6 +88,8 @@ def tables() -> dict[str, str]:
     budgeted = ("efficientdet-d0", "512x512")
     return {
         "headline": headline_table(records),
+        "install": install_table(records["install"]),
+        "install-summary": install_summary(records["install"]),
         "parity": parity_table(parity),
         "operations": budget_table(parity, *budgeted, "rounding_by_operation"),
         "along": budget_table(parity, *budgeted, "rounding_along_the_network"),
@@ -144,6 +149,7 @@ def rendered(text: str) -> str:
 
 if __name__ == "__main__":
     CHART.write_text(ablation_chart(AblationRecord.read(json.loads((MEASURED / "ablations.json").read_text()))))
+    STRIP.write_text(strip(json.loads((MEASURED / "strip.json").read_text())))
     for name in RENDERED:
         path = REPOSITORY / name
         path.write_text(rendered(path.read_text()))

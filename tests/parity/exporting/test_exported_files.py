@@ -69,7 +69,7 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
         images.append({"id": number, "file_name": f"{number}.jpg", "height": height, "width": width})
     rows = found(clip_boxes)
     for row in rows[rows[:, 3:5].min(1) > 0][::2]:  # some lie wholly beyond the edges
-        box = [float(each) for each in row[1:5] + [0, 0, row[3] * 0.1, 0]]
+        box = [float(each) for each in np.add(row[1:5], [0, 0, row[3] * 0.1, 0])]
         of = {"image_id": int(row[0]), "category_id": int(row[6]), "bbox": box, "area": box[2] * box[3]}
         truth.append({"id": len(truth), "iscrowd": 0, **of})
     categories = [{"id": number, "name": f"thing {number}"} for number in range(1, 8)]
