@@ -71,7 +71,7 @@ class Called(nn.Module):
 
 
 def onnxruntime_function(graph: bytes, model: EfficientDet) -> Any:
-    """A graph with the outputs of `model`, run by onnxruntime on (B, 3, H, W) float32. Raises EffconvError without it."""
+    """A graph with the outputs of `model`, run by onnxruntime on the CPU. Raises EffconvError without it."""
     try:
         import onnxruntime
     except ImportError as error:
