@@ -2,7 +2,7 @@
 
     python tools/record_precision.py FOLDER
 
-FOLDER keeps the pictures, and each row as it comes, so that a run that was cut off is gone on with; rows of another
+FOLDER keeps pictures, graphs, and each row as it comes, so that a run that was cut off is gone on with; rows of another
 commit are measured anew, and so are all in a new FOLDER. Writes results/measured/precision-engines.json. Takes about
 five minutes; the milliseconds are those of a machine that does nothing else.
 """
@@ -71,7 +71,7 @@ def main(folder: Path) -> None:
             continue
         path = kept(folder, str(made["git_commit"]), form)
         if not path.exists():
-            network = make_form(form, model, inputs)
+            network = make_form(form, model, inputs, folder / "graphs")
             found = baseline if form == FLOAT32 else find(network.run, pictures, pipeline)
             path.parent.mkdir(parents=True, exist_ok=True)
             write_record(precision_row(form, network, found, baseline).plain(), path)

@@ -3,6 +3,7 @@
 import os
 import shutil
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -54,19 +55,22 @@ def why_left_out(form: Form) -> str | None:
     return None
 
 
-def make_form(form: Form, model: EfficientDet, calibration: Sequence[NDArray[np.float32]]) -> Made:
+def make_form(
+    form: Form, model: EfficientDet, calibration: Sequence[NDArray[np.float32]], graphs: Path | None = None
+) -> Made:
     """A form of `model` for its own input size, on as many threads as PyTorch has (TFLite: one).
 
-    int8 takes ranges from `calibration`, inputs (3, H, W). Raises EffconvError when what the form needs is not
-    installed.
+    int8 takes ranges from `calibration`, inputs (3, H, W). The folder `graphs` keeps ONNX graphs for the next form.
+    Raises EffconvError when what the form needs is not installed.
     """
     size = model.config.image_size
     if form.engine == "tflite":
         return _tflite(form, model, calibration)
     if form.precision == "int8":
-        graph = quantized_graph(exported_graph(model, size), calibration, per_channel=form.scales == PER_CHANNEL)
+        exact = exported_graph(model, size, graphs)
+        graph = quantized_graph(exact, calibration, per_channel=form.scales == PER_CHANNEL)
         return Made(onnxruntime_function(graph, model), len(graph))
-    network, kind = make_engine(form.engine, model, size, form.precision), PRECISIONS[form.precision]
+    network, kind = make_engine(form.engine, model, size, form.precision, graphs), PRECISIONS[form.precision]
 
     def run(image: Tensor) -> Outputs:
         with torch.inference_mode():
@@ -74,7 +78,7 @@ def make_form(form: Form, model: EfficientDet, calibration: Sequence[NDArray[np.
         return [each.float() for each in logits], [each.float() for each in codes]
 
     runtime = form.engine in ("onnxruntime", "openvino")
-    return Made(run, len(exported_graph(model, size)) if runtime else None)
+    return Made(run, len(exported_graph(model, size, graphs)) if runtime else None)
 
 
 def _tflite(form: Form, model: EfficientDet, calibration: Sequence[NDArray[np.float32]]) -> Made:

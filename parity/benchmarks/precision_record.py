@@ -82,4 +82,4 @@ def _error(value: float | None) -> str:
 
 
 def _change(change: Change, *, is_baseline: bool) -> tuple[str, str]:
-    return ("-", "-") if is_baseline else (f"{change.difference:+.4f}", f"{change.low:+.4f} to {change.high:+.4f}")
+    return ("-", "-") if is_baseline else (f"{change.difference:+z.4f}", f"{change.low:+z.4f} to {change.high:+z.4f}")
