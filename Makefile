@@ -66,6 +66,7 @@ bench: $(VENV)/installed-for-tests
 	$(BIN)/python tools/record_sensitivity.py $(SHARED)
 	$(BIN)/python tools/record_backbone.py $(SHARED)
 	$(BIN)/python tools/record_strip.py
+	$(BIN)/python tools/record_precision.py "$$(mktemp -d)"
 	$(BIN)/python tools/record_hostile.py
 	$(BIN)/python tools/record_kills.py
 	$(BIN)/python tools/record_verdicts.py

@@ -10,6 +10,8 @@ import click
 import pytest
 from command_lines import every_command
 
+from effconv.parity.benchmarks.precision_forms import FORMS
+from effconv.parity.benchmarks.precision_record import PrecisionRecord
 from effconv.parity.comparison.end_to_end_record import EndToEndTable
 from effconv.parity.comparison.measured_records import ProvenModels
 from effconv.parity.referee.records import RefereeRecord
@@ -74,7 +76,7 @@ COMPARISONS = ("ports", "ports-stages", "referee", "losses", "backbone-lite0", "
 ABLATIONS = ("ablations", "bootstrap-coverage", "bench-ablation")
 DETECTOR = ("shapes-training", "shapes-official", "strip", "finetune", *ABLATIONS)
 NETWORKS = ("bench-inference-d0", "bench-training-d0", "bench-training-d1", "bench-predict-d0")
-COSTS = ("parity-d7x", "convert-d0", "convert-d7x", "bench-coco", "bench-allocation", "install")
+COSTS = ("parity-d7x", "convert-d0", "convert-d7x", "bench-coco", "bench-allocation", "precision-engines", "install")
 RECORDS = (*COMPARISONS, *COSTS, *CONTESTS, *DETECTOR, *NETWORKS)
 
 
@@ -207,6 +209,29 @@ def test_recorded_networks_keep_their_promises(repository: Path) -> None:
         assert record["left_out"] == {}
         for row in record["rows"]:
             assert (row.get("error_beside_the_model") or 0) < 1e-3
+
+
+def test_float32_has_one_ap_whatever_computes_it_and_the_rest_has_its_own(repository: Path) -> None:
+    record = PrecisionRecord.read(
+        json.loads((repository / "results" / "measured" / "precision-engines.json").read_text())
+    )
+    assert record.images >= 200
+    found = {(row.engine, row.precision, row.scales) for row in record.rows}
+    assert {form for form in FORMS if form.engine not in record.left_out} == found
+    first = record.rows[0]
+    assert (first.engine, first.precision, first.class_error, first.box_error) == ("eager", "float32", 0, 0)
+    for row in record.rows:
+        errors = [error for error in (row.class_error, row.box_error) if error is not None]
+        if row.precision == "float32":
+            assert f"{row.ap:.4f}" == f"{first.ap:.4f}"
+            assert max(errors) < 1e-4
+        else:
+            assert max(errors) > 1e-4, "in float32, whatever it says"
+        assert row.change.difference == pytest.approx(row.ap - first.ap, abs=1e-12)
+        assert row.change.low <= row.change.high
+        assert (row.file_bytes is not None) == (row.engine in ("onnxruntime", "openvino", "tflite"))
+    sizes = {(row.engine, row.precision): row.file_bytes for row in record.rows}
+    assert sizes["tflite", "float32"] > sizes["tflite", "float16"] > sizes["tflite", "int8"]
 
 
 def test_the_recipe_of_fine_tuning_is_better_than_others(repository: Path) -> None:

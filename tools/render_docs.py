@@ -19,6 +19,7 @@ from effconv.parity.ablation.table import ablation_table, coverage_table
 from effconv.parity.benchmarks.allocation import AllocationRecord, allocation_table
 from effconv.parity.benchmarks.contest_records import EvaluationRecord, InputRecord, NmsRecord, PredictRecord
 from effconv.parity.benchmarks.network_records import AblationCostRecord, InferenceRecord, TrainingRecord
+from effconv.parity.benchmarks.precision_record import PrecisionRecord, precision_table
 from effconv.parity.benchmarks.process_records import ComparisonCostRecord, ConversionRecord, MetricsEnginesRecord
 from effconv.parity.benchmarks.tables import (
     ablation_cost,
@@ -129,6 +130,7 @@ def tables() -> dict[str, str]:
         **{name: training_table(TrainingRecord.read(records[name])) for name in TRAINING},
         "bench-ablation": ablation_cost(AblationCostRecord.read(records["bench-ablation"])),
         "bench-predict-d0": predict_table(PredictRecord.read(records["bench-predict-d0"])),
+        "precision-engines": precision_table(PrecisionRecord.read(records["precision-engines"])),
         "bench-allocation": allocation_table(AllocationRecord.read(records["bench-allocation"])),
         "bench-coco": metrics_engine_table(MetricsEnginesRecord.read(records["bench-coco"])),
         "bench-input": contest_text(InputRecord.read(records["bench-input"]), "image"),

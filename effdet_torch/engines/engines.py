@@ -52,7 +52,7 @@ def make_engine(
     device = next(model.parameters()).device.type
     if device != "cpu":
         raise EffconvError(f"the engine {name} computes on the CPU, and the model is on {device}: use fast there")
-    session = {"onnxruntime": _onnxruntime, "openvino": _openvino}[name]
+    session = {"onnxruntime": onnxruntime_function, "openvino": _openvino}[name]
     return Called(model, session(exported_graph(model, size, graphs), model))
 
 
@@ -70,7 +70,8 @@ class Called(nn.Module):
         return list(logits), list(codes)
 
 
-def _onnxruntime(graph: bytes, model: EfficientDet) -> Any:
+def onnxruntime_function(graph: bytes, model: EfficientDet) -> Any:
+    """A graph with the outputs of `model`, run by onnxruntime on the CPU. Raises EffconvError without it."""
     try:
         import onnxruntime
     except ImportError as error:

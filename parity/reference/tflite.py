@@ -83,11 +83,14 @@ class TFLiteDetector:
         """The file's outputs."""
         return list(self._module.detect.get_concrete_function().structured_outputs)
 
-    def convert(self, precision: str = "float32", calibration: Sequence[NDArray[Any]] = ()) -> bytes:
+    def convert(
+        self, precision: str = "float32", calibration: Sequence[NDArray[Any]] = (), *, per_channel: bool = True
+    ) -> bytes:
         """The file's content.
 
         "float16" keeps weights so, and computes in float32. "int8" keeps weights and activations so, with ranges that
-        `calibration`, images as the file takes them (H, W, 3), run through; what has no such kernel stays float32.
+        `calibration`, images as the file takes them (H, W, 3), run through; what has no such kernel stays float32. A
+        kernel of int8 has a scale for each of its output channels or, without `per_channel`, one.
         """
         tensorflow = self.tensorflow
         with warnings.catch_warnings(), without_notes(), quiet_converter():
@@ -101,6 +104,7 @@ class TFLiteDetector:
                 converter.target_spec.supported_types = [tensorflow.float16]
             if precision == "int8":
                 kinds = tensorflow.lite.OpsSet
+                converter._experimental_disable_per_channel = not per_channel  # there is no public name for it
                 converter.representative_dataset = lambda: ([image[None]] for image in calibration)
                 # The second for the operation that suppresses, which has no form in integers.
                 converter.target_spec.supported_ops = [kinds.TFLITE_BUILTINS_INT8, kinds.TFLITE_BUILTINS]

@@ -8,6 +8,7 @@ import pytest
 from effconv.parity.benchmarks.allocation import AllocationRecord
 from effconv.parity.benchmarks.contest_records import EvaluationRecord, InputRecord, NmsRecord, PredictRecord
 from effconv.parity.benchmarks.network_records import AblationCostRecord, InferenceRecord, TrainingRecord
+from effconv.parity.benchmarks.precision_record import PrecisionRecord
 from effconv.parity.benchmarks.process_records import ComparisonCostRecord, ConversionRecord, MetricsEnginesRecord
 from effconv.parity.plain import Plain
 from effconv.strict_json import json_text
@@ -26,12 +27,14 @@ KINDS: dict[str, type[Plain]] = {
     "convert-d0": ConversionRecord,
     "convert-d7x": ConversionRecord,
     "parity-d7x": ComparisonCostRecord,
+    "precision-engines": PrecisionRecord,
 }
 
 
 def test_every_record_of_a_benchmark_is_among_them(repository: Path) -> None:
     measured = repository / "results" / "measured"
-    found = [path for pattern in ("bench-*", "convert-*", "parity-d7x*") for path in measured.glob(f"{pattern}.json")]
+    patterns = ("bench-*", "convert-*", "parity-d7x*", "precision-*")
+    found = [path for pattern in patterns for path in measured.glob(f"{pattern}.json")]
     assert {path.stem for path in found} == set(KINDS)
 
 

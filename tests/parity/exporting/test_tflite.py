@@ -15,13 +15,17 @@ from click.testing import CliRunner, Result
 
 from effconv.cli import main
 from effconv.convert.output_kinds import TFLITE, may_replace
+from effconv.effdet_torch.engines.onnx_detector import Detecting
 from effconv.effdet_torch.postprocessing.detections import Detections
 from effconv.parity.exporting import tflite as exporting
 from effconv.parity.reference import tflite as reference
+from effconv.parity.reference.network import import_tensorflow
+from tiny_models import load_tiny
 
 pytestmark = [pytest.mark.tf, pytest.mark.slow]
 SHAPES = Path(__file__).resolve().parents[3] / "examples" / "shapes"
 MODEL = ("--model", SHAPES / "config.json", "--ckpt", SHAPES)
+LITE = Path(__file__).resolve().parents[2] / "golden" / "tiny-lite"
 
 
 def run(*words: object) -> Result:
@@ -126,6 +130,18 @@ def test_other_precisions_are_smaller_and_find_most_again(precision: str, folder
     found, objects = check["rounded"]["found"], check["rounded"]["objects"]
     assert f"in {precision} the file finds {found} of {objects} objects" in again.stdout
     assert path.stat().st_size < 0.6 * (folder / "d.tflite").stat().st_size
+
+
+@pytest.mark.parametrize("per_channel", [True, False])
+def test_a_kernel_of_int8_has_a_scale_for_each_channel_or_one(per_channel: bool) -> None:
+    model = load_tiny(LITE)
+    detecting = Detecting(model.config.image_size)
+    detector = exporting.tflite_detector(model, detecting, raw=True)
+    images = [np.random.default_rng(0).normal(size=(*detecting.size, 3)).astype(np.float32)]
+    content = detector.convert("int8", images, per_channel=per_channel)
+    details = import_tensorflow().lite.Interpreter(model_content=content).get_tensor_details()
+    kernels = [each for each in details if each["dtype"] == np.int8 and len(each["shape"]) == 4]
+    assert (max(len(each["quantization_parameters"]["scales"]) for each in kernels) > 1) == per_channel
 
 
 def test_ranges_of_other_images_make_another_detector(
