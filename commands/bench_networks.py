@@ -1,12 +1,25 @@
 """Commands that measure networks: inference, training, the way from bytes to boxes, ceilings."""
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import click
 
 from .engine_options import ENGINES, engine_option
 from .options import PATH, command_line, deliver, json_option, model_option, record_option, rounds_option
 from .weights_path import WEIGHTS
+
+PRECISIONS = ("float32", "tf32", "bfloat16")  # those of `parity/benchmarks/machine.py`, which imports torch
+device_option = click.option("--device", default="cpu", show_default=True, help="Device to measure on: cpu, cuda, ...")
+batch_option = click.option(
+    "--batch", type=click.IntRange(min=1), multiple=True, help="Images at once; default: 1 and 8."
+)
+
+
+def contest_precision_option(text: str) -> Callable[..., Any]:
+    """`--precision` of contestants."""
+    return click.option("--precision", type=click.Choice(PRECISIONS), default="float32", show_default=True, help=text)
 
 
 @click.command("ablation")
@@ -44,7 +57,7 @@ def bench_ablation(
 @model_option(required=False)
 @click.option("--ckpt", type=WEIGHTS, help="Checkpoint; default: random values, of which the time does not depend.")
 @click.option("--size", metavar="HxW", help="Input height and width in pixels; default: the model's.")
-@click.option("--batch", type=click.IntRange(min=1), multiple=True, help="Images at once; default: 1 and 8.")
+@batch_option
 @click.option(
     "--engines",
     default="eager,fast",
@@ -55,6 +68,8 @@ def bench_ablation(
     "--peers", default="", help="Peers to measure, with commas between: effdet, zylo117, pytorch-tools, tensorflow."
 )
 @click.option("--threads", type=click.IntRange(min=1), help="Threads to use; default: all processors.")
+@device_option
+@contest_precision_option("Of the network's arithmetic; bfloat16: of its weights and maps too, by conversion.")
 @rounds_option(11, "Turns of each contestant.")
 @record_option
 @json_option
@@ -66,6 +81,8 @@ def bench_inference(
     engines: str,
     peers: str,
     threads: int | None,
+    device: str,
+    precision: str,
     rounds: int,
     record: Path | None,
     as_json: bool,
@@ -73,10 +90,12 @@ def bench_inference(
     """Time and memory of the network, our engines beside other implementations with the same weights.
 
     What is not installed is left out, and said. "fast, symmetric padding" shows what SAME padding costs; effdet runs in
-    channels-last memory too.
+    channels-last memory too. On another device than the CPU, and in another precision than float32, engines are eager,
+    fast and compile, and peers those in PyTorch.
     """
     from ..parity.benchmarks.contestants import SYMMETRIC
     from ..parity.benchmarks.inference import Contest, measure_inference
+    from ..parity.benchmarks.machine import Machine
     from ..parity.benchmarks.tables import inference_table
     from .options import available_processors, parse_size
 
@@ -92,6 +111,7 @@ def bench_inference(
         names=names,
         rounds=rounds,
         threads=threads or available_processors(),
+        machine=Machine(device, precision),
     )
     result = measure_inference(contest, command_line())
     deliver(result.plain(), record, as_json, lambda: inference_table(result))
@@ -103,8 +123,8 @@ def bench_inference(
 @click.option("--batch", type=click.IntRange(min=1), default=4, show_default=True, help="Images per step.")
 @click.option("--peers", default="", help="Peers to measure, with commas between: effdet.")
 @click.option("--threads", type=click.IntRange(min=1), help="Threads to use; default: all processors.")
-@click.option("--device", default="cpu", show_default=True, help="Device to measure on: cpu, cuda, ...")
-@click.option("--precision", type=click.Choice(["float32", "bfloat16"]), default="float32", show_default=True)
+@device_option
+@contest_precision_option("Of the network's arithmetic; bfloat16: by autocast, weights stay float32.")
 @rounds_option(5, "Turns of each contestant.")
 @record_option
 @json_option
@@ -136,10 +156,12 @@ def bench_training(
 @click.option("--images", type=PATH, required=True, help="Folder of images.")
 @model_option(required=False)
 @click.option("--ckpt", type=WEIGHTS, help="Checkpoint; default: random values.")
+@batch_option
 @click.option("--engines", default="eager,fast", show_default=True, help="Our engines to measure, with commas between.")
 @click.option("--peers", default="", help="Peers to measure, with commas between: effdet.")
 @click.option("--limit", type=click.IntRange(min=1), default=8, show_default=True, help="Only the first N images.")
 @click.option("--threads", type=click.IntRange(min=1), help="Threads to use; default: all processors.")
+@device_option
 @rounds_option(7, "Passes over the images per contestant.")
 @record_option
 @json_option
@@ -147,22 +169,39 @@ def bench_predict(
     images: Path,
     model: str | None,
     ckpt: Path | None,
+    batch: tuple[int, ...],
     engines: str,
     peers: str,
     limit: int,
     threads: int | None,
+    device: str,
     rounds: int,
     record: Path | None,
     as_json: bool,
 ) -> None:
-    """Time from encoded image to boxes, beside other implementations with the same weights."""
-    from ..parity.benchmarks.predict import measure_predict
+    """Time from encoded image to boxes, beside other implementations with the same weights.
+
+    Images come in whole batches. On another device than the CPU, engines are eager, fast and compile.
+    """
+    from ..parity.benchmarks.machine import Machine
+    from ..parity.benchmarks.predict import PredictContest, measure_predict
     from ..parity.benchmarks.tables import predict_table
     from .options import available_processors
 
     ours, theirs = ([name for name in names.split(",") if name] for names in (engines, peers))
-    threads = threads or available_processors()
-    result = measure_predict(images, model or "d0", ckpt, ours, theirs, rounds, limit, threads, command_line())
+    contest = PredictContest(
+        folder=images,
+        model=model or "d0",
+        checkpoint=ckpt,
+        engines=ours,
+        peers=theirs,
+        batches=batch or (1, 8),
+        rounds=rounds,
+        limit=limit,
+        threads=threads or available_processors(),
+        machine=Machine(device),
+    )
+    result = measure_predict(contest, command_line())
     deliver(result.plain(), record, as_json, lambda: predict_table(result))
 
 
