@@ -63,7 +63,7 @@ def compiled(network: nn.Module) -> Any:
     """`network` by torch.compile; on CUDA by CUDA graphs, of whose outputs, which a next call overwrites, copies."""
     if next(network.parameters()).device.type != "cuda":
         return torch.compile(network)
-    graphs = torch.compile(network, mode="reduce-overhead")
+    graphs = torch.compile(network, mode="reduce-overhead", dynamic=False)  # a graph is of one shape
 
     def run(images: Tensor) -> tuple[list[Tensor], ...]:
         torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]

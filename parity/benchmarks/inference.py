@@ -192,7 +192,7 @@ def _errors(
     """
     work = work_of(model, images)
     with torch.inference_mode():
-        expected = _here(model(images.to(machine.device)))
+        expected = _in_float32(model(images.to(machine.device)))
     found: dict[str, LookedAt] = {}
     for name, each in entered.items():
         outputs, peak = machine.watched(_first_passes(each.network, images, machine))
@@ -209,20 +209,20 @@ def _errors(
 
 
 def _first_passes(network: nn.Module, images: Tensor, machine: Machine) -> Callable[[], Lists]:
-    """The outputs of the last of them, here and in float32."""
+    """The outputs of the last of them, in float32."""
 
     def run() -> Lists:
         forward = _forward(network, images.to(machine.device, machine.dtype))
         with machine.arithmetic():
             for _ in range(PASSES - 1):
                 forward()
-            return _here(forward())
+            return _in_float32(forward())
 
     return run
 
 
-def _here(outputs: Any) -> Lists:
-    logits, codes = ([level.float().cpu() for level in kind] for kind in outputs)
+def _in_float32(outputs: Any) -> Lists:
+    logits, codes = ([level.float() for level in kind] for kind in outputs)
     return logits, codes
 
 

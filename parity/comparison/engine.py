@@ -152,7 +152,7 @@ def engine_rows(model: EfficientDet, engine: str, case: Case, truth: EfficientDe
     for kind, ours, theirs, cost in zip(("class", "box"), found, exact, costs, strict=True):
         limit = accumulated_limit(cost)
         for level, one, other in zip(model.config.levels, ours, theirs, strict=True):
-            error = output_error(one.cpu(), other)
+            error = output_error(one, other)
             name = f"{kind}_outputs/{level}"
             holds = error <= limit < math.inf
             # Figures that are not finite are None: there is none to measure.
@@ -187,10 +187,10 @@ def expected_outputs(truth: EfficientDet, images: Tensor) -> tuple[tuple[list[Te
 
 
 def exact_outputs(double: EfficientDet, images: Tensor) -> tuple[list[Tensor], list[Tensor]]:
-    """(class logits, box codes) by level, on the CPU, of a model in float64 on any device; `images` (B, 3, H, W)."""
+    """(class logits, box codes) by level of a model in float64, on its device; `images` (B, 3, H, W)."""
     with torch.inference_mode():
         logits, codes = double(images.to(next(double.parameters())))
-    return [level.cpu() for level in logits], [level.cpu() for level in codes]
+    return logits, codes
 
 
 def fast_error_in_float64(model: EfficientDet, images: Tensor) -> float:
@@ -204,7 +204,11 @@ def fast_error_in_float64(model: EfficientDet, images: Tensor) -> float:
 
 
 def output_error(found: Tensor, expected: Tensor) -> float:
-    """An output's max |a - b| / max |b|; infinite for a NaN, for other shapes, or where b is zero and a is not."""
+    """An output's max |a - b| / max |b|; infinite for a NaN, for other shapes, or where b is zero and a is not.
+
+    Where `expected` is, for that is where more of it is computed.
+    """
+    found = found.to(expected.device)
     if found.shape != expected.shape or not bool(torch.isfinite(found).all()):
         return float("inf")
     gap, scale = float((found.double() - expected.double()).abs().max()), float(expected.double().abs().max())

@@ -144,8 +144,8 @@ def test_graphs_of_a_gpu_are_copied_from() -> None:
     given: dict[str, Any] = {}
     kept = [torch.zeros(2)], [torch.zeros(3)]
 
-    def compile(network: Any, mode: str | None = None) -> Any:
-        given.update(network=network, mode=mode)
+    def compile(network: Any, **options: Any) -> Any:
+        given.update(network=network, **options)
 
         def run(images: torch.Tensor) -> Any:
             for part in kept:
@@ -158,7 +158,7 @@ def test_graphs_of_a_gpu_are_copied_from() -> None:
         patch.setattr(torch, "compile", compile)
         patch.setattr(engines, "next", lambda _: SimpleNamespace(device=torch.device("cuda")), raising=False)
         network = compiled(model)
-    assert given == {"network": model, "mode": "reduce-overhead"}
+    assert given == {"network": model, "mode": "reduce-overhead", "dynamic": False}
     first, second = network(torch.tensor(1.0)), network(torch.tensor(2.0))
     assert [float(part[0][0]) for part in first] == [1.0, 1.0]
     assert [float(part[0][0]) for part in second] == [2.0, 2.0]
