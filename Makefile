@@ -46,6 +46,10 @@ types: $(VENV)/installed-for-tests
 mutants: $(VENV)/installed-for-tests
 	$(BIN)/python tools/record_mutants.py
 
+# zylo117 and pytorch-tools are source trees to be put on PYTHONPATH; effdet and timm are installed without dependencies.
+# What cannot be imported, or has no such model, is left out, and the record says so.
+ENGINES := eager,fast,onnxruntime,openvino
+PEERS := effdet,zylo117,pytorch-tools,tensorflow
 bench: $(VENV)/installed-for-tests
 	$(BIN)/effconv bench convert --model d0 --record results/measured/convert-d0.json
 	$(BIN)/effconv bench convert --model d7x --record results/measured/convert-d7x.json
@@ -55,7 +59,11 @@ bench: $(VENV)/installed-for-tests
 	$(BIN)/effconv bench input --images $(SHARED)/coco/val2017_66/val2017 --record results/measured/bench-input.json
 	$(BIN)/effconv bench eval --coco $(SHARED)/coco/val2017_66 --record results/measured/bench-eval.json
 	$(BIN)/effconv bench ablation --coco $(SHARED)/coco/val2017_66 --model d0 --record results/measured/bench-ablation.json
-	$(BIN)/effconv bench inference --model d0 --engines eager,fast,onnxruntime,openvino --peers effdet,tensorflow --record results/measured/bench-inference-d0.json
+	$(BIN)/effconv bench inference --model d0 --engines $(ENGINES) --peers $(PEERS) --rounds 9 --record results/measured/bench-inference-d0.json
+	$(BIN)/effconv bench inference --model d1 --engines $(ENGINES) --peers $(PEERS) --rounds 9 --record results/measured/bench-inference-d1.json
+	$(BIN)/effconv bench inference --model d3 --engines $(ENGINES) --peers $(PEERS) --rounds 9 --record results/measured/bench-inference-d3.json
+	$(BIN)/effconv bench inference --model lite0 --engines $(ENGINES) --peers $(PEERS) --rounds 9 --record results/measured/bench-inference-lite0.json
+	$(BIN)/effconv bench predict --images $(SHARED)/coco/val2017_66/val2017 --model d0 --engines eager,fast,onnxruntime --peers effdet --rounds 9 --record results/measured/bench-predict-d0.json
 	$(BIN)/effconv bench training --model d0 --peers effdet --record results/measured/bench-training-d0.json
 	$(BIN)/effconv bench training --model d1 --batch 2 --peers effdet --record results/measured/bench-training-d1.json
 	$(BIN)/effconv ablate --all --record results/measured/ablations.json

@@ -1,6 +1,8 @@
 """Commands that measure networks: inference, training, the way from bytes to boxes, ceilings."""
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -8,6 +10,22 @@ from .engine_options import ENGINES, engine_option
 from .help_page import Command
 from .options import PATH, command_line, deliver, json_option, model_option, record_option, rounds_option
 from .weights_path import WEIGHTS
+
+PRECISIONS = ("float32", "tf32", "bfloat16")  # those of `parity/benchmarks/machine.py`, which imports torch
+device_option = click.option(
+    "--device", default="cpu", show_default=True, help="Device to measure on: cpu, cuda, cuda:1, and so on."
+)
+batch_option = click.option(
+    "--batch",
+    type=click.IntRange(min=1),
+    multiple=True,
+    help="Number of images in one batch; may be repeated; default: 1 and 8.",
+)
+
+
+def contest_precision_option(text: str) -> Callable[..., Any]:
+    """`--precision` of contestants."""
+    return click.option("--precision", type=click.Choice(PRECISIONS), default="float32", show_default=True, help=text)
 
 
 @click.command("ablation", cls=Command)
@@ -58,12 +76,7 @@ def bench_ablation(
     help="Checkpoint or converted weights to measure; default: random values, which take the same time.",
 )
 @click.option("--size", metavar="HxW", help="Input height and width in pixels; default: the model's.")
-@click.option(
-    "--batch",
-    type=click.IntRange(min=1),
-    multiple=True,
-    help="Number of images in one batch; may be repeated; default: 1 and 8.",
-)
+@batch_option
 @click.option(
     "--engines",
     default="eager,fast",
@@ -76,6 +89,8 @@ def bench_ablation(
     help="Other projects to measure, with commas between: effdet, zylo117, pytorch-tools, tensorflow.",
 )
 @click.option("--threads", type=click.IntRange(min=1), help="Number of threads to use; default: all processors.")
+@device_option
+@contest_precision_option("Precision of the arithmetic; bfloat16: weights and maps too, by conversion.")
 @rounds_option(11, "Number of turns of each contestant.")
 @record_option
 @json_option
@@ -87,6 +102,8 @@ def bench_inference(
     engines: str,
     peers: str,
     threads: int | None,
+    device: str,
+    precision: str,
     rounds: int,
     record: Path | None,
     as_json: bool,
@@ -96,10 +113,12 @@ def bench_inference(
     Time and memory of effconv's engines and of the others are with the same weights.
 
     What is not installed is left out, and said. "fast, symmetric padding" shows what SAME padding costs; effdet runs in
-    channels-last memory too.
+    channels-last memory too. On another device than the CPU, and in another precision than float32, engines are eager,
+    fast and compile, and peers those in PyTorch.
     """
     from ..parity.benchmarks.contestants import SYMMETRIC
     from ..parity.benchmarks.inference import Contest, measure_inference
+    from ..parity.benchmarks.machine import Machine
     from ..parity.benchmarks.tables import inference_table
     from .options import available_processors, parse_size
 
@@ -115,6 +134,7 @@ def bench_inference(
         names=names,
         rounds=rounds,
         threads=threads or available_processors(),
+        machine=Machine(device, precision),
     )
     result = measure_inference(contest, command_line())
     deliver(result.plain(), record, as_json, lambda: inference_table(result))
@@ -128,14 +148,8 @@ def bench_inference(
 )
 @click.option("--peers", default="", help="Other projects to measure, with commas between: effdet.")
 @click.option("--threads", type=click.IntRange(min=1), help="Number of threads to use; default: all processors.")
-@click.option("--device", default="cpu", show_default=True, help="Device to measure on: cpu, cuda, cuda:1, and so on.")
-@click.option(
-    "--precision",
-    type=click.Choice(["float32", "bfloat16"]),
-    default="float32",
-    show_default=True,
-    help="Precision of the arithmetic in training.",
-)
+@device_option
+@contest_precision_option("Precision of the arithmetic; bfloat16: by autocast, weights stay float32.")
 @rounds_option(5, "Number of turns of each contestant.")
 @record_option
 @json_option
@@ -170,12 +184,14 @@ def bench_training(
 @click.option("--images", type=PATH, required=True, help="Folder of images to measure on.")
 @model_option(required=False)
 @click.option("--ckpt", type=WEIGHTS, help="Checkpoint or converted weights to measure; default: random values.")
+@batch_option
 @click.option(
     "--engines", default="eager,fast", show_default=True, help="Engines of effconv to measure, with commas between."
 )
 @click.option("--peers", default="", help="Other projects to measure, with commas between: effdet.")
 @click.option("--limit", type=click.IntRange(min=1), default=8, show_default=True, help="Use only the first N images.")
 @click.option("--threads", type=click.IntRange(min=1), help="Number of threads to use; default: all processors.")
+@device_option
 @rounds_option(7, "Number of passes over all images per contestant.")
 @record_option
 @json_option
@@ -183,25 +199,40 @@ def bench_predict(
     images: Path,
     model: str | None,
     ckpt: Path | None,
+    batch: tuple[int, ...],
     engines: str,
     peers: str,
     limit: int,
     threads: int | None,
+    device: str,
     rounds: int,
     record: Path | None,
     as_json: bool,
 ) -> None:
     """Measure image to boxes, beside other implementations.
 
-    All have the same weights.
+    All have the same weights. Images come in whole batches. On another device than the CPU, engines are eager, fast
+    and compile.
     """
-    from ..parity.benchmarks.predict import measure_predict
+    from ..parity.benchmarks.machine import Machine
+    from ..parity.benchmarks.predict import PredictContest, measure_predict
     from ..parity.benchmarks.tables import predict_table
     from .options import available_processors
 
     ours, theirs = ([name for name in names.split(",") if name] for names in (engines, peers))
-    threads = threads or available_processors()
-    result = measure_predict(images, model or "d0", ckpt, ours, theirs, rounds, limit, threads, command_line())
+    contest = PredictContest(
+        folder=images,
+        model=model or "d0",
+        checkpoint=ckpt,
+        engines=ours,
+        peers=theirs,
+        batches=batch or (1, 8),
+        rounds=rounds,
+        limit=limit,
+        threads=threads or available_processors(),
+        machine=Machine(device),
+    )
+    result = measure_predict(contest, command_line())
     deliver(result.plain(), record, as_json, lambda: predict_table(result))
 
 

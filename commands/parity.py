@@ -117,7 +117,7 @@ def parity(
     instead, as its published number was made, and all twelve metrics are compared with it; the options under Data and
     Detections belong to that. With --end-to-end, images (of --coco, or --image, or drawn ones) go through both
     pipelines: input, raw outputs, boxes and detections are compared; with --port too, that project's own input,
-    anchors, boxes and detections. With --engine, that engine's outputs are compared with the model's, or, of an ONNX
+    anchors, boxes and detections. With --engine, that engine's outputs (on --device) are compared with the model's, or, of an ONNX
     file, whatever inner value is one of the model's layers; of an exported .tflite or .pt2, the objects it finds on
     pictures (of --image, a file or a folder, or drawn ones). With --port, --module or --candidate-trace, another
     network stands beside effconv's; --explain names its porting mistakes. An option that has no part in the comparison
@@ -145,7 +145,7 @@ def parity(
         shared = {name: chosen[name] for name in ("model", "ckpt", "weights", "verify")}
         _parity_with_published(coco, {**shared, "size": size, **evaluating}, generation, as_json)
     if mode is Mode.ENGINE:
-        _parity_of_engine({**chosen, "size": size}, evaluating["engine"], generation, as_json)
+        _parity_of_engine({**chosen, "size": size}, evaluating, generation, as_json)
     from ..effdet_torch.config import get_config
     from ..parity.comparison.backbone import completed
     from ..parity.comparison.layerwise import compare_layerwise
@@ -230,8 +230,10 @@ def _parity_of_stages(port: str, chosen: dict[str, Any], generation: str | None,
     sys.exit(0 if record.ok else 1)
 
 
-def _parity_of_engine(chosen: dict[str, Any], engine: str, generation: str | None, as_json: bool) -> NoReturn:
-    from ..parity.comparison.engine import compare_engine
+def _parity_of_engine(
+    chosen: dict[str, Any], running: dict[str, Any], generation: str | None, as_json: bool
+) -> NoReturn:
+    from ..parity.comparison.engine import Runner, compare_engine
     from ..parity.comparison.engine_record import engine_lines
     from ..parity.comparison.subject import Choice
     from ..parity.rendering.terminal import wrapped_text
@@ -243,7 +245,8 @@ def _parity_of_engine(chosen: dict[str, Any], engine: str, generation: str | Non
     def fetch(model: str) -> Path:
         return fetch_release(model, generation, choice.verify)
 
-    record = compare_engine(choice, fetch, engine, shlex.join(["effconv", *sys.argv[1:]]))
+    runner = Runner(running["engine"], running["device"])
+    record = compare_engine(choice, fetch, runner, shlex.join(["effconv", *sys.argv[1:]]))
     if as_json:
         print_json(record.plain())
     else:

@@ -18,7 +18,7 @@ class Mode(Enum):
     LAYERS = "a comparison of layers"
     END_TO_END = "--end-to-end"
     COCO = "--coco without --end-to-end"
-    ENGINE = "--engine with a name other than eager, without --coco"
+    ENGINE = "--engine with a name other than eager or with --device, without --coco"
     STAGES = "--port with --end-to-end"
     MODULE = "--port or --module"
     RECORDING = "--candidate-trace"
@@ -26,6 +26,7 @@ class Mode(Enum):
     EXPORTED = "--engine FILE.tflite or FILE.pt2"
 
 
+CPU = "cpu"  # the default of `--device`, where layers are compared
 COMPUTED = (None, "tf", "torch")  # references that are computed, of a checkpoint; any other is a file
 _SUBJECT = frozenset({"model", "ckpt", "generation", "weights", "size", "verify", "as_json"})
 _INPUT = frozenset({"candidate", "function", "image", "noise_seed"})
@@ -35,7 +36,7 @@ USED: Mapping[Mode, frozenset[str]] = {
     Mode.LAYERS: _SUBJECT | _INPUT | _SHOWN | {"reference", "engine", "backbone"},
     Mode.END_TO_END: _SUBJECT | {"end_to_end", "candidate", "function", "image", "coco", "limit"} | set(SETTINGS),
     Mode.COCO: _SUBJECT | {"coco", "force"} | set(EVALUATION_NAMES),
-    Mode.ENGINE: _SUBJECT | _INPUT | {"engine"},
+    Mode.ENGINE: _SUBJECT | _INPUT | {"engine", "device"},
     Mode.STAGES: _SUBJECT | {"port", "end_to_end", "image"},
     Mode.MODULE: _SUBJECT
     | {"image", "noise_seed", "layerwise", "explain", "report", "force", "port", "module", "arguments", "names"},
@@ -61,7 +62,8 @@ def choose_mode(values: Mapping[str, Any]) -> Mode:
         return Mode.GRAPH
     if is_file(values["engine"]):
         return Mode.EXPORTED
-    return Mode.LAYERS if values["engine"] in (None, "eager") else Mode.ENGINE
+    elsewhere = values["engine"] is not None and values["device"] != CPU
+    return Mode.LAYERS if values["engine"] in (None, "eager") and not elsewhere else Mode.ENGINE
 
 
 def _is_graph(engine: str | None) -> bool:

@@ -7,7 +7,9 @@ A test fails when they differ from what this would write.
 
 import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from headline import headline_table
 from install_table import install_summary, install_table
@@ -17,6 +19,7 @@ from effconv.parity.ablation.chart import ablation_chart
 from effconv.parity.ablation.record import AblationRecord
 from effconv.parity.ablation.table import ablation_table, coverage_table
 from effconv.parity.benchmarks.allocation import AllocationRecord, allocation_table
+from effconv.parity.benchmarks.chart import speed_chart
 from effconv.parity.benchmarks.contest_records import EvaluationRecord, InputRecord, NmsRecord, PredictRecord
 from effconv.parity.benchmarks.network_records import AblationCostRecord, InferenceRecord, TrainingRecord
 from effconv.parity.benchmarks.precision_record import PrecisionRecord, precision_table
@@ -62,9 +65,9 @@ from effconv.parity.verification.tables import detector_table
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 MEASURED = REPOSITORY / "results" / "measured"
-INFERENCE = ("bench-inference-d0",)
+INFERENCE = tuple(f"bench-inference-{model}" for model in ("d0", "d1", "d3", "lite0"))  # those that there are
 TRAINING = ("bench-training-d0", "bench-training-d1")
-CHART = REPOSITORY / "docs" / "ablations.svg"
+CHART, SPEED = REPOSITORY / "docs" / "ablations.svg", REPOSITORY / "docs" / "speed.svg"
 STRIP = REPOSITORY / "docs" / "strip.svg"
 RENDERED = (
     "README.md",
@@ -126,7 +129,7 @@ def tables() -> dict[str, str]:
         "finetune": finetuning_table(FinetuningRecord.read(records["finetune"])),
         "ablations": ablation_table(AblationRecord.read(records["ablations"])),
         "bootstrap-coverage": coverage_table(records["bootstrap-coverage"]),
-        **{name: inference_table(InferenceRecord.read(records[name])) for name in INFERENCE},
+        **{name: inference_section(records.get(name)) for name in INFERENCE},
         **{name: training_table(TrainingRecord.read(records[name])) for name in TRAINING},
         "bench-ablation": ablation_cost(AblationCostRecord.read(records["bench-ablation"])),
         "bench-predict-d0": predict_table(PredictRecord.read(records["bench-predict-d0"])),
@@ -137,6 +140,17 @@ def tables() -> dict[str, str]:
         "bench-nms": contest_text(NmsRecord.read(records["bench-nms"]), "image"),
         "bench-eval": contest_text(EvaluationRecord.read(records["bench-eval"]), "image"),
     }
+
+
+def inference_section(record: Mapping[str, Any] | None) -> str:
+    """The table of a record of networks; where it was not measured yet, that."""
+    return "Not measured yet." if record is None else inference_table(InferenceRecord.read(record))
+
+
+def speeds() -> str:
+    """The chart of the records of networks that there are."""
+    paths = [MEASURED / f"{name}.json" for name in INFERENCE]
+    return speed_chart([InferenceRecord.read(json.loads(path.read_text())) for path in paths if path.exists()])
 
 
 def rendered(text: str) -> str:
@@ -152,6 +166,7 @@ def rendered(text: str) -> str:
 if __name__ == "__main__":
     CHART.write_text(ablation_chart(AblationRecord.read(json.loads((MEASURED / "ablations.json").read_text()))))
     STRIP.write_text(strip(json.loads((MEASURED / "strip.json").read_text())))
+    SPEED.write_text(speeds())
     for name in RENDERED:
         path = REPOSITORY / name
         path.write_text(rendered(path.read_text()))

@@ -13,7 +13,8 @@ from .graphs import kept_graph
 AUTO = "auto"  # asks for the choice; no engine is called so
 RUNTIME = "onnxruntime"
 EXPORTERS = ("onnx", "onnxscript")
-# Of d0 at 512x512, with two other processes on the two processors; on a free machine it takes 8 s. Measured once.
+# Of d0 at 512x512, with two other processes on the two processors; on a free machine it takes 8 s. Newer records of
+# `bench predict` have it as `seconds_to_begin`, and a test compares.
 EXPORT_SECONDS = 14.0
 # From as many images on, onnxruntime is ahead although it exports first. results/measured/bench-predict-d0.json has
 # 77.1 ms an image of fast and 64.6 ms of onnxruntime, encoded image to boxes, on 2 threads: 12.5 ms are saved, of which

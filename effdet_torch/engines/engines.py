@@ -19,7 +19,8 @@ from .graphs import exported_graph
 from .onnx_export import INPUT
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-ENGINES = ("eager", "fast", "compile", "onnxruntime", "openvino")
+TORCH_ENGINES = ("eager", "fast", "compile")  # of any device and precision
+ENGINES = (*TORCH_ENGINES, "onnxruntime", "openvino")
 DEFAULT_NETWORK_ENGINE = "fast"  # of what evaluates and predicts
 
 
@@ -31,24 +32,18 @@ def make_engine(
     In another precision than float32, one of PRECISIONS, weights and arithmetic are of that type, norms having been
     folded before: what callers give and get is of it too.
 
-    "compile" and the runtimes prepare themselves, which takes up to a minute; the folder `graphs` keeps the runtimes'
-    graphs for the next time. Raises EffconvError when what an engine needs
-    is not installed, and ValueError for a name that is none of ENGINES.
+    "compile" and the runtimes prepare themselves, which takes up to a minute; on CUDA, "compile" replays CUDA graphs.
+    The folder `graphs` keeps the runtimes' graphs for the next time. Raises EffconvError when what an engine needs is
+    not installed, and for a device or a precision that it does not have; ValueError for a name that is none of ENGINES.
     """
-    if precision != "float32":
-        if name not in ("eager", "fast"):
-            raise EffconvError(f"the engine {name} computes in float32 only; use eager or fast for {precision}")
-        chosen = copy.deepcopy(model) if name == "eager" else fast(model)
-        return chosen.to(PRECISIONS[precision])
-    if name == "eager":
-        return model
-    if name == "fast":
-        return fast(model)
-    if name == "compile":
-        # Never frozen: freezing made wrong logits of these models.
-        return Called(model, torch.compile(fast(model)))
     if name not in ENGINES:
         raise ValueError(f"engine must be one of {', '.join(ENGINES)}, found {name!r}")
+    if name in TORCH_ENGINES:
+        return _by_torch(name, model, precision)
+    if precision != "float32":
+        raise EffconvError(
+            f"the engine {name} computes in float32 only; use {', '.join(TORCH_ENGINES)} for {precision}"
+        )
     device = next(model.parameters()).device.type
     if device != "cpu":
         raise EffconvError(f"the engine {name} computes on the CPU, and the model is on {device}: use fast there")
@@ -56,13 +51,37 @@ def make_engine(
     return Called(model, session(exported_graph(model, size, graphs), model))
 
 
-class Called(nn.Module):
-    """A function of images in a module's clothes: with the model's config, on the CPU in float32."""
+def _by_torch(name: str, model: EfficientDet, precision: str) -> "EfficientDet | Called":
+    network = model if name == "eager" else fast(model)
+    if precision != "float32":  # which the model may not be in, and stays as it is
+        network = (copy.deepcopy(model) if name == "eager" else network).to(PRECISIONS[precision])
+    # Never frozen: freezing made wrong logits of these models.
+    return Called(model, compiled(network), next(network.parameters())) if name == "compile" else network
 
-    def __init__(self, model: EfficientDet, function: Any):
+
+def compiled(network: nn.Module) -> Any:
+    """`network` by torch.compile; on CUDA by CUDA graphs, of whose outputs, which a next call overwrites, copies."""
+    if next(network.parameters()).device.type != "cuda":
+        return torch.compile(network)
+    graphs = torch.compile(network, mode="reduce-overhead", dynamic=False)  # a graph is of one shape
+
+    def run(images: Tensor) -> tuple[list[Tensor], ...]:
+        torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
+        return tuple([level.clone() for level in kind] for kind in graphs(images))
+
+    return run
+
+
+class Called(nn.Module):
+    """A function of images in a module's clothes: with the model's config, where `place` is and of its type."""
+
+    def __init__(self, model: EfficientDet, function: Any, place: Tensor | None = None):
+        """Without `place` the function is of the CPU, in float32."""
         super().__init__()
         self.config, self.function = model.config, function
-        self.place = nn.Parameter(torch.zeros(()), requires_grad=False)  # of which callers read device and dtype
+        # Of which callers read device and dtype.
+        zero = torch.zeros(()) if place is None else torch.zeros((), device=place.device, dtype=place.dtype)
+        self.place = nn.Parameter(zero, requires_grad=False)
         self.eval()
 
     def forward(self, images: Tensor) -> tuple[list[Tensor], list[Tensor]]:

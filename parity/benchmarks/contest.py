@@ -7,6 +7,7 @@ import os
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -17,6 +18,7 @@ from .contest_records import ContestRow, MeasuredContest, Probe, Turn
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
 PROBE_SIDE = 768  # of the matrices
+Given = TypeVar("Given")
 
 
 def require_tensorflow() -> None:
@@ -106,8 +108,8 @@ def use_threads(threads: int) -> None:
     torch.set_num_threads(threads)
 
 
-def over(images: Sequence[bytes], step: Callable[[bytes], object]) -> Callable[[], None]:
-    """One turn: the step on every image."""
+def over(images: Sequence[Given], step: Callable[[Given], object]) -> Callable[[], None]:
+    """One turn: the step on every image, or batch of them."""
 
     def turn() -> None:
         for image in images:

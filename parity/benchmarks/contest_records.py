@@ -96,7 +96,7 @@ class EvaluationRecord(Plain):
 
 @dataclass(frozen=True, kw_only=True)
 class PredictRecord(Plain):
-    """`effconv bench predict`: encoded image to boxes beside other implementations."""
+    """`effconv bench predict`: encoded image to boxes beside other implementations, at one batch size or several."""
 
     what: str
     command: str
@@ -107,4 +107,13 @@ class PredictRecord(Plain):
     threads: int
     left_out: Mapping[str, str]  # peers that could not be had, and why
     notes: Mapping[str, str]  # by contestant: what a reader of its figures has to know
+    # By our contestant: until the first image's boxes are there, the making of the engine included.
+    seconds_to_begin: Mapping[str, float] | None = None
+    batch: int = 1  # images at once, of the contest that follows
     contest: Annotated[MeasuredContest, INLINED]
+    other_batches: Mapping[str, MeasuredContest] | None = None  # by batch size
+
+    def by_batch(self) -> dict[int, MeasuredContest]:
+        """Every contest by its batch size."""
+        others = {int(batch): contest for batch, contest in (self.other_batches or {}).items()}
+        return {self.batch: self.contest, **others}

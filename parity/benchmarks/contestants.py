@@ -1,5 +1,6 @@
 """The networks that `effconv bench inference` runs, by name: our engines, TensorFlow, peers, and a wrong one."""
 
+import copy
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,6 +20,7 @@ from ..provenance import version
 from ..traces.official import official_variables
 from ..traces.trace import nhwc
 from .contest import require_tensorflow
+from .machine import CPU, ON_THE_CPU, Machine
 from .peers import PEERS, peer
 
 TENSORFLOW = "tensorflow"
@@ -34,13 +36,20 @@ class Contestant(NamedTuple):
     same_function: bool = True  # as ours, so that its outputs have to be ours
 
 
-def contestant(name: str, model: EfficientDet, checkpoint: Path, size: tuple[int, int]) -> Contestant:
-    """The contestant of that name, `model` being of `checkpoint`. Raises EffconvError when it cannot be had."""
+def contestant(
+    name: str, model: EfficientDet, checkpoint: Path, size: tuple[int, int], machine: Machine = ON_THE_CPU
+) -> Contestant:
+    """The contestant of that name, `model` on the CPU being of `checkpoint`, to be called with images on `machine`.
+
+    Raises EffconvError when it cannot be had.
+    """
     if name in ENGINES:
-        return Contestant(make_engine(name, model, size), f"PyTorch {torch.__version__}", "")
+        own = model if machine.device == CPU else copy.deepcopy(model).to(machine.device)
+        return Contestant(make_engine(name, own, size, machine.dtype_name), f"PyTorch {torch.__version__}", "")
     if name == SYMMETRIC:
+        network = symmetric(model).to(machine.device, machine.dtype)
         return Contestant(
-            symmetric(model), f"PyTorch {torch.__version__}", "another function: shows what SAME costs", False
+            network, f"PyTorch {torch.__version__}", "another function: shows what SAME costs", same_function=False
         )
     if name == TENSORFLOW:
         return _tensorflow(model, checkpoint)
@@ -48,7 +57,8 @@ def contestant(name: str, model: EfficientDet, checkpoint: Path, size: tuple[int
     if theirs not in PEERS or layout not in ("", "channels_last"):
         raise EffconvError(f"no contestant is called {name!r}; there are {', '.join([*ENGINES, TENSORFLOW, *PEERS])}")
     found = peer(theirs, model, size)
-    network = ChannelsLast(found.network) if layout else found.network
+    theirs_there = found.network.to(machine.device, machine.dtype)
+    network = ChannelsLast(theirs_there) if layout else theirs_there
     return Contestant(network, found.version, found.note, found.same_function)
 
 

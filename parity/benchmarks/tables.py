@@ -1,6 +1,7 @@
 """Records of measurements (`results/measured/`) as the Markdown tables of the README and docs/precision.md."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from ..rendering.markdown import markdown_table
 from .contest_records import (
@@ -99,23 +100,38 @@ def same_work(record: InputRecord | NmsRecord | EvaluationRecord) -> str:
 
 def predict_table(record: PredictRecord) -> str:
     """`effconv bench predict`: a row per contestant, times faster than the first peer, and under which conditions."""
-    contest = record.contest
+    contests = record.by_batch()
     rows = []
-    for row in contest.rows:
-        seconds = row.seconds_per_item
-        rows.append([row.contestant, f"{1e3 * seconds:.0f}", f"{1 / seconds:.2f}", f"{1 / row.ratio:.2f}"])
-    probes = contest.probe_gflops
+    for batch, contest in contests.items():
+        for row in contest.rows:
+            seconds = row.seconds_per_item
+            figures = [f"{1e3 * seconds:.0f}", f"{1 / seconds:.2f}", f"{1 / row.ratio:.2f}"]
+            rows.append([batch, row.contestant, *figures])
+    first = record.contest
+    measured = (each.probe_gflops for each in contests.values())
+    probes = [f"{each.before:.0f} GFLOP/s before and {each.after:.0f} after" for each in measured]
     notes = [f"{name}: {note}" for name, note in record.notes.items()]
     notes += [f"left out: {reason}" for reason in record.left_out.values()]
+    if record.seconds_to_begin:
+        begun = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in record.seconds_to_begin.items())
+        notes.insert(0, f"until the boxes of the first image: {begun}")
     height, width = record.image_size
     lines = [
-        markdown_table(("contestant", "ms per image", "images/s", "times faster"), rows),
+        markdown_table(("batch", "contestant", "ms per image", "images/s", "times faster"), rows),
         "",
-        f"{record.model} at {height}x{width}, {record.images} images, {record.threads} threads, medians of "
-        f"{contest.rounds} turns, times faster than {contest.rows[0].beside}; matrix product {probes.before:.0f} "
-        f"GFLOP/s before and {probes.after:.0f} after. {'; '.join(notes)}".rstrip(),
+        f"{record.model} at {height}x{width}{_where(first.provenance)}, {record.images} images, "
+        f"{record.threads} threads, medians of {first.rounds} turns, times faster than {first.rows[0].beside}; "
+        f"matrix product {', '.join(probes)}. {'; '.join(notes)}".rstrip(),
     ]
     return "\n".join(lines)
+
+
+def _where(provenance: Mapping[str, Any]) -> str:
+    """Device and precision, where they are not the CPU and float32."""
+    device, precision = provenance["device"], provenance.get("dtype", "float32")
+    if (device, precision) == ("cpu", "float32"):
+        return ""
+    return f" on {provenance.get('device_name', device)} in {precision}"
 
 
 def inference_table(record: InferenceRecord) -> str:
@@ -139,10 +155,10 @@ def inference_table(record: InferenceRecord) -> str:
     lines = [
         markdown_table(heading, rows),
         "",
-        f"{record.model} at {height}x{width}, {counts.encoder / 1e6:.2f} M parameters in the encoder and "
-        f"{counts.decoder / 1e6:.2f} M in the decoder, {record.threads} threads, medians of {record.rounds} "
-        f"turns; times faster than {record.rows[0].beside}; matrix product {probe.before:.0f} GFLOP/s before "
-        f"and {probe.after:.0f} after. {'; '.join(notes)}.",
+        f"{record.model} at {height}x{width}{_where(record.provenance)}, "
+        f"{counts.encoder / 1e6:.2f} M parameters in the encoder and {counts.decoder / 1e6:.2f} M in the decoder, "
+        f"{record.threads} threads, medians of {record.rounds} turns; times faster than {record.rows[0].beside}; "
+        f"matrix product {probe.before:.0f} GFLOP/s before and {probe.after:.0f} after. {'; '.join(notes)}.",
     ]
     return "\n".join(lines)
 

@@ -22,6 +22,7 @@ from ...loading import load
 from ..provenance import provenance
 from .contest import probe, take_turns, use_threads
 from .contest_records import Probe, Turn
+from .machine import Machine
 from .memory import batch_in_memory
 from .network_records import TrainingRecord, TrainingRow
 from .peers import import_effdet, peer
@@ -30,6 +31,7 @@ from .process import MEGABYTE, PROGRAMS, SEED, make_checkpoint, run_process
 OURS = "effconv"
 RATE = 1e-4  # so small that weights hardly move while time is taken
 MOMENTUM, DECAY, CLIP, AVERAGE = 0.9, 4e-5, 10.0, 0.9998
+STEPS = 3  # of which the memory is looked at
 BOXES = 7  # true boxes of an image, COCO's mean
 
 
@@ -43,7 +45,12 @@ class TrainingContest(NamedTuple):
     rounds: int
     threads: int
     device: str
-    precision: str  # "float32" or "bfloat16", by autocast
+    precision: str  # one of machine.COARSER; bfloat16 by autocast
+
+    @property
+    def machine(self) -> Machine:
+        """Where it is measured."""
+        return Machine(self.device, self.precision)
 
 
 class Trained(Protocol):
@@ -61,7 +68,7 @@ class Ours:
 
     def __init__(self, model: EfficientDet, contest: TrainingContest, images: Tensor, boxes: Tensor, classes: Tensor):
         survival = official_survival(model.config)
-        settings = TrainingSettings(precision=contest.precision, average_decay=AVERAGE, survival=survival)
+        settings = TrainingSettings(precision=contest.machine.dtype_name, average_decay=AVERAGE, survival=survival)
         self.training = Training(model.to(contest.device), lambda _: RATE, settings)
         anchors = self.training.anchors.cpu()
         labels = [label_anchors(one, kinds, anchors) for one, kinds in zip(boxes, classes, strict=True)]
@@ -146,23 +153,35 @@ def measure_training(contest: TrainingContest, command: str) -> TrainingRecord:
     installed is named in `left_out`.
     """
     left_out, trained = {}, {}
-    with batch_in_memory(contest.batch, contest.size), tempfile.TemporaryDirectory() as folder:
+    machine = contest.machine
+    machine.require()
+    with (
+        batch_in_memory(contest.batch, contest.size),
+        machine.arithmetic(),
+        tempfile.TemporaryDirectory() as folder,
+    ):
         make_checkpoint(contest.model, f"{folder}/model")
+        own = {}
         for name in contest.names:
+            before_it = machine.allocated()
             try:
                 trained[name] = enter(name, contest, Path(folder))
             except EffconvError as error:
                 left_out[name] = str(error)
+            own[name] = machine.allocated() - before_it
         if not trained:
             raise EffconvError(f"nothing is left to measure: {'; '.join(left_out.values())}")
         losses = {name: each.forward() for name, each in trained.items()}
         turns_of = {
-            f"{name}, {what}": _synchronised(getattr(each, what), contest.device)
+            f"{name}, {what}": machine.complete(getattr(each, what))
             for name, each in trained.items()
             for what in ("forward", "step")
         }
+        # Of a device before the turns, because what a first step makes stays.
+        watched = trained.items() if machine.is_cuda else ()
+        there = {name: own[name] + machine.watched(_steps(each))[1] for name, each in watched}
         before, turns, after = probe(), take_turns(turns_of, contest.rounds), probe()
-        peaks = {name: _peak(contest, name, folder) for name in trained}
+        peaks = {name: there[name] / MEGABYTE if machine.is_cuda else _peak(contest, name, folder) for name in trained}
     rows = []
     for name in trained:
         forward, step = (_median(turns[f"{name}, {what}"]) for what in ("forward", "step"))
@@ -189,33 +208,24 @@ def measure_training(contest: TrainingContest, command: str) -> TrainingRecord:
         probe_gflops=Probe(before=before, after=after),
         rows=tuple(rows),
         turns={name: tuple(each) for name, each in turns.items()},
-        provenance=provenance() | {"device": contest.device, "dtype": contest.precision},
+        provenance=provenance() | machine.described(),
     )
-
-
-def peak_of_device(device: str) -> float:
-    """Bytes that PyTorch has had of a GPU's memory at most; 0 on a CPU, where the process's own peak counts."""
-    return float(torch.cuda.max_memory_allocated()) if device.startswith("cuda") else 0.0
 
 
 def _median(turns: Sequence[Turn]) -> float:
     return statistics.median(turn.seconds for turn in turns)
 
 
-def _synchronised(run: Callable[[], object], device: str) -> Callable[[], object]:
-    if not device.startswith("cuda"):
-        return run
+def _steps(trained: Trained) -> Callable[[], None]:
+    def run() -> None:
+        for _ in range(STEPS):
+            trained.step()
 
-    def complete() -> None:
-        run()
-        torch.cuda.synchronize()
-
-    return complete
+    return run
 
 
 def _peak(contest: TrainingContest, name: str, folder: str) -> float:
     # In a process of its own, whose peak memory is that contestant's.
     sides = [contest.size[0], contest.size[1], contest.batch, contest.threads]
     words = [name, contest.model, folder, *map(str, sides), contest.device, contest.precision]
-    run = run_process(f"{PROGRAMS}.train_steps", *words)
-    return (float(run.output.split()[-1]) or run.peak_bytes) / MEGABYTE
+    return run_process(f"{PROGRAMS}.train_steps", *words).peak_bytes / MEGABYTE

@@ -18,7 +18,8 @@ import torch
 from torch import Tensor
 
 from ...convert.layers import layers
-from ...effdet_torch.engines.engines import make_engine
+from ...effdet_torch.device import require_device
+from ...effdet_torch.engines.engines import TORCH_ENGINES, make_engine
 from ...effdet_torch.engines.fast import fast
 from ...effdet_torch.model import EfficientDet
 from ...errors import EffconvError
@@ -48,12 +49,35 @@ class Case(NamedTuple):
         return f"{batch} x {height}x{width}"
 
 
-def compare_engine(choice: Choice, fetch: Callable[[str], Path], engine: str, command: str) -> EngineRecord:
-    """The record of an engine's outputs beside the model's in float64, for batches of 1, 3 and 8. Raises
-    EffconvError."""
+class Runner(NamedTuple):
+    """An engine, one of `engines.ENGINES`, and the device it computes on."""
+
+    engine: str
+    device: str = "cpu"
+
+    def require(self) -> None:
+        """Raises EffconvError for a device that cannot be used, or not by that engine."""
+        if self.device != "cpu" and self.engine not in TORCH_ENGINES:
+            raise EffconvError(
+                f"the engine {self.engine} computes on the CPU, found {self.device}; there are "
+                f"{', '.join(TORCH_ENGINES)} for it",
+                parameters={"device": "cpu"},
+            )
+        require_device(self.device)
+
+
+def compare_engine(choice: Choice, fetch: Callable[[str], Path], runner: Runner, command: str) -> EngineRecord:
+    """The record of an engine's outputs beside the model's in float64, for batches of 1, 3 and 8.
+
+    What is compared with is computed on the CPU, whatever the engine's device is. Raises EffconvError.
+    """
+    runner.require()
+    engine = runner.engine
     subject = choose_subject(choice, fetch)
     truth = subject.load()
     model = load_candidate(choice, subject, truth)
+    if runner.device != "cpu":
+        model = copy.deepcopy(model).to(runner.device)
     given, label = choose_images(choice, subject.config)
     cases = list(cases_of(torch.from_numpy(given)))
     unsound = unsound_layer(model, engine, cases[:2])
@@ -80,7 +104,7 @@ def compare_engine(choice: Choice, fetch: Callable[[str], Path], engine: str, co
         float64_error=None if exact is None else finite(exact),
         float64_limit=FLOAT64_LIMIT if exact is not None else None,
         ok=holds,
-        provenance=provenance() | {"dtype": "float32"},
+        provenance=provenance() | {"dtype": "float32", "device": runner.device},
     )
 
 
@@ -109,7 +133,8 @@ def unsound_layer(model: EfficientDet, engine: str, cases: list[Case]) -> str | 
         for key, _, sound in sound_layers(networks.single, networks.double, case.images.numpy()):
             found.append((key, sound))
         if engine in ("fast", "compile"):
-            found += [(f"the fast form's {name}", sound) for name, sound in sound_parts(fast(model), case.images)]
+            images = case.images.to(next(model.parameters()).device)
+            found += [(f"the fast form's {name}", sound) for name, sound in sound_parts(fast(model), images)]
         for name, sound in found:
             if not sound.ok:
                 return f"{name}, on {case.name}: its {sound.reason}"
@@ -122,7 +147,7 @@ def engine_rows(model: EfficientDet, engine: str, case: Case, truth: EfficientDe
     network = make_engine(engine, model, (images.shape[2], images.shape[3]))
     exact, costs = expected_outputs(truth, images)
     with torch.inference_mode():
-        found = network(images)
+        found = network(images.to(next(model.parameters()).device))
     rows = []
     for kind, ours, theirs, cost in zip(("class", "box"), found, exact, costs, strict=True):
         limit = accumulated_limit(cost)
@@ -148,8 +173,7 @@ def expected_outputs(truth: EfficientDet, images: Tensor) -> tuple[tuple[list[Te
         rounded = [run.at(key) for key in outputs]
     finally:
         run.close()
-    with torch.inference_mode():
-        exact = networks.double(images.double())
+    exact = exact_outputs(networks.double, images)
     levels, costs = len(truth.config.levels), []
     for place, (kind, levelwise) in enumerate(zip(("class", "box"), exact, strict=True)):
         of_levels = []
@@ -162,17 +186,29 @@ def expected_outputs(truth: EfficientDet, images: Tensor) -> tuple[tuple[list[Te
     return exact, costs
 
 
+def exact_outputs(double: EfficientDet, images: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+    """(class logits, box codes) by level of a model in float64, on its device; `images` (B, 3, H, W)."""
+    with torch.inference_mode():
+        logits, codes = double(images.to(next(double.parameters())))
+    return logits, codes
+
+
 def fast_error_in_float64(model: EfficientDet, images: Tensor) -> float:
     """The largest relative difference of the fast form from the model, both in float64."""
     exact = copy.deepcopy(model).double()
+    given = images.to(next(exact.parameters()))
     with torch.inference_mode():
-        found, expected = make_engine("fast", exact, (0, 0))(images.double()), exact(images.double())
+        found, expected = make_engine("fast", exact, (0, 0))(given), exact(given)
     pairs = zip([*found[0], *found[1]], [*expected[0], *expected[1]], strict=True)
     return max(output_error(one, other) for one, other in pairs)
 
 
 def output_error(found: Tensor, expected: Tensor) -> float:
-    """An output's max |a - b| / max |b|; infinite for a NaN, for other shapes, or where b is zero and a is not."""
+    """An output's max |a - b| / max |b|; infinite for a NaN, for other shapes, or where b is zero and a is not.
+
+    Where `expected` is, for that is where more of it is computed.
+    """
+    found = found.to(expected.device)
     if found.shape != expected.shape or not bool(torch.isfinite(found).all()):
         return float("inf")
     gap, scale = float((found.double() - expected.double()).abs().max()), float(expected.double().abs().max())

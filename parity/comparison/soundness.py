@@ -58,7 +58,7 @@ def sound_layers(
             if own is None or wide is None:
                 continue
             own = np.ascontiguousarray(own)
-            bound = bounds.take(layer.module).permute(0, 2, 3, 1).numpy()
+            bound = bounds.take(layer.module).permute(0, 2, 3, 1).cpu().numpy()
             if own.shape != wide.shape or fault_of(own, "") or fault_of(wide, ""):
                 yield layer.key, own.shape, Soundness(math.inf, math.inf)
             else:

@@ -3,9 +3,7 @@
 import sys
 from pathlib import Path
 
-from ..training import TrainingContest, enter, peak_of_device
-
-STEPS = 3
+from ..training import STEPS, TrainingContest, enter
 
 
 def main(
@@ -19,12 +17,11 @@ def main(
     device: str,
     precision: str,
 ) -> None:
-    """Print the peak of the device's memory in bytes; on a CPU, the process's peak is the contestant's."""
+    """The process's peak memory is the contestant's."""
     contest = TrainingContest(model, (int(height), int(width)), int(batch), [name], 1, int(threads), device, precision)
     trained = enter(name, contest, Path(checkpoint))
     for _ in range(STEPS):
         trained.step()
-    print(peak_of_device(device))
 
 
 if __name__ == "__main__":

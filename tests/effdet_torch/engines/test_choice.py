@@ -56,6 +56,21 @@ def test_break_even_is_what_the_records_say(repository: Path) -> None:
     assert EXPORT_SECONDS / (network["fast"] - network["onnxruntime"]) < least < BREAK_EVEN_IMAGES < 1.1 * least
 
 
+def test_an_export_takes_what_the_record_says(repository: Path) -> None:
+    """No less, or a run would wait for more than it is told to; and no more than twice that: the machine is shared."""
+    record = json.loads((repository / "results" / "measured" / "bench-predict-d0.json").read_text())
+    if begun := record.get("seconds_to_begin"):  # of which older records have nothing
+        assert export_is_within(begun)
+    assert export_is_within({"effconv, fast": 1.0, "effconv, onnxruntime": EXPORT_SECONDS})
+    for seconds in (EXPORT_SECONDS + 2, EXPORT_SECONDS / 2):
+        assert not export_is_within({"effconv, fast": 1.0, "effconv, onnxruntime": seconds})
+
+
+def export_is_within(begun: dict[str, float]) -> bool:
+    exported = begun["effconv, onnxruntime"] - begun["effconv, fast"]
+    return exported <= EXPORT_SECONDS <= 2 * exported
+
+
 def test_a_kept_graph_is_taken_for_any_number(
     model: EfficientDet, installed: set[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

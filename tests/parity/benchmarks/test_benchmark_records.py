@@ -13,12 +13,15 @@ from effconv.parity.benchmarks.process_records import ComparisonCostRecord, Conv
 from effconv.parity.plain import Plain
 from effconv.strict_json import json_text
 
+MEASURED = Path(__file__).parents[3] / "results" / "measured"
+# Of these models' networks, d0's and those that were measured.
+NETWORKS = ("d0", *(name for name in ("d1", "d3", "lite0") if (MEASURED / f"bench-inference-{name}.json").exists()))
 KINDS: dict[str, type[Plain]] = {
     "bench-ablation": AblationCostRecord,
     "bench-allocation": AllocationRecord,
     "bench-coco": MetricsEnginesRecord,
     "bench-eval": EvaluationRecord,
-    "bench-inference-d0": InferenceRecord,
+    **{f"bench-inference-{model}": InferenceRecord for model in NETWORKS},
     "bench-input": InputRecord,
     "bench-nms": NmsRecord,
     "bench-predict-d0": PredictRecord,

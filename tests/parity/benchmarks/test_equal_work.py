@@ -1,7 +1,7 @@
 """Contestants that do less or other work than ours: every benchmark refuses them before it takes a time."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -107,10 +107,10 @@ def test_bench_inference_refuses(wrong: str, monkeypatch: pytest.MonkeyPatch) ->
 def detections_changed(change: Callable[[Tensor, Tensor, Tensor], Any]) -> Any:
     """A contestant of `bench predict` whose list is changed."""
 
-    def wrong(official: Any, network: Any, model: Any) -> Any:
-        detect = official(network, model)
+    def wrong(official: Any, network: Any, model: Any, *rest: Any) -> Any:
+        detect = official(network, model, *rest)
 
-        def step(encoded: bytes) -> Any:
+        def step(encoded: Sequence[bytes]) -> Any:
             found = detect(encoded)
             boxes, scores, classes = change(found.boxes, found.scores, found.classes)
             return found._replace(boxes=boxes, scores=scores, classes=classes)
@@ -120,20 +120,28 @@ def detections_changed(change: Callable[[Tensor, Tensor, Tensor], Any]) -> Any:
     return wrong
 
 
-def half_size(official: Any, network: Any, model: Any) -> Any:
+def half_size(official: Any, network: Any, model: Any, *rest: Any) -> Any:
     small = load_tiny(SWISH)
     small.config = dataclasses.replace(model.config, image_size=(64, 64))
-    return official(small, small)
+    return official(small, small, *rest)
 
 
-def skips_images(official: Any, network: Any, model: Any) -> Any:
-    detect, kept = official(network, model), []
+def skips_images(official: Any, network: Any, model: Any, *rest: Any) -> Any:
+    detect, kept = official(network, model, *rest), []
 
-    def step(encoded: bytes) -> Any:
+    def step(encoded: Sequence[bytes]) -> Any:
         kept.append(detect(encoded) if len(kept) % 2 == 0 else kept[-1])
         return kept[-1]
 
     return step
+
+
+def one_image(detect: Any) -> Any:
+    return lambda encoded: detect(encoded[:1])
+
+
+def repeated(detect: Any) -> Any:
+    return lambda encoded: detect([encoded[0] for _ in encoded])
 
 
 LISTS: dict[str, Any] = {
@@ -146,16 +154,20 @@ LISTS: dict[str, Any] = {
     "the next class": detections_changed(lambda boxes, scores, classes: (boxes, scores, classes + 1)),
     "a smaller image": half_size,
     "every second image": skips_images,
-    "other outputs": lambda official, network, model: official(Changed(model, other_weights), model),
+    "other outputs": lambda official, network, model, *rest: official(Changed(model, other_weights), model, *rest),
+    "one image of a batch": lambda official, network, model, *rest: one_image(official(network, model, *rest)),
+    "the first image again": lambda official, network, model, *rest: repeated(official(network, model, *rest)),
 }
 
 
 @pytest.mark.parametrize("wrong", LISTS)
 def test_bench_predict_refuses(wrong: str, pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     official = predict_benchmark._ours
-    monkeypatch.setattr(predict_benchmark, "_ours", lambda network, model: LISTS[wrong](official, network, model))
-    options = ("--images", pictures / "val2017", "--model", SWISH / "config.json", "--ckpt", SWISH, "--limit", 2)
-    refused("predict", *options, "--engines", "eager")
+    monkeypatch.setattr(predict_benchmark, "_ours", lambda *given: LISTS[wrong](official, *given))
+    options = ("--images", pictures / "val2017", "--model", SWISH / "config.json", "--ckpt", SWISH)
+    # The first image is looked at once more, when the engine is made.
+    batches = ("--limit", 3, "--batch", 1) if wrong == "every second image" else ("--limit", 2, "--batch", 2)
+    refused("predict", *options, "--engines", "eager", *batches)
 
 
 class Peer(nn.Module):
@@ -176,7 +188,7 @@ class Peer(nn.Module):
         ("zeros", times(torch.zeros_like), (128, 128), 100, "class outputs 0 of image 1"),
         ("other weights", other_weights, (128, 128), 100, "class outputs 0 of image 1"),
         ("a smaller image", None, (64, 64), 100, "expected images of"),
-        ("fewer detections", None, (128, 128), 60, "expected 100 detections of image 1"),
+        ("fewer detections", None, (128, 128), 60, "expected 100 detections of each image of batch 1"),
     ],
 )
 def test_a_peer_of_bench_predict_is_refused(
@@ -186,12 +198,17 @@ def test_a_peer_of_bench_predict_is_refused(
     model.config = dataclasses.replace(model.config, image_size=(128, 128))
     peer = Peer(Changed(model, change) if change else model, size)
     images = [(pictures / "val2017" / "000.png").read_bytes()]
-    steps = {"a peer": lambda encoded: torch.zeros(1, count, 6)}
+    steps = {"a peer": lambda encoded: torch.zeros(len(encoded), count, 6)}
+
+    def require() -> None:
+        predict_benchmark.require_network("a peer", peer, model, images)
+        predict_benchmark.require_full_lists(steps, images, 1)
+
     if wrong == "nothing":
-        predict_benchmark.require_peer(steps, peer, model, images)
+        require()
         return
     with pytest.raises(EffconvError, match=f"a peer: {REFUSED}.*{said}"):
-        predict_benchmark.require_peer(steps, peer, model, images)
+        require()
 
 
 # --- the checks themselves ---------------------------------------------------------------------------------------

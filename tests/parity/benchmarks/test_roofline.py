@@ -59,10 +59,23 @@ def test_bench_predict(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "effdet", None)
     pictures, path = write_pictures(tmp_path / "pictures") / "val2017", tmp_path / "record.json"
     words = ("--images", pictures, "--model", SWISH / "config.json", "--ckpt", SWISH, "--limit", 2, "--rounds", 2)
-    result = run("bench", "predict", *words, "--peers", "effdet", "--record", path)
+    result = run("bench", "predict", *words, "--batch", 1, "--batch", 2, "--peers", "effdet", "--record", path)
     assert result.exit_code == 0, result.output
     record = json.loads(path.read_text())
     assert [row["contestant"] for row in record["rows"]] == ["effconv, eager", "effconv, fast"]
     assert PredictRecord.read(record).plain() == record
-    assert record["images"] == 2
+    assert record["images"] == record["items"] == 2
+    assert list(record["other_batches"]) == ["2"]
+    assert {len(turns) for turns in record["other_batches"]["2"]["turns"].values()} == {2}
+    assert record["seconds_to_begin"].keys() == record["turns"].keys()
+    assert [line[:4] for line in result.stdout.splitlines()[2:6]] == ["| 1 ", "| 1 ", "| 2 ", "| 2 "]
     assert "left out: effdet: cannot be imported" in result.stdout
+
+
+def test_bench_predict_takes_whole_batches_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(predict_benchmark, "use_threads", lambda threads: None)
+    pictures = write_pictures(tmp_path / "pictures", 3) / "val2017"
+    result = run("bench", "predict", "--images", pictures, "--model", SWISH / "config.json", "--batch", 2)
+    assert result.exit_code == 2
+    assert result.stderr.startswith("effconv: 3 images make no whole batches of 2: take a multiple of 2 images")
+    assert result.stderr.count("\n") == 1

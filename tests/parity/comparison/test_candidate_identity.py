@@ -89,7 +89,7 @@ def end_to_end(choice: Choice, monkeypatch: pytest.MonkeyPatch) -> Any:
 def an_engine(choice: Choice, monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setattr(engine, "unsound_layer", lambda *_: None)
     monkeypatch.setattr(engine, "engine_rows", lambda *_: [])
-    return engine.compare_engine(choice, Path, "onnxruntime", "")
+    return engine.compare_engine(choice, Path, engine.Runner("onnxruntime"), "")
 
 
 @pytest.mark.parametrize("mode", [torchs_layers, gradients, recorded_layers, end_to_end, an_engine])
