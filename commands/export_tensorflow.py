@@ -101,13 +101,13 @@ def tflite_command(
     "--input",
     "given",
     type=click.Choice(["float32", "uint8"]),
-    help="float32 (default): normalised images (B, H, W, 3). uint8: RGB pixels (B, H, W, 3), normalised inside.",
+    help="Input of the model: normalised float32 images (B, H, W, 3) (default), or RGB pixels (B, H, W, 3) as uint8.",
 )
-@click.option("-o", "--output", type=Output(folder=True), required=True, help="Folder to write.")
+@click.option("-o", "--output", type=Output(folder=True), required=True, help="Folder to write the SavedModel to.")
 def savedmodel_command(given: str | None, output: Path, **shared: Any) -> None:
-    """Write a detector as a TensorFlow SavedModel, from images to boxes.
+    """Write a detector as a TensorFlow SavedModel.
 
-    It is the official computation, of one input size and any batch.
+    It goes from images to boxes. It is the official computation, of one input size and any batch.
 
     Its signature serving_default takes `images` and gives what the official export's gives: output_0 boxes (B, M, 4) in
     input pixels [ymin, xmin, ymax, xmax], output_1 scores (B, M), output_2 classes (B, M) from 1, and output_3 (B,),
