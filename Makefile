@@ -94,7 +94,7 @@ $(VENV)/installed: $(VENV)/bin/python setup.cfg constraints.txt
 	touch $@
 
 $(VENV)/installed-for-tests: $(VENV)/bin/python setup.cfg constraints.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[tf,report,train,datasets,onnx,openvino,dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[tf,train,datasets,onnx,openvino,dev]'
 	touch $(VENV)/installed $@
 
 clean:

@@ -14,7 +14,7 @@ from .options import PATH, Output, force_option, json_option, model_option, prin
 @click.option("--split", help="Which annotations; default: val2017's, or the only ones there are.")
 @click.option(
     "--report",
-    type=Output(".html", ".htm", kind="REPORT", plotted=False),
+    type=Output(".html", ".htm", kind="REPORT"),
     help="Write a page: findings, charts, and some pictures with their boxes.",
 )
 @click.option(

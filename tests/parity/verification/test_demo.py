@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
+from page_layout import MEGABYTE
 from PIL import Image
 
 from effconv.cli import main
@@ -60,7 +61,9 @@ def test_without_tensorflow(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> 
     )
     assert lines[-2] == "nothing changed on the way"
     page = (tmp_path / "demo" / "index.html").read_text()
-    assert page.count("data:image/png;base64,") == demo.DRAWN + 1
+    assert page.count("data:image/jpeg;base64,") == 3 * demo.STRIPS
+    assert page.count("data:image/png;base64,") == 1
+    assert len(page) < MEGABYTE
     assert "shapes: nothing changed on the way" in page
     assert "http" not in page  # nothing is fetched
     record = json.loads((tmp_path / "demo" / "demo.json").read_text())
