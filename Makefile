@@ -1,6 +1,7 @@
 # make demo   a small detector's whole way, from pictures to metrics, from nothing but Python 3.11+ and make
 # make test   everything this machine can run, with TensorFlow as the other side
 # make check  style, types and the quick tests
+# make screenshots  every page as a browser shows it, into build/screenshots
 # make mutants  change one token of the code at a time, and count how often the tests notice; cut off, it goes on
 # make bench  the measurements behind the README's tables
 # make shapes-detector   train a small detector on drawn shapes, in under an hour on two cores
@@ -12,7 +13,7 @@ SHARED ?= ../shared
 export OMP_NUM_THREADS ?= 1
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
-.PHONY: demo test check mutants bench docs shapes-detector clean
+.PHONY: demo test check screenshots mutants bench docs shapes-detector clean
 
 demo: $(VENV)/installed
 	$(BIN)/effconv demo -o build/demo
@@ -37,6 +38,9 @@ types: $(VENV)/installed-for-tests
 	cd $(VENV)/source && MYPYPATH=. ../bin/mypy --config-file effconv/setup.cfg --cache-dir ../mypy_cache \
 	  -p effconv.convert -p effconv.effdet_torch -p effconv.parity -p effconv.commands \
 	  -m effconv.__main__ -m effconv.cli -m effconv.allocation -m effconv.loading -m effconv.saving -m effconv.progress -m effconv.version
+
+screenshots: $(VENV)/installed-for-tests
+	$(BIN)/python tools/screenshots.py build/screenshots
 
 mutants: $(VENV)/installed-for-tests
 	$(BIN)/python tools/record_mutants.py

@@ -67,7 +67,7 @@ def _objects(dataset: Dataset, rows: Rows, image: int, lowest_score: float, time
 def _object(dataset: Dataset, box: Sequence[float], category: int, times: int, score: str = "") -> Drawn:
     x, y, width, height = (float(value) * times for value in box)
     name = dataset.categories.get(category, f"category {category}")
-    return Drawn((x, y, x + width, y + height), category, name + score)
+    return Drawn((x, y, x + width, y + height), name, name + score)
 
 
 def _jpeg(pixels: NDArray[np.uint8], objects: list[Drawn]) -> bytes:

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from drawn_datasets import IMAGES, SIZE, change, clean, write_clean
+from drawn_datasets import IMAGES, NAMES, SIZE, change, clean, write_clean
 from PIL import Image
 
 from effconv.convert.output_kinds import REPORT
 from effconv.effdet_torch.config import get_config
-from effconv.effdet_torch.drawing import category_colour
+from effconv.effdet_torch.drawing import name_colour
 from effconv.parity.datasets.check import check_dataset
 from effconv.parity.datasets.check_page import MOST_ROWS, write_check_page
 from effconv.parity.datasets.layouts import read_dataset
@@ -83,7 +83,7 @@ def test_boxes_are_drawn_where_they_are(tmp_path: Path) -> None:
     assert found.name == "3.png"
     pixels = np.asarray(Image.open(io.BytesIO(found.jpeg))).astype(int)
     assert pixels.shape == (*SIZE, 3)
-    colour = np.array(category_colour(2))
+    colour = np.array(name_colour(NAMES[2]))
     for y, x in ((60, 40), (60, 70), (70, 55)):
         assert np.abs(pixels[y, x] - colour).max() < 100  # a line of a pixel, as JPEG keeps it
     assert pixels[60, 55].max() < 60
