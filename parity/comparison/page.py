@@ -9,6 +9,7 @@ from string import Template
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..rendering import html
 from ..rendering.html import FAILS, HOLDS, Page, asset, cell, definitions, packed_json, render, table
@@ -109,7 +110,7 @@ def _packed(heat: Heat, side: int) -> dict[str, Any]:
         values = padded.reshape(tall, side, wide, side).max((1, 3))  # what is not finite stays so
     finite = np.isfinite(values)
     most = float(values[finite].max()) if finite.any() else 0.0
-    steps = np.full(values.shape, NOT_FINITE, np.uint8)
+    steps: NDArray[np.uint8] = np.full(values.shape, NOT_FINITE, np.uint8)
     steps[finite] = np.rint(values[finite] / (most or 1.0) * STEPS)
     height, width = steps.shape
     encoded = base64.b64encode(steps.tobytes()).decode("ascii")

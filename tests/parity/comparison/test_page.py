@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from page_layout import MEGABYTE
 
 from effconv.convert.output import OutputError
 from effconv.parity.comparison import page as page_module
 from effconv.parity.comparison.page import write_page
 from effconv.parity.comparison.records import ComparisonRecord, Heat
+from page_layout import MEGABYTE
 from page_record import BROKEN, LAYERS, check, make_record
 
 NOTHING = "\N{EN DASH}"  # what a cell without a figure shows

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import pytest
 from drawn_datasets import change, write_clean
-from page_layout import MEGABYTE, SCHEMES, WIDTHS, layout_faults
 
 from effconv.effdet_torch.config import get_config
 from effconv.parity.ablation.page import write_ablation_page
@@ -22,6 +21,7 @@ from effconv.parity.embedded import CURVE, TRAINING
 from effconv.parity.rendering.html import HOLDS, Page, write_page
 from effconv.parity.verification.demo_page import demo_page
 from effconv.parity.verification.demo_pictures import strips
+from page_layout import MEGABYTE, SCHEMES, WIDTHS, layout_faults
 from page_record import make_record
 
 REPOSITORY = Path(__file__).resolve().parents[3]

@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
-from page_layout import MEGABYTE
 from PIL import Image
 
 from effconv.cli import main
@@ -23,6 +22,7 @@ from effconv.parity import embedded
 from effconv.parity.datasets.layouts import read_dataset
 from effconv.parity.evaluation.published_rows import VERDICT_LIMIT
 from effconv.parity.verification import demo
+from page_layout import MEGABYTE
 
 NAMES = ["pictures", "conversion", "layers", "from bytes to detections", "metrics"]
 
