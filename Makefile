@@ -2,6 +2,7 @@
 # make test   everything this machine can run, with TensorFlow as the other side
 # make check  style, spelling, types and the quick tests
 # make docs-site   docs/ as a site in build/site, with a search
+# make screenshots  every page as a browser shows it, into build/screenshots
 # make mutants  change one token of the code at a time, and count how often the tests notice; cut off, it goes on
 # make bench  the measurements behind the README's tables
 # make shapes-detector   train a small detector on drawn shapes, in under an hour on two cores
@@ -15,7 +16,7 @@ PIP_OPTIONS ?=
 export OMP_NUM_THREADS ?= 1
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
-.PHONY: demo test check mutants bench docs docs-site shapes-detector clean
+.PHONY: demo test check screenshots mutants bench docs docs-site shapes-detector clean
 
 demo: $(VENV)/installed
 	$(BIN)/effconv demo -o build/demo
@@ -42,6 +43,9 @@ types: $(VENV)/installed-for-tests
 	cd $(VENV)/source && MYPYPATH=. ../bin/mypy --config-file effconv/setup.cfg --cache-dir ../mypy_cache \
 	  -p effconv.convert -p effconv.effdet_torch -p effconv.parity -p effconv.commands \
 	  -m effconv.__main__ -m effconv.cli -m effconv.allocation -m effconv.loading -m effconv.saving -m effconv.progress -m effconv.version -m effconv.waiting
+
+screenshots: $(VENV)/installed-for-tests
+	$(BIN)/python tools/screenshots.py build/screenshots
 
 mutants: $(VENV)/installed-for-tests
 	$(BIN)/python tools/record_mutants.py
@@ -113,7 +117,7 @@ $(VENV)/installed: $(VENV)/bin/python setup.cfg constraints.txt
 	touch $@
 
 $(VENV)/installed-for-tests: $(VENV)/bin/python setup.cfg constraints.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_OPTIONS) -c constraints.txt -e '.[tf,report,train,datasets,onnx,openvino,docs,dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_OPTIONS) -c constraints.txt -e '.[tf,train,datasets,onnx,openvino,docs,dev]'
 	touch $(VENV)/installed $(VENV)/installed-for-site $@
 
 $(VENV)/installed-for-site: $(VENV)/bin/python setup.cfg constraints.txt

@@ -15,7 +15,7 @@ from .options import PATH, Output, force_option, json_option, model_option, prin
 @click.option("--split", help="Split of the dataset to check; default: val2017, or the only one.")
 @click.option(
     "--report",
-    type=Output(".html", ".htm", kind="REPORT", plotted=False),
+    type=Output(".html", ".htm", kind="REPORT"),
     help="File (.html) to write a page to: findings, charts, and some pictures with their boxes.",
 )
 @click.option(

@@ -39,13 +39,12 @@ class Output(click.Path):
     """A file to be written, with one of `endings` if there are any, or a folder: refused before any work is done.
 
     A file that is there already must be of `kind`, which names one of `convert.output_kinds`, or --force be given. What
-    is written into a folder is known to each command alone, which calls `keep_others`. A page that is `plotted` needs
-    the plotting library.
+    is written into a folder is known to each command alone, which calls `keep_others`.
     """
 
-    def __init__(self, *endings: str, kind: str = "", folder: bool = False, plotted: bool = True):
+    def __init__(self, *endings: str, kind: str = "", folder: bool = False):
         super().__init__(path_type=Path)
-        self.endings, self.kind, self.folder, self.plotted = endings, kind, folder, plotted
+        self.endings, self.kind, self.folder = endings, kind, folder
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """The path. Raises EffconvError for an ending that is none of ours, and where nothing can or may be written."""
@@ -59,10 +58,6 @@ class Output(click.Path):
         require_place(path, folder=self.folder)
         if self.kind:
             keep_others({path: getattr(output_kinds, self.kind)})
-        if self.plotted and path.suffix.lower() in (".html", ".htm"):
-            from ..parity.rendering.html import require_plotly
-
-            require_plotly()
         return path
 
 

@@ -60,6 +60,11 @@ if TYPE_CHECKING:
     show_default=True,
     help="Lowest score of objects that are drawn and written.",
 )
+@click.option(
+    "--hide-below",
+    type=Number(0, 1),
+    help="Lowest score of objects that are drawn; default: --min-score. Those below it are written all the same.",
+)
 @click.option("--size", metavar="HxW", help="Input height and width in pixels; default: the model's.")
 @click.option(
     "--nms",
@@ -124,7 +129,7 @@ def predict_command(
     with progress("predicting", IMAGES) as report:
         record = predict_images(asked, fetch, report, (lambda *_: None) if as_json else _tell, say_engine)
     for line in turned_lines([each["file_name"] for each in record["images"] if each["exif_orientation"] != 1]):
-        click.echo(f"effconv: warning: {line}", err=True)
+        click.echo(f"effconv: warning: {line}; drawings of them are upright", err=True)
     if as_json:
         print_json(record)
         sys.exit(unreadable_status(len(record["skipped"]), len(record["named"]), skip_unreadable))

@@ -5,6 +5,7 @@ Sizes follow the picture's: lines and text look alike on a thumbnail and on a po
 
 import colorsys
 import math
+import zlib
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -12,6 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from .categories import COCO_CATEGORIES
+from .label_places import Place, free_place
 from .prediction import Prediction
 
 Colour = tuple[int, int, int]
@@ -23,12 +26,17 @@ TEXT = 1 / 45
 SMALLEST_TEXT = 7  # pixels; smaller text cannot be read
 LARGEST_TEXT = 200
 GOLDEN_RATIO = (math.sqrt(5) - 1) / 2
+COCO_NUMBERS = {name: number for number, name in COCO_CATEGORIES.items()}
 BLACK, WHITE = (0, 0, 0), (255, 255, 255)
 
 
-def category_colour(category_id: int) -> Colour:
-    """Always the same colour for a category; neighbouring ids get distant hues."""
-    hue = category_id * GOLDEN_RATIO % 1
+def name_colour(name: str) -> Colour:
+    """Always the same colour for a category of this name, whatever its number in a model or a dataset.
+
+    Neighbouring categories of COCO get distant hues; other names get one by a checksum.
+    """
+    number = COCO_NUMBERS.get(name) or zlib.crc32(name.encode())
+    hue = number * GOLDEN_RATIO % 1
     red, green, blue = colorsys.hsv_to_rgb(hue, 0.85, 0.95)
     return round(red * 255), round(green * 255), round(blue * 255)
 
@@ -41,36 +49,37 @@ def text_colour(background: Colour) -> Colour:
 
 
 class Drawn(NamedTuple):
-    """What is drawn: a box, the category whose colour it has, and its label."""
+    """What is drawn: a box, the name of the category, whose colour it has, and its label."""
 
     box: Box
-    category: int
+    name: str
     label: str
 
 
 def draw(pixels: NDArray[np.uint8], prediction: Prediction) -> Image.Image:
     """A copy of (H, W, 3) RGB `pixels` with the objects and their scores drawn, the best on top. See `draw_boxes`."""
-    return draw_boxes(pixels, [Drawn(each.box, each.category, f"{each.name} {each.score:.2f}") for each in prediction])
+    return draw_boxes(pixels, [Drawn(each.box, each.name, f"{each.name} {each.score:.2f}") for each in prediction])
 
 
 def draw_boxes(pixels: NDArray[np.uint8], objects: Sequence[Drawn]) -> Image.Image:
     """A copy of (H, W, 3) RGB `pixels` with boxes and labels drawn, the first on top.
 
     Boxes are cut off at the picture's edges; those wholly outside and those that are not finite are left out. Labels
-    are moved inside, and made smaller where there is no room; one that would be unreadable is left out.
+    are over all boxes and over no other label; where there is no room they are moved along the box and made smaller.
+    One that would be unreadable, or over another however it is placed, is left out; the first are placed first.
     """
     picture = Image.fromarray(pixels)
     height, width = pixels.shape[:2]
     size = math.sqrt(width * height)
     line = max(1, round(size * LINE))
     canvas = ImageDraw.Draw(picture)
-    for box, category, label in reversed(objects):
-        seen = _inside(box, width, height)
-        if seen is None:
-            continue
-        colour = category_colour(category)
-        canvas.rectangle(seen, outline=colour, width=line)
-        _label(canvas, label, seen, colour, (width, height), size * TEXT)
+    seen = [(each, inside) for each in objects if (inside := _inside(each.box, width, height))]
+    for each, inside in reversed(seen):
+        canvas.rectangle(inside, outline=name_colour(each.name), width=line)
+    taken: list[Place] = []
+    for each, inside in seen:
+        if place := _label(canvas, each.label, inside, name_colour(each.name), (width, height), size * TEXT, taken):
+            taken.append(place)
     return picture
 
 
@@ -85,23 +94,27 @@ def _inside(box: Box, width: int, height: int) -> Box | None:
 
 
 def _label(
-    canvas: ImageDraw.ImageDraw, text: str, box: Box, colour: Colour, size: tuple[int, int], wanted: float
-) -> None:
-    """Above the box where there is room, otherwise inside its top; never beyond the picture."""
+    canvas: ImageDraw.ImageDraw,
+    text: str,
+    box: Box,
+    colour: Colour,
+    size: tuple[int, int],
+    wanted: float,
+    taken: Sequence[Place],
+) -> Place | None:
+    """Draw a label as large as there is room for; the place it takes, None where there is none."""
     for points in _text_sizes(wanted):
         font: Font = ImageFont.load_default(points)
         left, top, right, bottom = font.getbbox(text)
         margin = max(1, points // 6)
-        width, height = math.ceil(right - left) + 2 * margin, math.ceil(bottom - top) + 2 * margin
-        if width <= size[0] and height <= size[1]:
-            break
-    else:
-        return
-    x = min(int(box[0]), size[0] - width)
-    above = int(box[1]) - height
-    y = above if above >= 0 else min(int(box[1]), size[1] - height)
-    canvas.rectangle((x, y, x + width - 1, y + height - 1), fill=colour)
-    canvas.text((x + margin - left, y + margin - top), text, font=font, fill=text_colour(colour))
+        needed = math.ceil(right - left) + 2 * margin, math.ceil(bottom - top) + 2 * margin
+        place = free_place(needed, box, size, taken)
+        if place:
+            x, y = place.x, place.y
+            canvas.rectangle((x, y, x + place.width - 1, y + place.height - 1), fill=colour)
+            canvas.text((x + margin - left, y + margin - top), text, font=font, fill=text_colour(colour))
+            return place
+    return None
 
 
 def _text_sizes(wanted: float) -> list[int]:

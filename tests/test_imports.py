@@ -24,7 +24,6 @@ FORBIDDEN = {
     "import effconv.parity.reference.network, effconv.parity.reference.training": ("tensorflow", "torch"),
     "import effconv.parity.comparison.layerwise, effconv.parity.traces.graph, effconv.parity.comparison.page": (
         "tensorflow",
-        "plotly",
     ),
     "import effconv.parity.benchmarks.conversion": ("torch", "tensorflow", "numpy"),
     # What is measured in a process of its own: another library's memory would count as its.

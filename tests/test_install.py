@@ -78,7 +78,7 @@ def test_what_errors_advise_to_install_is_what_the_extras_name(repository: Path)
             for words in re.findall(r"pip install ([\w \[\]'-]+)", file.read_text()):
                 assert "effconv" not in words, file
                 advised |= set(words.split()) & known
-    assert advised >= {"tensorflow", "plotly", "matplotlib", "onnx", "onnxscript", "onnxruntime", "openvino"}
+    assert advised >= {"tensorflow", "matplotlib", "onnx", "onnxscript", "onnxruntime", "openvino"}
 
 
 def test_make_gives_pip_the_options_it_is_asked_to(repository: Path, tmp_path: Path) -> None:

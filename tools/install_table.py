@@ -5,7 +5,7 @@ from typing import Any
 
 from effconv.parity.rendering.markdown import markdown_table
 
-NAMES = {"converting alone": "converting alone, without PyTorch", ".": "`.`", ".[tf,report]": "`.[tf,report]`"}
+NAMES = {"converting alone": "converting alone, without PyTorch", ".": "`.`", ".[tf]": "`.[tf]`"}
 COLUMNS = ("installed", "packages", "download", "on disk", "time after the download")
 
 Record = Mapping[str, Any]
@@ -14,11 +14,11 @@ Record = Mapping[str, Any]
 def install_summary(record: Record) -> str:
     """The record of `record_install.py` in two sentences."""
     rows = _by_choice(record)
-    plain, full, demo = rows["."], rows[".[tf,report]"], record["demo"]
+    plain, full, demo = rows["."], rows[".[tf]"], record["demo"]
     seconds = demo["install_seconds"] + demo["demo_seconds"]
     return (
         f"`.` downloads {_megabytes(plain['downloaded_bytes'])} and takes {_megabytes(plain['disk_bytes'])} on disk, "
-        f"`.[tf,report]` {_megabytes(full['downloaded_bytes'])} and {_megabytes(full['disk_bytes'])} "
+        f"`.[tf]` {_megabytes(full['downloaded_bytes'])} and {_megabytes(full['disk_bytes'])} "
         f"(PyTorch {plain['torch']}). From an empty cache, `make demo` took {seconds:.0f} seconds{_where(record)}."
     )
 

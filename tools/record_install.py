@@ -39,7 +39,7 @@ def choices() -> list[Choice]:
     return [
         Choice("converting alone", (converting_alone(), ("--no-deps", SOURCE))),
         Choice(".", ((SOURCE,),)),
-        Choice(".[tf,report]", ((f"{SOURCE}[tf,report]",),)),
+        Choice(".[tf]", ((f"{SOURCE}[tf]",),)),
     ]
 
 

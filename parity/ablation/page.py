@@ -1,98 +1,123 @@
-"""Ablations as one HTML page that needs no network: a chart of differences with their intervals, and every figure."""
+"""Ablations as one HTML page that needs no network: bars of differences with their intervals, and every figure."""
 
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
-from ...convert.output import replacing
-from ...convert.output_kinds import PAGE_MARK
 from ...errors import EffconvError
 from ..evaluation.coco import METRICS
-from ..rendering.html import asset, definitions, plotly_script
+from ..rendering import html
+from ..rendering.html import OPEN, Page, cell, render, table
 from .record import AblationRecord, AblationRow
 from .significance import JUDGED
 
 COLOURS = {"worse": "#b3261e", "no effect": "#6b7280", "too few images": "#6b7280", "better": "#11734b"}
-POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:"
-ROW_PIXELS = 22  # of the chart's height
+# Of verdicts: those whose rows have bars, and what is said of the others in a line that unfolds.
+SHOWN = ("worse", "better")
+FOLDED = {"no effect": "no effect that could be told from chance", "too few images": "too few images to tell"}
 
 
 def write_ablation_page(record: AblationRecord, path: Path) -> None:
-    """Write the page of one record (`run.run_study`). Raises EffconvError without plotly."""
+    """Write the page of one record (`run.run_study`)."""
     if path.suffix.lower() not in (".html", ".htm"):
         raise EffconvError(f"{path}: expected a file ending in .html", parameters={"report": None})
-    page = render_ablation_page(record)
-    with replacing(path) as (temporary,):
-        temporary.write_text(page, encoding="utf-8")
+    html.write_page(ablation_page(record), path)
 
 
 def render_ablation_page(record: AblationRecord) -> str:
     """The page as text."""
+    return render(ablation_page(record))
+
+
+def ablation_page(record: AblationRecord) -> Page:
+    """The page, largest effects first."""
     title = f"{record.subject.model}: what details of a port cost"
-    changed = sorted(record.changed, key=lambda row: row.cost.difference)
-    head = (
-        f'<meta charset="utf-8"><meta http-equiv="Content-Security-Policy" content="{POLICY}">'
-        f'<link rel="icon" href="data:,"><title>{escape(title)}</title><style>{asset("page.css")}</style>'
-        f"<script>{plotly_script()}</script>"
-    )
+    changed = sorted(record.changed, key=lambda row: -abs(row.cost.difference))
     about = (
         f"One change at a time beside one baseline: AP {record.baseline.metrics['AP']:.4f} "
-        f"on {record.subject.images} images. "
-        f"Intervals hold 95 % of {record.resamples} paired resamples of the images. "
+        f"on {record.subject.images} images. Intervals hold 95 % of {record.resamples} paired resamples of the images. "
         f"{JUDGED}"
     )
-    return (
-        f'<!doctype html>\n{PAGE_MARK}\n<html lang="en"><head>{head}</head><body><main>'
-        f"<h1>{escape(title)}</h1><p>{escape(about)}</p>"
-        f'<div id="chart">{_chart(changed)}</div>\n<div class="scroll">{_table([record.baseline, *changed])}</div>'
-        f"<h2>Provenance</h2>{definitions(dict(record.subject.provenance))}</main></body></html>\n"
+    return Page(
+        title=title,
+        heading=title,
+        verdict=_verdict(changed),
+        state=OPEN,
+        explanation=f"<p>{escape(about)}</p>",
+        content=(
+            f'<section aria-labelledby="chart-title"><h2 id="chart-title">Difference of AP</h2>{_chart(changed)}'
+            f"</section>\n<section><h2>Every figure</h2>{_table([record.baseline, *changed])}</section>"
+        ),
+        provenance=record.subject.provenance,
     )
+
+
+def _verdict(rows: Sequence[AblationRow]) -> str:
+    counted = {name: sum(row.cost.verdict == name for row in rows) for name in COLOURS}
+    told = ", ".join(f"{count} {name}" for name, count in counted.items() if count)
+    if not counted["worse"]:
+        return f"{len(rows)} changes: {told}"
+    worst = min((row for row in rows if row.cost.verdict == "worse"), key=lambda row: row.cost.difference)
+    return f"{len(rows)} changes: {told}; the most costly is {worst.name}, {worst.cost.difference:+.4f} AP"
 
 
 def _chart(rows: Sequence[AblationRow]) -> str:
-    try:
-        from plotly.graph_objects import Bar, Figure
-    except ImportError as error:  # `plotly_script` says so first
-        raise EffconvError("an HTML page needs plotly: pip install plotly") from error
-    costs = [row.cost for row in rows]
-    bars = Bar(
-        x=[each.difference for each in costs],
-        y=[row.name for row in rows],
-        orientation="h",
-        marker={"color": [COLOURS[each.verdict] for each in costs]},
-        error_x={
-            "type": "data",
-            "symmetric": False,
-            "array": [each.high - each.difference for each in costs],
-            "arrayminus": [each.difference - each.low for each in costs],
-        },
-        hovertext=[row.summary for row in rows],
-    )
-    figure = Figure(bars)
-    figure.update_layout(
-        height=120 + ROW_PIXELS * len(rows),
-        margin={"r": 20, "t": 20},  # on the sides with names there is as much room as they need
-        xaxis={"title": {"text": "difference of AP"}},
-        yaxis={"autorange": "reversed", "dtick": 1, "automargin": True},
-        template="plotly_white",
-    )
-    return str(figure.to_html(full_html=False, include_plotlyjs=False))
+    """A bar and an interval for every change that has an effect; a line that unfolds for the others."""
+    shown = [row for row in rows if row.cost.verdict in SHOWN]
+    parts = [_bars(shown)] if shown else ["<p>No change has an effect that could be told from chance.</p>"]
+    for verdict, words in FOLDED.items():
+        others = [row for row in rows if row.cost.verdict == verdict]
+        if others:
+            names = ", ".join(row.name for row in others)
+            parts.append(
+                f'<details class="folded"><summary>{len(others)} with {escape(words)}: {escape(names)}</summary>'
+                f"{_bars(others)}</details>"
+            )
+    return "\n".join(parts)
+
+
+def _bars(rows: Sequence[AblationRow]) -> str:
+    low = min(0.0, *(min(row.cost.low, row.cost.difference) for row in rows))
+    high = max(0.0, *(max(row.cost.high, row.cost.difference) for row in rows))
+    width = high - low or 1.0
+
+    def placed(name: str, start: float, end: float) -> str:
+        left, right = 100 * (min(start, end) - low) / width, 100 * (max(start, end) - low) / width
+        return f'<i class="{name}" style="left:{left:.2f}%;width:{right - left:.2f}%"></i>'
+
+    lines = []
+    for row in rows:
+        cost = row.cost
+        track = (
+            f"{placed('length', 0.0, cost.difference)}{placed('interval', cost.low, cost.high)}"
+            f'<i class="zero" style="left:{100 * (0.0 - low) / width:.2f}%"></i>'
+        )
+        lines.append(
+            f'<div class="row {escape(cost.verdict)}" title="{escape(row.summary)}">'
+            f'<span class="name">{escape(row.name)}</span><span class="verdict">{escape(cost.verdict)}</span>'
+            f'<span class="track">{track}</span>'
+            f'<span class="figure">{cost.difference:+.4f} ({cost.low:+.4f} to {cost.high:+.4f})</span></div>'
+        )
+    return f'<div class="effects">{"".join(lines)}</div>'
 
 
 def _table(rows: Sequence[AblationRow]) -> str:
-    titles = ("change", "what it does", *METRICS, "difference of AP", "95 % interval", "verdict", "images/s")
-    head = "".join(f"<th>{escape(title)}</th>" for title in titles)
-    return f'<table id="rows"><thead><tr>{head}</tr></thead><tbody>{"".join(map(_row, rows))}</tbody></table>'
+    titles = ("change", "verdict", "difference of AP", "95 % interval", *METRICS, "images/s", "what it does")
+    return table(titles, list(map(_row, rows)), "rows")
 
 
-def _row(row: AblationRow) -> str:
-    cells = [
-        row.name,
-        row.summary,
-        *("-" if row.metrics[name] < 0 else f"{row.metrics[name]:.4f}" for name in METRICS),
+def _row(row: AblationRow) -> list[str]:
+    kind = {"worse": "failed-text", "better": "ok-text"}.get(row.cost.verdict, "")
+    figures = (
         f"{row.cost.difference:+.4f}",
         f"{row.cost.low:+.4f} to {row.cost.high:+.4f}",
-        row.cost.verdict,
+        *("-" if row.metrics[name] < 0 else f"{row.metrics[name]:.4f}" for name in METRICS),
         f"{1 / row.network_seconds_per_image:.1f}",
+    )
+    verdict = "baseline" if row.stage is None else row.cost.verdict
+    return [
+        cell(row.name),
+        cell(verdict, kind),
+        *(cell(figure, "number") for figure in figures),
+        cell(row.summary),
     ]
-    return f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in cells)}</tr>"

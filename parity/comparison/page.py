@@ -1,38 +1,41 @@
 """The layer-by-layer comparison as one HTML file that needs no network: curves, a table, every layer's figures."""
 
+import base64
+import math
 from collections.abc import Sequence
-from dataclasses import replace
 from html import escape
 from pathlib import Path
 from string import Template
+from typing import Any
 
-from ...convert.output import replacing
-from ...convert.output_kinds import PAGE_MARK
-from ..rendering.html import asset, definitions, plain, plotly_script, script_json
-from .records import ComparisonRecord, ExplanationRow, LayerRow
+import numpy as np
+from numpy.typing import NDArray
+
+from ..rendering import html
+from ..rendering.html import FAILS, HOLDS, Page, asset, cell, definitions, packed_json, render, table
+from .records import ComparisonRecord, ExplanationRow, Heat
 
 # One script, in this order: the last file uses the functions of the others.
-SCRIPTS = ("table.js", "growth.js", "detail.js", "page.js")
-HEAT_DIGITS = 3  # of a cell's figure, as shown; a thousand cells a layer are most of the file
+SCRIPTS = ("table.js", "plot.js", "growth.js", "detail.js", "page.js")
+DIGITS = 6  # of a figure, of which the page shows two
+STEPS = 254  # of a heat map's colours and figures; one byte a cell
+NOT_FINITE = 255
+MOST_CELLS = 350_000  # of all heat maps: a page is to stay below a megabyte however deep the network
 
 
 def write_page(record: ComparisonRecord, path: Path) -> None:
     """Write the page for one comparison to `path`; nothing is left there when it cannot be written."""
-    page = render_page(record)
-    with replacing(path) as (temporary,):
-        temporary.write_text(page, encoding="utf-8")
+    html.write_page(comparison_page(record), path)
 
 
 def render_page(record: ComparisonRecord) -> str:
-    """The page as text: prose and short tables are HTML already, the script draws the rest from the record."""
-    template = Template(asset("page.html"))
-    # One pass over the template: a `$` in a value stays what it is.
-    return template.substitute(
-        mark=PAGE_MARK,
-        title=escape(f"{record.model}: layer by layer"),
-        model=escape(record.model),
-        style=asset("page.css"),
-        verdict=verdict(record),
+    """The page as text."""
+    return render(comparison_page(record))
+
+
+def comparison_page(record: ComparisonRecord) -> Page:
+    """The page: prose and short tables are HTML already, the script draws the rest from the record."""
+    content = Template(asset("layers.html")).substitute(
         sides=definitions(
             {
                 "reference": record.reference.plain(),
@@ -43,30 +46,75 @@ def render_page(record: ComparisonRecord) -> str:
         explanations=explanations(record.explanations) if record.explanations else "",
         backward=asset("backward.html") if record.backward else "",
         weights=weights(record),
-        provenance=definitions(dict(record.provenance)),
-        plotly=plotly_script(),
-        record=script_json(replace(record, rows=tuple(shortened(row) for row in record.rows)).plain()),
-        script="\n".join(asset(name) for name in SCRIPTS),
+    )
+    script = "\n".join(asset(name) for name in SCRIPTS)
+    return Page(
+        title=f"{record.model}: layer by layer",
+        heading=f"{record.model}, layer by layer",
+        verdict=record.verdict,
+        state=HOLDS if record.ok else FAILS,
+        explanation=meaning(record),
+        content=content,
+        provenance=record.provenance,
+        scripts=(
+            f'<script type="application/octet-stream" id="record">{packed_json(shortened(record))}</script>\n'
+            f'<script type="module">\n{script}\n</script>'
+        ),
     )
 
 
-def shortened(row: LayerRow) -> LayerRow:
-    """The row, its heat map with as many digits as the page shows."""
-    if row.pictures is None or row.pictures.heat is None:
-        return row
-    heat = row.pictures.heat
-    cells = (tuple(None if cell is None else float(f"{cell:.{HEAT_DIGITS}g}") for cell in line) for line in heat.values)
-    return replace(row, pictures=replace(row.pictures, heat=replace(heat, values=tuple(cells))))
-
-
-def verdict(record: ComparisonRecord) -> str:
-    """The outcome in one sentence, and the first layer that diverges as a link to its figures."""
-    state = "ok" if record.ok else "failed"
-    parts = [f'<p id="verdict" class="{state}" data-ok="{state}">{escape(record.verdict)}</p>']
+def meaning(record: ComparisonRecord) -> str:
+    """What the verdict means: the first layer that diverges, as a link to its figures and with its picture, and the
+    known mistake that makes the same difference.
+    """
+    sides = f"{record.candidate.label} beside {record.reference.label}, on {record.images.label}"
+    parts = [f"<p>{escape(sides)}.</p>"]
     if (first := record.first_failure) is not None:
         link = f'<a id="first-failure" href="#detail" data-layer="{escape(first)}">{escape(first)}</a>'
         parts.append(f"<p>First layer that diverges: {link}</p>")
+        for each in record.explanations:
+            if each.explains:
+                said = f"Explained by {each.change} ({each.summary}): with it in the {each.side}, all layers agree."
+                parts.append(f'<p class="mistake">{escape(said)}</p>')
+        parts.append('<figure id="first-picture"></figure>')
     return "\n".join(parts)
+
+
+def shortened(record: ComparisonRecord) -> dict[str, Any]:
+    """The record as the page has it: figures and heat maps hardly more exact than they are shown."""
+    plain = record.plain()
+    heats = [row.pictures.heat if row.pictures else None for row in record.rows]
+    cells = sum(len(heat.values) * len(heat.values[0]) for heat in heats if heat)
+    side = max(1, math.ceil(math.sqrt(cells / MOST_CELLS)))  # of the squares of cells that become one
+    for row, heat in zip(plain["rows"], heats, strict=True):
+        row["checks"] = _short(row["checks"])
+        if heat:
+            row["heat"] = _packed(heat, side)
+    return plain
+
+
+def _short(value: Any) -> Any:
+    if isinstance(value, dict):
+        # What is shown of a cosine is how much less than one it is.
+        return {name: each if name == "cosine" else _short(each) for name, each in value.items()}
+    return float(f"{value:.{DIGITS}g}") if isinstance(value, float) else value
+
+
+def _packed(heat: Heat, side: int) -> dict[str, Any]:
+    """A heat map as a byte a cell, in steps of its largest figure; of every square of `side` cells the largest."""
+    values = np.array([[math.nan if each is None else each for each in line] for line in heat.values], np.float64)
+    if side > 1:
+        tall, wide = (-(-length // side) for length in values.shape)
+        padding = [(0, tall * side - values.shape[0]), (0, wide * side - values.shape[1])]
+        padded = np.pad(values, padding, mode="edge")
+        values = padded.reshape(tall, side, wide, side).max((1, 3))  # what is not finite stays so
+    finite = np.isfinite(values)
+    most = float(values[finite].max()) if finite.any() else 0.0
+    steps: NDArray[np.uint8] = np.full(values.shape, NOT_FINITE, np.uint8)
+    steps[finite] = np.rint(values[finite] / (most or 1.0) * STEPS)
+    height, width = steps.shape
+    encoded = base64.b64encode(steps.tobytes()).decode("ascii")
+    return {"check": heat.check, "most": most, "height": height, "width": width, "cells": encoded}
 
 
 def explanations(changes: Sequence[ExplanationRow]) -> str:
@@ -74,17 +122,13 @@ def explanations(changes: Sequence[ExplanationRow]) -> str:
     heads = ("change", "what it is", "made to", "from layer", "explains the difference", "first failure with it")
     lines = []
     for change in changes:
-        answer = "yes" if change.explains else "no"
-        cells = (change.change, change.summary, change.side, change.from_layer, answer)
         after = change.first_failure_after
-        row = "".join(f"<td>{plain(cell)}</td>" for cell in (*cells, "none" if after is None else after))
-        lines.append(f'<tr class="{answer}">{row}</tr>')
-    head = "".join(f'<th scope="col">{name}</th>' for name in heads)
+        told = (change.side, change.from_layer, "yes" if change.explains else "in part", after or "none")
+        lines.append([cell(change.change), cell(change.summary, "text"), *map(cell, told)])
     return (
         '<section aria-labelledby="explanations-title"><h2 id="explanations-title">What would explain it</h2>\n'
-        "<p>Each change was made alone, and the comparison run again.</p>\n"
-        f'<div class="scroll"><table id="explanations"><thead><tr>{head}</tr></thead>\n'
-        f"<tbody>{''.join(lines)}</tbody></table></div></section>"
+        "<p>Each known mistake was made alone, and the comparison run again. Those that are not listed leave the first "
+        f"difference where it is.</p>\n{table(heads, lines, 'explanations')}</section>"
     )
 
 

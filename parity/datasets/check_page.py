@@ -4,10 +4,9 @@ from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
-from ...convert.output import replacing
-from ...convert.output_kinds import PAGE_MARK
 from ...version import __version__
 from ..rendering.bars import Bar, bars
+from ..rendering.html import FAILS, HOLDS, Page, write_page
 from .check import DatasetCheck
 from .check_text import anchors, bin_names, missed, proposal_line
 from .coverage import Coverage, Share
@@ -17,57 +16,47 @@ from .statistics import Bin, CategoryCount
 from .thumbnails import Thumbnail, thumbnails
 
 MOST_ROWS = 100  # of a table or a chart: a page is to stay below a megabyte whatever the dataset
-POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
-STYLE = """
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 72rem; margin: 2rem auto; padding: 0 1rem; color: #1c2330; }
-h1 { overflow-wrap: anywhere; } h2 { margin-top: 2.5rem; }
-article { border-left: 6px solid #d8dde6; padding: .1rem 1rem; margin: 1rem 0; overflow-wrap: anywhere; }
-article.serious { border-color: #b3261e; } article.note { border-color: #c99400; }
-article h3 { margin: .3rem 0; } article ul { color: #5b6472; }
-.good { color: #11734b; } .bad { color: #b3261e; }
-.charts, .pictures { display: flex; flex-wrap: wrap; gap: 1rem; }
-figure { margin: 0; } figcaption { font-size: .85rem; color: #5b6472; max-width: 640px; overflow-wrap: anywhere; }
-svg { max-width: 100%; height: auto; } svg text { fill: #1c2330; }
-.pictures figure { width: 320px; } .pictures img { max-width: 100%; border: 1px solid #d8dde6; }
-footer { color: #5b6472; font-size: .85rem; margin-top: 2rem; overflow-wrap: anywhere; }
-"""
 
 
 def write_check_page(check: DatasetCheck, dataset: Dataset, path: Path) -> None:
     """Write the page of a check of `dataset`. Raises OutputError where it cannot be written."""
-    page = check_page(check, thumbnails(dataset, check.findings))
-    with replacing(path) as (temporary,):
-        temporary.write_text(page, encoding="utf-8")
+    write_page(check_page(check, thumbnails(dataset, check.findings)), path)
 
 
-def check_page(check: DatasetCheck, pictures: Sequence[Thumbnail]) -> str:
-    """The page as text. Names of files and categories are anybody's, and escaped."""
+def check_page(check: DatasetCheck, pictures: Sequence[Thumbnail]) -> Page:
+    """The page. Names of files and categories are anybody's, and escaped."""
     serious = sum(each.serious for each in check.findings)
-    title = f"{Path(check.dataset).resolve().name}, {check.split}: {_plural(serious, 'serious finding')}"
+    notes = len(check.findings) - serious
+    name = f"{Path(check.dataset).resolve().name}, {check.split}"
     counts, (height, width) = check.statistics, check.image_size
     summary = (
         f"{counts.boxes:,} boxes of {_plural(len(counts.categories), 'category', 'categories')} on "
-        f"{_plural(counts.images, 'image')}, seen by {check.model} at {width} x {height} pixels."
+        f"{_plural(counts.images, 'image')}, seen by {check.model} at {width} x {height} pixels. Notes may be as they "
+        "should be; what is serious is a fault of the annotations or of a picture."
     )
     parts = [
-        f'<h1 class="{"bad" if serious else "good"}">{escape(title)}</h1><p>{escape(summary)}</p>',
         *(_finding(each) for each in check.findings),
-        f'<h2>What there is</h2><div class="charts">{"".join(_charts(check))}</div>',
-        f"<h2>Anchors</h2>{_anchors(check)}",
-        f'<h2>Some pictures</h2><div class="pictures">{"".join(map(_picture, pictures))}</div>',
-        f"<footer>{escape(check.dataset)}, annotations of sha256 {escape(check.annotations_sha256)}; "
-        f"effconv {escape(__version__)}.</footer>",
+        f'<section><h2>What there is</h2><div class="charts">{"".join(_charts(check))}</div></section>',
+        f"<section><h2>Anchors</h2>{_anchors(check)}</section>",
+        f'<section><h2>Some pictures</h2><div class="pictures">{"".join(map(_picture, pictures))}</div></section>',
     ]
-    head = (
-        f'<meta charset="utf-8"><meta http-equiv="Content-Security-Policy" content="{POLICY}">'
-        f"<title>{escape(title)}</title><style>{STYLE}</style>"
+    return Page(
+        title=f"{name}: {_plural(serious, 'serious finding')}",
+        heading=f"{name}, checked",
+        verdict=f"{_plural(serious, 'serious finding')}, {_plural(notes, 'note')}",
+        state=FAILS if serious else HOLDS,
+        explanation=f"<p>{escape(summary)}</p>",
+        content="\n".join(parts),
+        provenance={
+            "dataset": check.dataset,
+            "annotations_sha256": check.annotations_sha256,
+            "effconv": __version__,
+        },
     )
-    body = "\n".join(parts)
-    return f'<!doctype html>\n{PAGE_MARK}\n<html lang="en"><head>{head}</head><body>\n{body}\n</body></html>\n'
 
 
 def _finding(finding: Finding) -> str:
-    kind = "serious" if finding.serious else "note"
+    kind = "serious" if finding.serious else "note-worthy"
     title = f"{finding.name}: {finding.count:,} of {finding.total:,} {finding.of}"
     examples = "".join(f"<li>{escape(example.line)}</li>" for example in finding.examples)
     return (

@@ -68,8 +68,8 @@ def _draw(dataset: Dataset, image: Image, pixels: NDArray[np.uint8]) -> Thumbnai
     for each in dataset.annotations:
         if each["image_id"] == image.id:
             x, y, across, down = (value * scale for value in each["bbox"])
-            category = each["category_id"]
-            objects.append(Drawn((x, y, x + across, y + down), category, dataset.categories[category]))
+            name = dataset.categories[each["category_id"]]
+            objects.append(Drawn((x, y, x + across, y + down), name, name))
     encoded = io.BytesIO()
     draw_boxes(np.asarray(small), objects).save(encoded, "JPEG", quality=QUALITY, subsampling=WHOLE_COLOURS)
     return Thumbnail(image.path.name, len(objects), encoded.getvalue())

@@ -2,6 +2,7 @@
 
 from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from ...effdet_torch.drawing import draw
 from ...effdet_torch.network import Network
+from ...effdet_torch.orientation import upright_boxes, upright_pixels
 from ...effdet_torch.predict import predict_inputs
 from ...effdet_torch.prediction import Prediction
 from ...effdet_torch.preprocessing.decode import read_encoded
@@ -35,7 +37,7 @@ class Predicted(NamedTuple):
     height: int
     width: int
     prediction: Prediction
-    orientation: int  # EXIF's, which is ignored; 1 is upright
+    orientation: int  # EXIF's, which the network ignores and the drawing does not; 1 is upright
     not_finite: int  # objects found besides, whose boxes or scores are not finite
 
 
@@ -49,7 +51,8 @@ class _Ready(NamedTuple):
     """An image for the network, and its pixels for the drawing."""
 
     job: _Job
-    # The decoder's own pixels, not the picture as a viewer would turn it: those are what boxes refer to.
+    # The decoder's own pixels, not the picture as a viewer would turn it: those are what boxes refer to. Both are turned
+    # upright to be drawn.
     pixels: NDArray[np.uint8]
     orientation: int
     inputs: Tensor  # (1, 3, H, W)
@@ -62,10 +65,11 @@ def predictions(
     images: Sequence[Path],
     drawings: Sequence[Path],
     min_score: float,
+    hide_below: float,
     workers: int,
     strict: bool,
 ) -> Generator[Predicted | ImageError, None, None]:
-    """Each image drawn with its objects of `min_score` and above, or why it cannot be read, in order.
+    """Each image's objects of `min_score` and above, or why it cannot be read, in order; drawn from `hide_below` up.
 
     While the network runs on one image, `workers` threads read as many ahead, and draw and write as many of those
     before it: twice so many images are in memory, and one more. With 0 it is one. A strict run raises the ImageError
@@ -86,7 +90,7 @@ def predictions(
                 yield ready
 
     def finish(result: tuple[_Ready, Prediction] | ImageError) -> Predicted | ImageError:
-        return result if isinstance(result, ImageError) else _drawn(*result, min_score)
+        return result if isinstance(result, ImageError) else _drawn(*result, min_score, hide_below)
 
     threads = ThreadPoolExecutor(workers) if workers else None
     try:
@@ -107,14 +111,16 @@ def _read(job: _Job, preprocess: Preprocessor) -> _Ready | ImageError:
     return _Ready(job, pixels, exif_orientation(encoded), torch.from_numpy(inputs)[None], torch.tensor([float(scale)]))
 
 
-def _drawn(ready: _Ready, prediction: Prediction, min_score: float) -> Predicted:
+def _drawn(ready: _Ready, prediction: Prediction, min_score: float, hide_below: float) -> Predicted:
     finite = prediction.finite()
     not_finite = len(prediction.scores) - len(finite.scores)
     prediction = finite.above(min_score)
-    picture, drawing = draw(ready.pixels, prediction), ready.job.drawing
+    height, width = ready.pixels.shape[:2]
+    shown = prediction.above(hide_below)
+    shown = replace(shown, boxes=upright_boxes(shown.boxes, ready.orientation, height, width))
+    picture, drawing = draw(upright_pixels(ready.pixels, ready.orientation), shown), ready.job.drawing
     if drawing.suffix.lower() in JPEG_ENDINGS:
         write_picture(picture, drawing, "JPEG", quality=JPEG_QUALITY, subsampling=0)
     else:
         write_picture(picture, drawing, "PNG")
-    height, width = ready.pixels.shape[:2]
     return Predicted(*ready.job, height, width, prediction, ready.orientation, not_finite)

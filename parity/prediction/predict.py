@@ -40,6 +40,7 @@ class Asked:
     function: str | None = None  # as `loading.load` has it
     settings: Settings = field(default_factory=Settings)
     min_score: float = 0.3  # objects below it are neither drawn nor written
+    hide_below: float | None = None  # objects below it are written, not drawn; None: all that are written are drawn
     device: str = "cpu"
     engine: str = DEFAULT_NETWORK_ENGINE  # of `engines.ENGINES`, or `choice.AUTO`
     workers: int = 0  # threads that read and draw while the network runs; 0: none, one image after another
@@ -78,6 +79,12 @@ def predict_images(
     """
     if asked.model is None and (asked.checkpoint is None or asked.checkpoint.suffix != ".safetensors"):
         raise EffconvError("name the model to predict with", parameters={"model": "d0"})
+    if asked.hide_below is not None and asked.hide_below <= asked.min_score:
+        raise EffconvError(
+            f"objects below {asked.min_score:g} are left out already, expected a higher score to hide from than "
+            f"{asked.hide_below:g}",
+            parameters={"hide_below": None},
+        )
     images = find_images(asked.images)
     drawings = [path for path, kind in prediction_outputs(asked).items() if kind is output_kinds.PICTURE]
     if asked.output.exists() and not asked.output.is_dir():
@@ -91,7 +98,8 @@ def predict_images(
     network = make_engine(engine, model, size, graphs=graphs_folder())
     skipped: dict[str, str] = {}
     done: list[Predicted] = []
-    results = predictions(network, pipeline, images, drawings, asked.min_score, asked.workers, asked.strict)
+    hide_below = asked.min_score if asked.hide_below is None else asked.hide_below
+    results = predictions(network, pipeline, images, drawings, asked.min_score, hide_below, asked.workers, asked.strict)
     with contextlib.closing(results):
         for place, (image, result) in enumerate(zip(images, results, strict=True)):
             report(place + 1, len(images))

@@ -1,13 +1,8 @@
-"""Bars as SVG, to be part of a page: no script, no library."""
+"""Bars of HTML, to be part of a page: no script, no library, and text of one size however wide the page."""
 
 from collections.abc import Sequence
 from html import escape
 from typing import NamedTuple
-
-ROW, BAR = 20, 14  # pixels of a row and of the bar in it
-NAME_WIDTH, BAR_WIDTH, FIGURE_WIDTH = 190, 320, 130
-NAME_LENGTH = 26  # characters of a name for which there is room
-COLOUR = "#1f5fa8"
 
 
 class Bar(NamedTuple):
@@ -21,21 +16,13 @@ class Bar(NamedTuple):
 def bars(title: str, rows: Sequence[Bar], longest: float | None = None) -> str:
     """Horizontal bars, one a row; `longest` is what fills the width, the longest bar when None."""
     full = longest or max((row.length for row in rows), default=0) or 1
-    width, height = NAME_WIDTH + BAR_WIDTH + FIGURE_WIDTH, ROW * len(rows)
-    drawn = "".join(_row(row, place * ROW, full) for place, row in enumerate(rows))
-    return (
-        f'<figure><figcaption>{escape(title)}</figcaption><svg viewBox="0 0 {width} {height}" width="{width}" '
-        f'height="{height}" role="img" aria-label="{escape(title)}" font-size="12">{drawn}</svg></figure>'
+    drawn = "".join(
+        f'<span class="name">{escape(row.name)}</span><span><i style="width:{_share(row.length / full)}"></i></span>'
+        f'<span class="figure">{escape(row.figure)}</span>'
+        for row in rows
     )
+    return f'<figure><figcaption>{escape(title)}</figcaption><div class="bars">{drawn}</div></figure>'
 
 
-def _row(row: Bar, top: int, full: float) -> str:
-    name = row.name if len(row.name) <= NAME_LENGTH else f"{row.name[: NAME_LENGTH - 1]}…"
-    length = max(0.0, min(1.0, row.length / full)) * BAR_WIDTH
-    middle = top + ROW // 2 + 4  # of the text, by its baseline
-    return (
-        f'<text x="{NAME_WIDTH - 8}" y="{middle}" text-anchor="end">{escape(name)}'
-        f"<title>{escape(row.name)}</title></text>"
-        f'<rect x="{NAME_WIDTH}" y="{top + (ROW - BAR) // 2}" width="{length:.1f}" height="{BAR}" fill="{COLOUR}"/>'
-        f'<text x="{NAME_WIDTH + length + 6:.1f}" y="{middle}">{escape(row.figure)}</text>'
-    )
+def _share(part: float) -> str:
+    return f"{100 * max(0.0, min(1.0, part)):.1f}%"

@@ -43,11 +43,14 @@ from ..evaluation.published_rows import VERDICT_LIMIT
 from ..pictures import write_picture
 from ..provenance import provenance
 from ..reference.availability import runs_live
+from ..rendering.html import render
 from .demo_page import demo_page
+from .demo_pictures import strips
 from .outcome import StepOutcome
 from .written_weights import compare_written
 
-DRAWN = 8  # pictures on the page
+DRAWN = 8  # pictures that are drawn
+STRIPS = 4  # of them on the page, three times each
 SHOWN_SCORE = 0.4  # of objects in them
 LEAST_SCORE = 0.05
 LIVE = 8  # pictures through TensorFlow, where it is installed
@@ -121,7 +124,7 @@ def run_demo(
     verdict = f"{found}the twelve metrics differ by {worst:.5f} at most, allowed {VERDICT_LIMIT}"
     done("metrics", worst <= VERDICT_LIMIT if same else None, verdict)
 
-    drawings = _draw(load(weights), dataset, output / "drawings")
+    _draw(load(weights), dataset, output / "drawings")
     record = {
         "what": "the way of the detector that ships with effconv",
         "model": config.name,
@@ -134,10 +137,17 @@ def run_demo(
         "provenance": {"command": command, **provenance()},
     }
     training = json.loads(TRAINING.read_text(encoding="utf-8"))
+    beside = strips(dataset, _recorded(), read_detections(detections), STRIPS, SHOWN_SCORE)
     with replacing(output / "demo.json", output / "index.html") as (data, page):
         data.write_text(json_text(record, indent=1) + "\n", encoding="utf-8")
-        page.write_text(demo_page(record, training, CURVE, drawings), encoding="utf-8")
+        page.write_text(render(demo_page(record, layers.rows, training, CURVE, beside)), encoding="utf-8")
     return record
+
+
+def _recorded() -> Rows:
+    """What TensorFlow found in the first pictures."""
+    with np.load(DETECTIONS, allow_pickle=False) as file:
+        return np.asarray(file["rows"])
 
 
 def _beside_recording(ours: Rows, dataset: Dataset) -> tuple[bool, str]:
@@ -145,8 +155,7 @@ def _beside_recording(ours: Rows, dataset: Dataset) -> tuple[bool, str]:
 
     Below it hundreds of guesses compete for the last of 100 places, which rounding may give to another.
     """
-    with np.load(DETECTIONS, allow_pickle=False) as file:
-        official = file["rows"]
+    official = _recorded()
     numbers = np.unique(official[:, 0])
     identical = matched = total = 0
     for number in numbers:
@@ -168,18 +177,15 @@ def _columns(rows: Rows, number: float) -> tuple[NDArray[np.float32], NDArray[An
     return np.stack([y, x, y + height, x + width], 1).astype(np.float32), scores[chosen], rows[chosen, 6]
 
 
-def _draw(model: EfficientDet, dataset: Dataset, folder: Path) -> list[Path]:
-    """The first pictures with what is found in them."""
-    drawings = []
+def _draw(model: EfficientDet, dataset: Dataset, folder: Path) -> None:
+    """Write the first pictures with what is found in them."""
     for image in dataset.images[:DRAWN]:
         encoded = read_encoded(image.path)
         (prediction,) = model.predict([encoded])
         shown = prediction.above(SHOWN_SCORE)
         names = tuple(dataset.categories.get(each.category, each.name) for each in shown)
         picture = dataclasses.replace(shown, names=names).draw(decode(encoded))
-        drawings.append(folder / f"{image.path.stem}.png")
-        write_picture(picture, drawings[-1], "PNG")
-    return drawings
+        write_picture(picture, folder / f"{image.path.stem}.png", "PNG")
 
 
 def _as(same: bool) -> str:

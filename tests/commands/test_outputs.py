@@ -9,7 +9,6 @@ from output_options import ALL
 
 from effconv.cli import main
 from effconv.commands.options import Output
-from effconv.parity.rendering import html
 
 
 def test_every_option_that_names_an_output_is_looked_at() -> None:
@@ -51,13 +50,3 @@ def test_endings_files_and_folders_are_told_apart(
     found = CliRunner().invoke(main, arguments)
     assert (found.exit_code, found.stdout) == (2, "")
     assert message in found.stderr
-
-
-@pytest.mark.parametrize("command", [("ablate", "--all"), ("parity",)])
-def test_a_page_without_plotly_is_refused_before_anything_is_computed(
-    command: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(html, "find_spec", lambda name: None)
-    found = CliRunner().invoke(main, [*command, "--report", str(tmp_path / "x.html")])
-    assert (found.exit_code, found.stdout) == (2, "")
-    assert "needs plotly" in found.stderr

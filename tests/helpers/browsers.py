@@ -1,6 +1,5 @@
 """A headless browser of this machine, for pages."""
 
-import importlib.util
 import shutil
 from collections.abc import Iterator
 from typing import Any
@@ -8,10 +7,6 @@ from typing import Any
 import pytest
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
-
-needs_plotly = pytest.mark.skipif(
-    not importlib.util.find_spec("plotly"), reason="plotly is not installed: pip install plotly"
-)
 
 
 @pytest.fixture(scope="session")

@@ -30,7 +30,7 @@ function drawDetail(row, images) {
   const summary = document.getElementById("detail-summary");
   const facts = [row.official ?? "no official name", shapeText(row.shape)].join(" · ");
   summary.replaceChildren(stateOf(row.ok), ` · ${facts}`);
-  if (row.fault) summary.append(element("br"), element("span", { class: "state-failed" }, row.fault));
+  if (row.fault) summary.append(element("br"), element("span", { class: "failed-text" }, row.fault));
   const names = Object.keys(row.checks);
   const head = UNITS.map(([title], place) => element("th", { scope: "col", class: place > 1 ? "number" : "" }, title));
   const lines = names.map((name) => element("tr", { "data-check": name },
@@ -45,7 +45,7 @@ function drawDetail(row, images) {
 
 /** Empty the plot and say why, where the record has nothing to draw. */
 function drawNothing(name, why) {
-  Plotly.purge(name);
+  clearPlot(name);
   document.getElementById(`${name}-note`).textContent = why;
 }
 
@@ -59,39 +59,62 @@ function drawHistogram(row) {
     + `${zeros.toLocaleString("en")} are exactly equal and not drawn.`;
   const limit = row.checks[histogram.check]?.limit;
   const high = low + width * counts.length;
-  const step = Math.ceil((high - low) / 12);
   const exponents = [];
-  for (let exponent = Math.ceil(low); exponent <= high; exponent += step) exponents.push(exponent);
-  return Plotly.react("histogram", [{
-    type: "bar", width, marker: { color: "#1f5fa8", line: { color: "#fff", width: 0.5 } },
-    x: counts.map((_, bin) => low + width * (bin + 0.5)), y: counts,
-    text: counts.map((count, bin) => `10^${low + width * bin} to 10^${low + width * (bin + 1)}: ${count.toLocaleString("en")}`),
-    textposition: "none", hoverinfo: "text",
-  }], {
-    font: PLOT_FONT, margin: { l: 64, r: 12, t: 28, b: 56 }, bargap: 0, showlegend: false,
-    xaxis: { title: axisTitle("|difference| / largest |reference|"), range: [low - 1, high], tickvals: exponents, ticktext: exponents.map(powerLabel), zeroline: false },
-    yaxis: { title: axisTitle("values"), gridcolor: GRID },
-    shapes: limit > 0 ? [{ ...verticalLine(Math.log10(limit), "#b3261e", "dash"), layer: "above" }] : [],
-    annotations: limit > 0 ? [{
-      x: Math.log10(limit), y: 1, yref: "paper", yanchor: "bottom", showarrow: false, text: "limit", font: { size: 12, color: "#b3261e" },
-    }] : [],
-  }, PLOT_CONFIG);
+  for (let exponent = Math.ceil(low); exponent <= high; exponent += 1) exponents.push({ at: exponent, text: powerLabel(exponent) });
+  const most = Math.max(1, ...counts);
+  return drawPlot("histogram", {
+    series: [{
+      kind: "bars", name: "values", barWidth: width, x: counts.map((_, bin) => low + width * (bin + 0.5)), y: counts,
+      text: counts.map((count, bin) => `10^${low + width * bin} to 10^${low + width * (bin + 1)}: ${count.toLocaleString("en")}`),
+    }],
+    lines: limit > 0 ? [{ x: Math.log10(limit), class: "allowed", label: "limit" }] : [],
+    x: { label: "|difference| / largest |reference|", range: [low - 1, Math.max(high, limit > 0 ? Math.log10(limit) + 0.5 : high)], ticks: exponents },
+    y: { label: "values", range: [0, 1.05 * most], ticks: [0, 0.5, 1].map((part) => ({ at: part * most, text: shortCount(part * most) })) },
+  });
+}
+
+const shortCount = (count) => Intl.NumberFormat("en", { notation: "compact", maximumFractionDigits: 1 }).format(count);
+
+// Of the colours of cells: none of a difference, and the largest of the layer. They are a picture's own, in the dark too.
+const HEAT_COLOURS = [[0, [247, 249, 251]], [0.35, [169, 198, 227]], [0.7, [47, 111, 174]], [1, [11, 37, 69]]];
+const UNKNOWN_COLOUR = [179, 38, 30];
+
+function colourOf(part) {
+  if (part === null) return UNKNOWN_COLOUR;
+  const next = Math.max(1, HEAT_COLOURS.findIndex(([at]) => at >= part));
+  const [[from, low], [to, high]] = [HEAT_COLOURS[next - 1], HEAT_COLOURS[next]];
+  return low.map((value, place) => value + ((part - from) / (to - from)) * (high[place] - value));
+}
+
+/** A heat map as the address of a picture, a pixel a cell. */
+function heatPicture(heat) {
+  const canvas = element("canvas", { width: heat.values[0].length, height: heat.values.length });
+  const context = canvas.getContext("2d"), pixels = context.createImageData(canvas.width, canvas.height);
+  heat.values.flat().forEach((value, place) => {
+    pixels.data.set([...colourOf(value === null ? null : heat.most > 0 ? value / heat.most : 0), 255], 4 * place);
+  });
+  context.putImageData(pixels, 0, 0);
+  return canvas.toDataURL();
 }
 
 function drawHeat(row, images) {
   const heat = row.heat;
   if (!heat) return drawNothing("heat", "No heat map: the record has none of this layer.");
-  document.getElementById("heat-note").textContent = `Where in the image, ${heat.check}: the largest relative difference in each cell.`;
+  document.getElementById("heat-note").textContent = `Where in the image, ${heat.check}: the largest relative difference in each `
+    + `cell, from 0 (light) to ${figure(heat.most)} (dark)${heat.values.flat().includes(null) ? "; red: not finite" : ""}.`;
   const [height, width] = images.shape.slice(-2);
-  const [dy, dx] = [height / heat.values.length, width / heat.values[0].length];
-  return Plotly.react("heat", [{
-    type: "heatmap", z: heat.values, x0: dx / 2, dx, y0: dy / 2, dy, zmin: 0,
-    colorscale: [[0, "#f7f9fb"], [0.35, "#a9c6e3"], [0.7, "#2f6fae"], [1, "#0b2545"]],
-    colorbar: { exponentformat: "e", thickness: 14, outlinewidth: 0, tickformat: ".1e" },
-    hovertemplate: "x %{x:.0f}, y %{y:.0f}: %{z:.2e}<extra></extra>",
-  }], {
-    font: PLOT_FONT, margin: { l: 56, r: 12, t: 28, b: 56 },
-    xaxis: { title: axisTitle("x, image pixels"), constrain: "domain", showgrid: false, zeroline: false, range: [0, width] },
-    yaxis: { title: axisTitle("y, image pixels"), constrain: "domain", showgrid: false, zeroline: false, range: [height, 0], scaleanchor: "x" },
-  }, PLOT_CONFIG);
+  const [cellHeight, cellWidth] = [height / heat.values.length, width / heat.values[0].length];
+  drawPlot("heat", {
+    series: [], picture: heatPicture(heat), aspect: width / height,
+    x: { label: "x, image pixels", range: [0, width], ticks: countTicks(width) },
+    y: { label: "y, image pixels", range: [height, 0], ticks: countTicks(height).filter((_, place) => place % 2 === 0) },
+    tell: (x, down) => {
+      const [line, column] = [Math.floor((down * height) / cellHeight), Math.floor(x / cellWidth)];
+      const value = heat.values[line]?.[column];
+      return value === undefined ? null : `x ${Math.round(x)}, y ${Math.round(down * height)}: ${heatText(value, heat)}`;
+    },
+  });
+  document.getElementById("heat").heat = heat;
 }
+
+const heatText = (value, heat) => (value === null ? "not finite" : value === 0 && heat.most > 0 ? `below ${figure(heat.step)}` : figure(value));

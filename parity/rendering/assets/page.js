@@ -1,8 +1,27 @@
 // The page: what is selected, and what follows from it.
 
-const record = JSON.parse(document.getElementById("record").textContent);
-const rows = record.rows.map((row, index) => ({ ...row, index }));
+const record = await unpacked("record");
+const rows = record.rows.map((row, index) => ({ ...row, heat: heatOf(row.heat), index }));
 const selection = { row: null, view: "accumulated" };
+
+/** The JSON that the element `id` holds, compressed and in base64. */
+async function unpacked(id) {
+  const bytes = bytesOf(document.getElementById(id).textContent);
+  const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate"));
+  return JSON.parse(await new Response(stream).text());
+}
+
+function bytesOf(text) {
+  return Uint8Array.from(atob(text.trim()), (letter) => letter.charCodeAt(0));
+}
+
+/** A heat map as numbers: a byte a cell, in steps of the largest; the last number is for what is not finite. */
+function heatOf(heat) {
+  if (!heat) return null;
+  const cells = [...bytesOf(heat.cells)].map((byte) => (byte === 255 ? null : (byte / 254) * heat.most));
+  const values = Array.from({ length: heat.height }, (_, line) => cells.slice(line * heat.width, (line + 1) * heat.width));
+  return { check: heat.check, most: heat.most, step: heat.most / 254, values };
+}
 
 /** Make `row` the selected layer everywhere on the page. */
 function select(row) {
@@ -51,5 +70,10 @@ document.getElementById("layers").addEventListener("click", (event) => {
 document.getElementById("first-failure")?.addEventListener("click", (event) => select(byName(event.target.dataset.layer)));
 
 const worst = rows.reduce((most, row) => (worstRatio(row) > worstRatio(most) ? row : most));
-select(byName(record.first_failure) ?? worst);
-document.getElementById("growth").on("plotly_click", (event) => select(rows[event.points[0].x]));
+const first = byName(record.first_failure);
+select(first ?? worst);
+const picture = document.getElementById("first-picture");
+if (picture && first?.heat) {
+  const note = `Where in the image ${first.layer} differs most (dark), ${first.heat.check}`;
+  picture.append(element("img", { src: heatPicture(first.heat), alt: note }), element("figcaption", {}, note));
+}

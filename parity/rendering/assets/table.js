@@ -10,7 +10,7 @@ function element(tag, attributes = {}, ...children) {
   return made;
 }
 
-const stateOf = (ok) => element("span", { class: ok ? "state-ok" : "state-failed" }, ok ? "ok" : "failed");
+const stateOf = (ok) => element("span", { class: ok ? "ok-text" : "failed-text" }, ok ? "ok" : "failed");
 
 /** The checks that any row has, in the order they first appear. */
 const checkNames = (rows) => [...new Set(rows.flatMap((row) => Object.keys(row.checks)))];

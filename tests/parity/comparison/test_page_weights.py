@@ -2,7 +2,6 @@
 
 from dataclasses import replace
 
-from browsers import needs_plotly
 from effconv.parity.comparison.page import render_page, weights
 from effconv.parity.comparison.records import ComparisonRecord, TensorFault, Unexercised, WeightsByName
 from effconv.parity.comparison.report import comparison_markdown
@@ -13,7 +12,6 @@ RIGHT = WeightsByName(
 )
 
 
-@needs_plotly
 def test_page_and_markdown_list_weights_that_differ_and_weights_not_reached() -> None:
     record = ComparisonRecord.read(make_record())
     fault = TensorFault(tensor="stem.weight", official="stem/kernel", reason="8 of 144 values", differ=8, values=144)

@@ -279,3 +279,51 @@ def test_drawings_as_jpeg_are_of_quality_92_with_every_pixels_colour(folder: Pat
         with Image.open(tmp_path / "as-it-should-be.jpg") as expected:
             assert drawing.quantization == expected.quantization
             assert [each[1:3] for each in drawing.layer] == [(1, 1)] * 3
+
+
+def test_hidden_objects_are_written_and_not_drawn(folder: Path, tmp_path: Path) -> None:
+    all_drawn, hidden, high = tmp_path / "all", tmp_path / "hidden", tmp_path / "high"
+    for output, options in (
+        (all_drawn, ("--min-score", "0.3")),
+        (hidden, ("--min-score", "0.3", "--hide-below", "0.8")),
+        (high, ("--min-score", "0.8")),
+    ):
+        result = run(output, folder, *options)
+        assert result.exit_code == 0, result.stderr
+    detections = [(each / "detections.json").read_bytes() for each in (all_drawn, hidden, high)]
+    assert detections[0] == detections[1] != detections[2]
+    drawings = [
+        {path.name: path.read_bytes() for path in each.iterdir() if path.suffix != ".json"}
+        for each in (all_drawn, hidden, high)
+    ]
+    assert drawings[0] != drawings[1] == drawings[2]
+
+
+def test_nothing_to_hide_is_refused(folder: Path, tmp_path: Path) -> None:
+    result = run(tmp_path / "out", folder / "002.jpg", "--min-score", "0.5", "--hide-below", "0.5")
+    assert result.exit_code == 2
+    assert "objects below 0.5 are left out already" in result.stderr
+    assert "--hide-below" in result.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_turned_photograph_is_drawn_upright(folder: Path, tmp_path: Path) -> None:
+    """The network sees it as stored: its detections are those of the same file without the tag."""
+    stored = tmp_path / "stored.jpg"
+    stored.write_bytes((folder / "002.jpg").read_bytes())
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    payload = b"\xff\xe1" + (2 + len(exif.tobytes())).to_bytes(2, "big") + exif.tobytes()
+    turned = tmp_path / "turned.jpg"
+    turned.write_bytes(stored.read_bytes()[:2] + payload + stored.read_bytes()[2:])
+    found = {}
+    for path in (stored, turned):
+        result = run(tmp_path / path.stem, path, "--min-score", "0.3")
+        assert result.exit_code == 0, result.stderr
+        found[path] = (tmp_path / path.stem / "detections.json").read_bytes()
+    assert found[stored] == found[turned]
+    assert "its EXIF orientation is ignored" in result.stderr
+    assert "drawings of them are upright" in result.stderr
+    with Image.open(tmp_path / "turned" / "turned.jpg") as drawn, Image.open(turned) as original:
+        assert drawn.size == original.size[::-1]
+        assert drawn.getexif().get(0x0112, 1) == 1
