@@ -290,7 +290,7 @@ def bench_allocation(model: str | None, threads: int | None, rounds: int, record
 @record_option
 @json_option
 def bench_waiting(model: str | None, rounds: int, record: Path | None, as_json: bool) -> None:
-    """Measure what it gains that threads wait briefly.
+    """Measure what brief waiting of threads gains.
 
     In every effconv command, a thread that waits for another gives up its processor soon: beside a busy process the
     other needs it.

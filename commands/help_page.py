@@ -24,7 +24,7 @@ SECTIONS: Mapping[str, tuple[str, ...]] = {
         "jitter flip iou-loss frozen-backbone frozen-norms train-norms local-norms eval-every keep-every",
         "Exported file": "raw input check-on no-check calibrate-on",
         "Running": "engine engines peers precision device batch parts workers threads rounds seed cache resume",
-        "Output": "output out container report detections record parity eval float64 force json",
+        "Output": "output out hide-below container report detections record parity eval float64 force json",
     }.items()
 }
 # What people need first: a command line, and what it does.

@@ -1,4 +1,4 @@
-"""Every page as a browser shows it, on a telephone and a desk, by day and by night: `make screenshots`, to be looked at.
+"""Every page as a browser shows it, at two widths, in light and dark: `make screenshots`, to be looked at.
 
 Pages are made by the commands that write them, of the detector that ships with effconv; pictures and pages are left in
 the folder that is named (`build/screenshots`).

@@ -51,8 +51,8 @@ class _Ready(NamedTuple):
     """An image for the network, and its pixels for the drawing."""
 
     job: _Job
-    # The decoder's own pixels, not the picture as a viewer would turn it: those are what boxes refer to. Both are turned
-    # upright to be drawn.
+    # The decoder's own pixels, not the picture as a viewer would turn it: those are what boxes refer to. To be drawn,
+    # both are turned upright.
     pixels: NDArray[np.uint8]
     orientation: int
     inputs: Tensor  # (1, 3, H, W)
