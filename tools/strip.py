@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import Any, NamedTuple
 
-from effconv.effdet_torch.drawing import category_colour, text_colour
+from effconv.effdet_torch.drawing import name_colour, text_colour
 
 WIDTH, GAP, MARGIN = 800, 10, 8  # pixels, of the whole and between its columns
 TOP = 44  # of the first row of pictures, below the columns' names
@@ -41,10 +41,10 @@ class Rectangle(NamedTuple):
 
 
 class Labelled(NamedTuple):
-    """A box in pixels of the picture, the category whose colour it has, and its label."""
+    """A box in pixels of the picture, the name whose colour it has, and its label."""
 
     box: Sequence[float]
-    category: int
+    name: str
     label: str
 
 
@@ -109,7 +109,7 @@ def _picture(
         return [
             Labelled(
                 each["box"],
-                each["category"],
+                names[str(each["category"])],
                 names[str(each["category"])] + (f" {each['score']:.2f}" if "score" in each else ""),
             )
             for each in objects
@@ -135,13 +135,13 @@ def _panel(left: float, top: float, width: float, height: float, inside: str) ->
 def _boxes(objects: Sequence[Labelled], width: float, height: float, scale: float) -> str:
     drawn, labels = [], []
     for each in objects:
-        red, green, blue = category_colour(each.category)
+        red, green, blue = name_colour(each.name)
         drawn.append(_outline([value * scale for value in each.box], f"#{red:02x}{green:02x}{blue:02x}", 2))
     taken: list[Rectangle] = []
     for each in objects:
         place = _place([value * scale for value in each.box], each.label, taken, width, height)
         taken.append(place)
-        red, green, blue = category_colour(each.category)
+        red, green, blue = name_colour(each.name)
         ink = "#{:02x}{:02x}{:02x}".format(*text_colour((red, green, blue)))
         labels.append(_label(place, each.label, f"#{red:02x}{green:02x}{blue:02x}", ink))
     return "\n".join(drawn + labels)
