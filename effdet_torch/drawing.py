@@ -35,7 +35,7 @@ def name_colour(name: str) -> Colour:
 
     Neighbouring categories of COCO get distant hues; other names get one by a checksum.
     """
-    number = COCO_NUMBERS.get(name) or zlib.crc32(name.encode())
+    number = COCO_NUMBERS.get(name) or zlib.crc32(name.encode(errors="surrogatepass"))
     hue = number * GOLDEN_RATIO % 1
     red, green, blue = colorsys.hsv_to_rgb(hue, 0.85, 0.95)
     return round(red * 255), round(green * 255), round(blue * 255)

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from effconv.errors import EffconvError
 from scripts import load_script
 
 
@@ -41,6 +42,12 @@ def test_both_sides_are_recorded_to_find_the_same_objects(drawing: ModuleType, r
     assert 0 < pixels < 1e-3
     assert 0 < score < 1e-5
     assert all(row["float64"] <= row["allowed"] for row in record["layers"])
+
+
+def test_a_record_of_other_objects_is_not_drawn(drawing: ModuleType, record: dict[str, Any]) -> None:
+    record["pictures"][0]["same_objects"] = False
+    with pytest.raises(EffconvError, match="the two sides find other objects"):
+        drawing.strip(record)
 
 
 def test_an_object_that_lies_elsewhere_is_drawn_elsewhere_and_counted(

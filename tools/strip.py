@@ -10,6 +10,7 @@ from html import escape
 from typing import Any, NamedTuple
 
 from effconv.effdet_torch.drawing import name_colour, text_colour
+from effconv.errors import EffconvError
 
 WIDTH, GAP, MARGIN = 800, 10, 8  # pixels, of the whole and between its columns
 TOP = 44  # of the first row of pictures, below the columns' names
@@ -49,7 +50,9 @@ class Labelled(NamedTuple):
 
 
 def strip(record: Record) -> str:
-    """The record as SVG; the same text each time."""
+    """The record as SVG; the same text each time. Raises EffconvError where it is of other objects on either side."""
+    if not all(picture["same_objects"] for picture in record["pictures"]):
+        raise EffconvError("strip.json: the two sides find other objects, which this picture has no words for")
     column = (WIDTH - 2 * MARGIN - 3 * GAP) / 4
     parts, top = [_column_names(record, column)], float(TOP)
     for number, picture in enumerate(record["pictures"]):
@@ -234,7 +237,7 @@ def _chart(layers: Sequence[Record], top: float) -> str:
         parts.append(f'<polyline points="{points}" fill="none" stroke="{colour}"/>')
     worst = {kind: max(row[kind] for row in layers) for kind in ("float32", "float64")}
     for text, value, colour in (
-        (f"float32: at most {worst['float32']:.0e}, which is rounding", worst["float32"] * 4, FLOAT32),
+        (f"float32: at most {worst['float32']:.0e}", worst["float32"] * 4, FLOAT32),
         (f"allowed in float64: {allowed:.0e}", allowed, ALLOWED),
         (f"float64: at most {worst['float64']:.0e}", worst["float64"], FLOAT64),
     ):

@@ -39,7 +39,8 @@ def fast(model: EfficientDet) -> "FastEfficientDet":
     """`model` as it is in eval mode, in a form that runs faster: same call, same results within float32's noise.
 
     The weights are copied, folded in float64 and rounded once to the model's own type; `model` stays as it was. What
-    is done to it afterwards, training included, does not reach the fast form. Hooks are not taken over.
+    is done to it afterwards, training included, does not reach the fast form. Hooks are not taken over. Weights and
+    parts of the fast form may be changed, but not by `.data`, which nothing can see.
 
     Raises FastFormError for a model with parts exchanged (as `effconv ablate` does), which cannot be folded unseen.
     """
@@ -68,21 +69,34 @@ class FastEfficientDet(EfficientDet):
         if images.ndim == 4:  # what is not is refused by the model
             images = images.contiguous(memory_format=torch.channels_last)
         with torch.no_grad():  # activations are overwritten, so there would be none to derive
+            if self._is_changed():
+                self._forget()
             if not by_onednn(images) or is_watched(self._parts):
                 return super().forward(images)
-            if self._versions != [each._version for each in self._weights]:
-                self._forget()
-            return self._replays(images)
+            return self._replays(images, super().forward, self._constants)
+
+    def _is_changed(self) -> bool:
+        """Whether a part or a weight is another, or was written to, since what was derived from them."""
+        return any(own.get(name) is not each for own, name, each in self._places) or (
+            self._versions != [each._version for each in self._weights]
+        )
 
     def _forget(self) -> None:
         """Drop what was derived from the weights, which may be others now."""
-        self._parts = list(self.modules())
+        self._parts = list(self.modules())[1:]  # without itself, which would then never be freed
         for part in self._parts:
             if isinstance(part, FoldedConv2d):
                 part.forget()
         self._weights = [each for each in self.parameters() if not each.is_inference()]
         self._versions = [each._version for each in self._weights]
-        self._replays = Replays(super().forward, self._constants)
+        # Where each part and weight is kept, and which it is.
+        self._places = [
+            (own, name, each)
+            for part in self.modules()
+            for own in (part._modules, part._parameters)
+            for name, each in own.items()
+        ]
+        self._replays = Replays()
 
     def _constants(self) -> list[Tensor]:
         derived = [each for part in self._parts if isinstance(part, FoldedConv2d) for each in part.derived()]
@@ -100,7 +114,7 @@ class FastEfficientDet(EfficientDet):
         return found
 
     def __getstate__(self) -> dict[str, Any]:
-        derived = "_parts", "_weights", "_versions", "_replays"
+        derived = "_parts", "_weights", "_versions", "_places", "_replays"
         return {key: value for key, value in self.__dict__.items() if key not in derived}
 
     def __setstate__(self, state: dict[str, Any]) -> None:

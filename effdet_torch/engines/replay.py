@@ -8,6 +8,7 @@ import operator
 import threading
 import weakref
 from collections.abc import Callable, Iterable
+from enum import Enum
 from typing import Any
 
 import torch
@@ -23,47 +24,54 @@ class ReplayError(Exception):
     """A forward pass that is not a fixed list of operations on its input and the known constants."""
 
 
-class Replays:
-    """`forward` by the shape of its images: the first as it is, the second written down, from then on replayed."""
+class Stage(Enum):
+    """What is known of a shape of images that is not replayed."""
 
-    def __init__(self, forward: Callable[[Tensor], Outputs], constants: Callable[[], Iterable[Tensor]]):
-        """`constants` gives all tensors that `forward` may use beside its input."""
-        self.forward, self.constants = forward, constants
-        self.known: dict[torch.Size, Callable[[Tensor], Outputs]] = {}
+    BEGUN = "it was seen once"
+    PLAIN = "it cannot be replayed"
+
+
+class Replays:
+    """Forward passes by the shape of their images: the first as it is, the second written down, then replayed."""
+
+    def __init__(self) -> None:
+        self.known: dict[torch.Size, Callable[[Tensor], Outputs] | Stage] = {}  # the last used comes last
         self.lock = threading.Lock()  # one thread at a time derives from the weights what all will use
 
-    def __call__(self, images: Tensor) -> Outputs:
-        """`forward(images)`, bit for bit; `images` (B, 3, H, W) of a shape lie in memory the same way at every call."""
-        known = self.known.get(images.shape)
-        return self.begun(images) if known is None else known(images)
+    def __call__(
+        self, images: Tensor, forward: Callable[[Tensor], Outputs], constants: Callable[[], Iterable[Tensor]]
+    ) -> Outputs:
+        """`forward(images)`, bit for bit; `images` (B, 3, H, W) of a shape lie in memory the same way at every call.
 
-    def begun(self, images: Tensor) -> Outputs:
-        """The first pass for a shape."""
+        `forward` is the same function at every call, and `constants` gives all tensors that it may use beside its
+        input.
+        """
+        shape = images.shape
+        known = self.known.get(shape)
+        if known is Stage.PLAIN:
+            return forward(images)
+        if callable(known):
+            self.known.pop(shape, None)
+            self.known[shape] = known
+            return known(images)
         with self.lock:
-            outputs = self.forward(images)
-            if images.shape not in self.known:
-                while len(self.known) >= SIZES:
-                    del self.known[next(iter(self.known))]
-                self.known[images.shape] = self.written
-        return outputs
-
-    def written(self, images: Tensor) -> Outputs:
-        """The second: what it does is replayed from then on. Where that cannot be done, `forward` stays as it is."""
-        with self.lock:
-            if self.known.get(images.shape) != self.written:
-                return self.forward(images)  # another thread was here before
-            try:
-                self.known[images.shape], outputs = recorded(self.forward, images, self.constants)
-            except ReplayError:
-                self.known[images.shape] = self.forward
-                return self.forward(images)
+            if self.known.get(shape) is Stage.BEGUN:
+                try:
+                    self.known[shape], outputs = recorded(forward, images, constants)
+                except ReplayError:
+                    self.known[shape], outputs = Stage.PLAIN, forward(images)
+                return outputs
+            outputs = forward(images)
+            self.known.setdefault(shape, Stage.BEGUN)
+            for oldest in list(self.known)[:-SIZES]:
+                self.known.pop(oldest, None)
         return outputs
 
 
 def is_watched(parts: Iterable[nn.Module]) -> bool:
-    """Whether something wants to see or change what `parts` do, one by one: hooks, autocast or other modes."""
+    """Whether something wants to see or change what `parts` do, one by one: hooks, patches, autocast, other modes."""
     return (
-        any(part._forward_hooks or part._forward_pre_hooks for part in parts)
+        any(part._forward_hooks or part._forward_pre_hooks or "forward" in part.__dict__ for part in parts)
         or nn.modules.module._has_any_global_hook()  # type: ignore[no-untyped-call]
         or torch.is_autocast_enabled("cpu")
         or torch._C._len_torch_dispatch_stack() > 0
@@ -120,6 +128,8 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         result = function(*args, **(kwargs or {}))
         if isinstance(result, Tensor):
             self.enter(result, node)
+        elif not isinstance(result, (list, tuple)):
+            raise ReplayError(f"{function} gives a {type(result).__name__}, which may be another the next time")
         else:
             for number, each in enumerate(result):
                 self.enter(each, self.graph.call_function(operator.getitem, (node, number)))

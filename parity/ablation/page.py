@@ -63,22 +63,28 @@ def _verdict(rows: Sequence[AblationRow]) -> str:
 
 def _chart(rows: Sequence[AblationRow]) -> str:
     """A bar and an interval for every change that has an effect; a line that unfolds for the others."""
+    span = _span(rows)
     shown = [row for row in rows if row.cost.verdict in SHOWN]
-    parts = [_bars(shown)] if shown else ["<p>No change has an effect that could be told from chance.</p>"]
+    parts = [_bars(shown, span)] if shown else ["<p>No change has an effect that could be told from chance.</p>"]
     for verdict, words in FOLDED.items():
         others = [row for row in rows if row.cost.verdict == verdict]
         if others:
             names = ", ".join(row.name for row in others)
             parts.append(
                 f'<details class="folded"><summary>{len(others)} with {escape(words)}: {escape(names)}</summary>'
-                f"{_bars(others)}</details>"
+                f"{_bars(others, span)}</details>"
             )
     return "\n".join(parts)
 
 
-def _bars(rows: Sequence[AblationRow]) -> str:
-    low = min(0.0, *(min(row.cost.low, row.cost.difference) for row in rows))
-    high = max(0.0, *(max(row.cost.high, row.cost.difference) for row in rows))
+def _span(rows: Sequence[AblationRow]) -> tuple[float, float]:
+    """The least and the largest difference of AP that bars or intervals reach, zero among them."""
+    ends = [0.0, *(end for row in rows for end in (row.cost.low, row.cost.difference, row.cost.high))]
+    return min(ends), max(ends)
+
+
+def _bars(rows: Sequence[AblationRow], span: tuple[float, float]) -> str:
+    low, high = span
     width = high - low or 1.0
 
     def placed(name: str, start: float, end: float) -> str:

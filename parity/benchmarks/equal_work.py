@@ -25,6 +25,7 @@ SAME_BOX = 0.1  # pixels of the original image
 # However much rounding moves: a contestant with less than half of our detections proves nothing. It refuses another
 # model's detections, of which none are ours, where near-ties abound because the weights are random.
 MOST_LOST = 0.5
+LEAST_WRONG = 0.5  # of the largest value: zeros are off by all of it
 
 Detections = Sequence[Any]  # boxes (M, 4) yxyx, scores (M,), categories (M,)
 Lists = tuple[list[Tensor], list[Tensor]]  # class logits and box codes by level
@@ -70,12 +71,14 @@ def require_outputs(name: str, found: Any, work: Sequence[Work], coarser: int = 
     """Raises EffconvError where (class logits, box codes) by level of a batch are not the network's.
 
     It refuses zeros, an image left out, another size or model, another padding, and TF32 or half precision. Where
-    those are asked for, rounding is `coarser` times float32's, and so is what is allowed: it refuses the first four.
+    those are asked for, rounding is `coarser` times float32's, and so is what is allowed, but never half of the largest
+    value: it refuses the first four.
     """
     for image, each in enumerate(work):
         for kind, ours, exact, cost in zip(("class", "box"), found, each.exact, each.costs, strict=True):
             for level, (one, other) in enumerate(zip(ours, exact, strict=True)):
-                error, limit = output_error(one[image : image + 1], other), accumulated_limit(coarser * cost)
+                limit = min(accumulated_limit(coarser * cost), LEAST_WRONG)
+                error = output_error(one[image : image + 1], other)
                 if not (one.shape[0] == len(work) and error <= limit):
                     raise other_work(
                         name,

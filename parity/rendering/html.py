@@ -36,7 +36,7 @@ def write_page(page: Page, path: Path) -> None:
     """Write a page to `path`; nothing is left there when it cannot be written. Raises OutputError."""
     text = render(page)
     with replacing(path) as (temporary,):
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8", errors="xmlcharrefreplace")
 
 
 def render(page: Page) -> str:

@@ -140,7 +140,11 @@ def run_demo(
     beside = strips(dataset, _recorded(), read_detections(detections), STRIPS, SHOWN_SCORE)
     with replacing(output / "demo.json", output / "index.html") as (data, page):
         data.write_text(json_text(record, indent=1) + "\n", encoding="utf-8")
-        page.write_text(render(demo_page(record, layers.rows, training, CURVE, beside)), encoding="utf-8")
+        page.write_text(
+            render(demo_page(record, layers.rows, training, CURVE, beside)),
+            encoding="utf-8",
+            errors="xmlcharrefreplace",
+        )
     return record
 
 

@@ -49,7 +49,7 @@ def strips(
             if each["image_id"] == image.id
         ]
         both = [_objects(dataset, rows, image.id, lowest_score, times) for rows in (official, ours)]
-        captions = ("ground truth", "TensorFlow", "effconv")
+        captions = ("ground truth", "TensorFlow, recorded", "effconv")
         panels = [
             Panel(f"{image.path.name}: {caption}, {len(objects)}", _jpeg(large, objects))
             for caption, objects in zip(captions, (truth, *both), strict=True)

@@ -21,7 +21,7 @@ const resized = new ResizeObserver((entries) => entries.forEach((entry) => {
 /**
  * Draw a plot into the element `id`: `series` of { name, kind, class, x, y, text }, where kind is "line", "points",
  * "crosses" or "bars"; a `picture` that covers the area; axes `x` and `y` of { label, range, ticks: [{ at, text }] };
- * `lines` across at { x, class, label }; `texts` above the area at { x, text }; `pick(series, place)` after a click.
+ * `lines` across at { x, class, label }; `texts` above a stretch of the area, { from, to, text }; `pick(series, place)` after a click.
  */
 function drawPlot(id, plot) {
   const host = document.getElementById(id);
@@ -65,11 +65,11 @@ function render(id) {
     if (line.label) svg.append(shape("text", { x: toX(line.x), y: area.top - 6, "text-anchor": "middle" }, line.label));
   }
   for (const series of plot.series) drawSeries(drawn, series, toX, toY, within);
-  for (const { x, from, to, text } of plot.texts ?? []) {
+  for (const { from, to, text } of plot.texts ?? []) {
     const room = toX(Math.min(to, range[1])) - toX(Math.max(from, range[0]));
     if (room > 8 * text.length) {
       const middle = (Math.max(from, range[0]) + Math.min(to, range[1])) / 2;
-      svg.append(shape("text", { x: toX(middle ?? x), y: area.top - 6, "text-anchor": "middle" }, text));
+      svg.append(shape("text", { x: toX(middle), y: area.top - 6, "text-anchor": "middle" }, text));
     }
   }
   svg.append(drawn);
@@ -156,12 +156,17 @@ function follow(host, svg, plot, area, toX, toY, range) {
     showTip(host, plot.tell?.(toValue(x), (y - area.top) / (area.bottom - area.top)) ?? found?.series.text?.[found.place], x, y);
   });
   svg.addEventListener("pointerleave", () => showTip(host, null));
-  svg.addEventListener("pointerdown", (event) => { [begun] = at(event); });
+  svg.addEventListener("pointerdown", (event) => {
+    [begun] = at(event);
+    svg.setPointerCapture(event.pointerId); // so that it ends where the pointer is let go, wherever that is
+  });
   svg.addEventListener("pointerup", (event) => {
     const [x, y] = at(event), from = begun;
     begun = null;
     if (stretch) {
-      plot.zoomed = [toValue(Math.min(from, x)), toValue(Math.max(from, x))].map((value) => Math.min(plot.x.range[1], Math.max(plot.x.range[0], value)));
+      const ends = [Math.min(from, x), Math.max(from, x)].map(toValue);
+      const [low, high] = ends.map((value) => Math.min(plot.x.range[1], Math.max(plot.x.range[0], value)));
+      if (low < high) plot.zoomed = [low, high];
       return render(host.id);
     }
     const found = nearest(x, y);

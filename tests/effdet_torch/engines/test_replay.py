@@ -1,7 +1,9 @@
 """Replayed forward passes: the bits of the first, as long as nothing has changed and nobody watches."""
 
 import copy
+import gc
 import pickle
+import weakref
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -104,7 +106,29 @@ def moved(quick: FastEfficientDet) -> None:
     quick.float()
 
 
-@pytest.mark.parametrize("change", [shifted, loaded, assigned, moved])
+def exchanged(quick: FastEfficientDet) -> None:
+    other = copy.deepcopy(quick.class_head)
+    with torch.no_grad():
+        for weight in other.parameters():
+            weight.mul_(1.25)
+    quick.class_head = other
+
+
+def assigned_in_a_part(quick: FastEfficientDet) -> None:
+    part = quick.class_head
+    part.load_state_dict({name: tensor * 1.25 for name, tensor in part.state_dict().items()}, assign=True)
+
+
+def patched(quick: FastEfficientDet) -> None:
+    head = quick.class_head
+    forward = head.forward
+    head.forward = lambda *given: [level * 2 for level in forward(*given)]  # type: ignore[method-assign]
+
+
+CHANGES = [shifted, loaded, assigned, moved, exchanged, assigned_in_a_part, patched]
+
+
+@pytest.mark.parametrize("change", CHANGES)
 def test_other_weights_are_seen(change: Callable[[FastEfficientDet], None], tiny: Path) -> None:
     quick = fast(load_tiny(tiny))
     for seed in range(3):
@@ -150,6 +174,27 @@ def test_copies_are_their_own(tiny: Path) -> None:
     assert equal(quick(images()), expected)
 
 
+def test_weights_handed_in_for_one_call(tiny: Path) -> None:
+    quick = fast(load_tiny(tiny))
+    expected = [quick(images()) for _ in range(3)][-1]
+    zeros = {name: torch.zeros_like(weight) for name, weight in quick.named_parameters()}
+    assert not any(level.any() for level in flat(torch.func.functional_call(quick, zeros, (images(),))))
+    assert all(equal(quick(images()), expected) for _ in range(3))
+
+
+def test_it_is_freed_with_its_last_name(tiny: Path) -> None:
+    quick = fast(load_tiny(tiny))
+    for _ in range(3):
+        quick(images())
+    gone = weakref.ref(quick)
+    gc.disable()
+    try:
+        del quick
+        assert gone() is None, "something refers to the model in a circle"
+    finally:
+        gc.enable()
+
+
 def test_many_threads(tiny: Path) -> None:
     quick = fast(load_tiny(tiny))
     expected = [fast(load_tiny(tiny))(images(seed=seed)) for seed in range(4)]
@@ -166,10 +211,10 @@ def test_a_tensor_from_elsewhere_is_refused() -> None:
 
     with pytest.raises(ReplayError, match=r"shape \(1,\) is neither computed nor a constant"):
         recorded(forward, images(), lambda: [known])
-    replays = Replays(forward, lambda: [known])
+    replays = Replays()
     for value in (1.0, 2.0, 3.0):
         elsewhere.fill_(value)
-        assert torch.equal(replays(images())[1][0], images() * value)
+        assert torch.equal(replays(images(), forward, lambda: [known])[1][0], images() * value)
 
 
 def test_what_depends_on_more_than_the_size_is_refused() -> None:
@@ -181,9 +226,9 @@ def test_what_depends_on_more_than_the_size_is_refused() -> None:
 
     with pytest.raises(ReplayError, match="something else"):
         recorded(forward, images(), list)
-    replays = Replays(forward, list)
+    replays = Replays()
     for _ in range(3):
-        replays(images())
+        replays(images(), forward, list)
     assert len(calls) == 1 + 1 + 2 + 1  # the second is begun for writing, and then done as it is
 
 

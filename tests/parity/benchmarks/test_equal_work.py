@@ -75,6 +75,17 @@ def other_weights(network: Any, images: Tensor) -> Any:
     return EfficientDet(network.config).eval()(images)
 
 
+def test_zeros_are_refused_however_coarse_a_precision_is() -> None:
+    model, images = load_tiny(SWISH), torch.randn(1, 3, 128, 128)
+    (work,) = work_of(model, images)
+    rough = [work._replace(costs=tuple(1.0 for _ in work.costs))]  # of a network that rounding upsets
+    with torch.no_grad():
+        outputs = model(images)
+    require_outputs("rough", outputs, rough, coarser=2**16)
+    with pytest.raises(EffconvError, match=r"within 5\.0e-01 of float64's"):
+        require_outputs("rough", [[level * 0 for level in kind] for kind in outputs], rough, coarser=2**16)
+
+
 def smaller_size(network: Any, images: Tensor) -> Any:
     return network(images[..., : images.shape[2] // 2, : images.shape[3] // 2])
 
