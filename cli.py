@@ -6,9 +6,9 @@ Exit status: 0 done, 1 a verification failed, 2 the input is bad. Heavy imports 
 
 import click
 
+from .commands import bench_networks, bench_processes
 from .commands.ablate import ablate_command
 from .commands.bench import bench
-from .commands.bench_networks import COMMANDS
 from .commands.card import card_command
 from .commands.check import check_command
 from .commands.command_line import CommandLine
@@ -32,6 +32,7 @@ from .commands.trace import trace_command
 from .commands.train import train_command
 from .commands.verify import verify_command
 from .version import __version__
+from .waiting import wait_briefly
 
 
 @click.group(cls=CommandLine, context_settings={"help_option_names": ["-h", "--help"]})
@@ -56,8 +57,9 @@ for heading, commands in {
     "Measure and look up": (models, results_command, bench),
 }.items():
     main.add_commands(heading, commands)
-for command in COMMANDS:
+for command in (*bench_networks.COMMANDS, *bench_processes.COMMANDS):
     bench.add_command(command)
 
 if __name__ == "__main__":
+    wait_briefly()
     main()

@@ -116,21 +116,22 @@ def savedmodel_command(given: str | None, output: Path, **shared: Any) -> None:
     configuration are in assets.extra/effconv.json. TensorFlow loads the folder and runs it on pictures, and it is kept
     when it finds what the model finds; exit with status 1 when not.
     """
-    from ..convert.output import replacing_folder, require_no_others
-    from ..convert.output_kinds import SAVED_MODEL, SAVED_MODEL_FILE
+    from ..convert.output import replacing_folder, require_folder
+    from ..convert.output_kinds import SAVED_MODEL, SAVED_MODEL_FILE, SERVED
     from ..parity.comparison.exported import check_line
     from ..parity.exporting.saved_model import check_saved_model, served_detector, write_saved_model
+    from ..parity.reference.saved_model import write_errors
 
     asked = Asked(**shared)
     asked.refuse_unused()
-    require_no_others(output, SAVED_MODEL_FILE)
+    require_folder(output, SERVED)
     keep_others({output / SAVED_MODEL_FILE: SAVED_MODEL})
     pictures = asked.pictures()
     network, path = asked.open()
     detecting = asked.detecting(network, pixels=given == "uint8")
     detector = served_detector(network, detecting, raw=asked.raw)
     checked: ExportCheck | None = None
-    with replacing_folder(output, SAVED_MODEL_FILE) as folder:
+    with replacing_folder(output, SERVED, write_errors()) as folder:
         write_saved_model(folder, detector, network, detecting)
         if not (asked.raw or asked.no_check):
             checked = check_saved_model(folder, network, detecting, pictures)

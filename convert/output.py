@@ -2,12 +2,13 @@
 
 import contextlib
 import os
+import re
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 from ..errors import EffconvError
-from .temporaries import temporary, temporary_folder
+from .temporaries import FORMER, temporary, temporary_folder
 
 # The umask is read by changing it, which is the whole process's: a second thread would read, and leave, the change.
 _umask = threading.Lock()
@@ -65,22 +66,30 @@ def replacing(*paths: Path, errors: tuple[type[Exception], ...] = ()) -> Iterato
         raise OutputError(f"{paths[0]}: cannot be written ({reason}); choose another output") from error
 
 
-def require_no_others(folder: Path, sign: str) -> None:
-    """Raises OutputError for a folder with anything in it and no file `sign`: it is of another kind, and stays."""
-    if folder.is_dir() and any(folder.iterdir()) and not (folder / sign).is_file():
-        raise OutputError(f"{folder}: cannot be written (it has other files, and no {sign}); choose another output")
+def require_folder(folder: Path, own: re.Pattern[str]) -> None:
+    """Raises OutputError for a folder that cannot be replaced: one that has a file whose path in it is not `own`."""
+    require_place(folder, folder=True)
+    place = folder.resolve()
+    if os.path.ismount(place) or Path.cwd().is_relative_to(place):
+        raise OutputError(
+            f"{folder}: cannot be replaced (it is a mount point, or holds the current folder); name a folder in it"
+        )
+    files = (each.relative_to(place).as_posix() for each in sorted(place.rglob("*")) if not each.is_dir())
+    other = next((name for name in files if not own.fullmatch(name)), None)
+    if other is not None:
+        raise OutputError(f"{folder}: cannot be written (it has another file, {other}); choose another output")
 
 
 @contextlib.contextmanager
-def replacing_folder(folder: Path, sign: str) -> Iterator[Path]:
+def replacing_folder(folder: Path, own: re.Pattern[str], errors: tuple[type[Exception], ...] = ()) -> Iterator[Path]:
     """A temporary folder to write into, which takes the place of `folder` when it is complete.
 
-    What is there before must be empty, or have a file `sign`; all of it is removed.
+    What is there before is removed; it must not have a file whose path in it is not `own`. `errors` as in `replacing`.
     Raises OutputError when something cannot be written; then what was at `folder` is untouched.
     """
+    refusals: tuple[type[Exception], ...] = (OSError, *errors)
     place = folder.resolve()
-    require_place(folder, folder=True)
-    require_no_others(folder, sign)
+    require_folder(folder, own)
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
         with temporary_folder(place) as source, temporary_folder(place) as aside:
@@ -89,8 +98,8 @@ def replacing_folder(folder: Path, sign: str) -> Iterator[Path]:
                 mask = os.umask(0)
                 os.umask(mask)
             source.chmod(0o777 & ~mask)
-            require_no_others(folder, sign)
-            former = aside / "former"
+            require_folder(folder, own)
+            former = aside / FORMER
             if place.exists():
                 place.rename(former)
             try:
@@ -99,6 +108,6 @@ def replacing_folder(folder: Path, sign: str) -> Iterator[Path]:
                 if former.exists():
                     former.rename(place)
                 raise
-    except OSError as error:
-        reason = error.strerror or str(error).split("\n", 1)[0]
+    except refusals as error:
+        reason = getattr(error, "strerror", None) or str(error).split("\n", 1)[0]
         raise OutputError(f"{folder}: cannot be written ({reason}); choose another output") from error

@@ -17,6 +17,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+FORMER = "former"  # in a temporary folder: what was at the output's place before
 HAS_LOCKS = importlib.util.find_spec("fcntl") is not None  # elsewhere nothing is locked, and nothing removed
 NAME = re.compile(r"\.(?P<output>.+)\.effconv-(?P<machine>[0-9a-f]{6})-(?P<process>\d+)-[a-z0-9_]{8}", re.DOTALL)
 
@@ -102,6 +103,9 @@ def _remove(path: Path) -> None:
         handle = os.open(path, (os.O_RDONLY if path.is_dir() else os.O_RDWR) | os.O_NOFOLLOW)
         try:
             _lock(handle)
+            output = path.with_name(NAME.fullmatch(path.name)["output"])  # type: ignore[index]  # so it was found
+            if (path / FORMER).is_dir() and not output.exists():
+                (path / FORMER).rename(output)  # killed before the new one took its place
             shutil.rmtree(path) if path.is_dir() else path.unlink()
         finally:
             os.close(handle)

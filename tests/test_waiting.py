@@ -10,11 +10,10 @@ from effconv.waiting import SETTINGS, SPINS
 
 # What the command line leaves in the environment; `--version` ends by SystemExit.
 PROGRAM = """
-import os, sys
-import effconv.__main__
-sys.argv = ["effconv", "--version"]
+import os, runpy, sys
+module, sys.argv = sys.argv[1], ["effconv", "--version"]
 try:
-    effconv.__main__.run()
+    runpy.run_module(module, run_name="__main__")
 except SystemExit:
     print([os.environ.get(name) for name in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")], "torch" in sys.modules)
 """
@@ -28,9 +27,14 @@ except SystemExit:
         ({"OMP_WAIT_POLICY": "ACTIVE"}, [None, "ACTIVE"]),
     ],
 )
-def test_the_command_line_says_so_before_torch_is_imported(said: dict[str, str], expected: list[str | None]) -> None:
+@pytest.mark.parametrize("module", ["effconv", "effconv.cli"])  # the second is what torchrun is given
+def test_the_command_line_says_so_before_torch_is_imported(
+    module: str, said: dict[str, str], expected: list[str | None]
+) -> None:
     environment = {name: value for name, value in os.environ.items() if name not in SETTINGS} | said
-    done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=True, env=environment)
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM, module], capture_output=True, text=True, check=True, env=environment
+    )
     assert done.stdout.splitlines()[-1] == f"{expected} False"
 
 

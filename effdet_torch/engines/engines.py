@@ -4,6 +4,8 @@ Every engine is called as the model is and returns what it returns but for round
 """
 
 import copy
+import functools
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,7 @@ from .onnx_export import INPUT
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 TORCH_ENGINES = ("eager", "fast", "compile")  # of any device and precision
 ENGINES = (*TORCH_ENGINES, "onnxruntime", "openvino")
+SHAPES = 4  # of which a runtime keeps compiled networks
 DEFAULT_NETWORK_ENGINE = "fast"  # of what evaluates and predicts
 
 
@@ -115,16 +118,20 @@ def _openvino(graph: bytes, model: EfficientDet) -> Any:
     core = openvino.Core()
     # It would compute in bfloat16 where the processor can.
     settings = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": torch.get_num_threads()}
-    requests: dict[tuple[int, ...], Any] = {}  # by shape: of a fixed one the runtime plans memory and kernels
+    lock = threading.Lock()  # a request runs once at a time
+
+    @functools.lru_cache(SHAPES)
+    def request(shape: tuple[int, ...]) -> Any:
+        """Of a fixed shape the runtime plans memory and kernels."""
+        fixed = core.read_model(graph, b"")
+        fixed.reshape(list(shape))
+        return core.compile_model(fixed, "CPU", settings).create_infer_request()
 
     def run(images: Tensor) -> tuple[list[Tensor], list[Tensor]]:
-        shape = tuple(images.shape)
-        if shape not in requests:
-            fixed = core.read_model(graph, b"")
-            fixed.reshape(list(shape))
-            requests[shape] = core.compile_model(fixed, "CPU", settings).create_infer_request()
-        found = requests[shape].infer([np.ascontiguousarray(images.numpy())], share_inputs=True)
-        return _split([np.array(found[output]) for output in requests[shape].model_outputs], model)
+        with lock:
+            made = request(tuple(images.shape))
+            found = made.infer([np.ascontiguousarray(images.numpy())], share_inputs=True)
+            return _split([np.array(found[output]) for output in made.model_outputs], model)
 
     return run
 

@@ -92,5 +92,8 @@ def export_program(network: nn.Module, path: Path, detecting: Detecting, describ
 
 
 def load_program(path: Path) -> Any:
-    """The program as a function of images. Raises as `torch.export.load` does."""
+    """The program as a function of images. Raises as `torch.export.load` does.
+
+    A program is code: to load one is to run what is in it, so it must come from somebody who is trusted.
+    """
     return torch.export.load(io.BytesIO(path.read_bytes())).module()

@@ -78,6 +78,11 @@ class ServedDetector:
             self.tensorflow.saved_model.save(self._module, str(folder), signatures=signatures)
 
 
+def write_errors() -> tuple[type[Exception], ...]:
+    """What TensorFlow raises, beside OSError, where it cannot write."""
+    return (import_tensorflow().errors.OpError,)
+
+
 def combined_detections(
     logits: Tensor, codes: Tensor, config: Config, suppression: Suppression
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:

@@ -1,6 +1,7 @@
 """Files that a killed process leaves beside an output: the next run removes those, and no others."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from effconv.convert import temporaries
-from effconv.convert.output import OutputError, replacing, replacing_folder
+from effconv.convert.output import OutputError, replacing, replacing_folder, require_folder
 
 # Writes half of its argument, says so, and waits to be killed; or converts the model in its place, as a user would.
 HALF = """
@@ -24,14 +25,15 @@ with replacing(*map(Path, sys.argv[1:])) as files:
     time.sleep(60)
 """
 HALF_FOLDER = """
-import sys, time
+import re, sys, time
 from pathlib import Path
 from effconv.convert.output import replacing_folder
-with replacing_folder(Path(sys.argv[1]), "sign") as folder:
+with replacing_folder(Path(sys.argv[1]), re.compile("sign")) as folder:
     (folder / "sign").write_text("half")
     print("half", flush=True)
     time.sleep(60)
 """
+SIGN = re.compile("sign")
 TINY = Path(__file__).parent.parent / "golden" / "tiny-lite"
 
 
@@ -125,7 +127,7 @@ def test_a_folder_is_looked_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 def write_folder(folder: Path, content: str) -> None:
-    with replacing_folder(folder, "sign") as written:
+    with replacing_folder(folder, SIGN) as written:
         (written / "sign").write_text(content)
 
 
@@ -144,7 +146,7 @@ def test_a_folder_is_replaced_whole_or_not_at_all(tmp_path: Path, monkeypatch: p
     output = tmp_path / "above" / "x"
     write_folder(output, "first")
     assert output.stat().st_mode & 0o777 == output.parent.stat().st_mode & 0o777
-    with pytest.raises(ValueError, match="in the middle"), replacing_folder(output, "sign") as written:  # noqa: PT012
+    with pytest.raises(ValueError, match="in the middle"), replacing_folder(output, SIGN) as written:  # noqa: PT012
         (written / "sign").write_text("half")
         raise ValueError("in the middle")
     rename = Path.rename
@@ -161,6 +163,26 @@ def test_a_folder_is_replaced_whole_or_not_at_all(tmp_path: Path, monkeypatch: p
     assert [(output / "sign").read_text(), os.listdir(output.parent)] == ["first", ["x"]]
     write_folder(output, "second")
     (output / "sign").rename(output / "other")
-    with pytest.raises(OutputError, match="it has other files, and no sign"):
+    with pytest.raises(OutputError, match="it has another file, other"):
         write_folder(output, "third")
     assert [(output / "other").read_text(), os.listdir(output.parent)] == ["second", ["x"]]
+
+
+def test_what_was_there_before_is_put_back_where_a_process_was_killed_between(tmp_path: Path) -> None:
+    write_folder(tmp_path / "x", "first")
+    left = tmp_path / f".x.effconv-{temporaries._machine()}-999999999-abcdefgh"
+    left.mkdir()
+    (tmp_path / "x").rename(left / "former")
+    temporaries._left_in.cache_clear()  # as in the next process
+    with replacing_folder(tmp_path / "x", SIGN) as written:
+        assert (tmp_path / "x" / "sign").read_text() == "first"
+        (written / "sign").write_text("second")
+    assert (tmp_path / "x" / "sign").read_text() == "second"
+    assert hidden(tmp_path) == []
+
+
+def test_a_folder_is_not_taken_from_under_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for folder in (Path(), Path("/")):
+        with pytest.raises(OutputError, match="a mount point, or holds the current folder"):
+            require_folder(folder, SIGN)

@@ -120,14 +120,17 @@ def test_only_its_own_folder_is_replaced(folder: Path) -> None:
     assert may_replace(mine / SAVED_MODEL_FILE, SAVED_MODEL)
     before = (mine / SAVED_MODEL_FILE).stat().st_ino
     (mine / "notes.txt").write_text("theirs")
-    result = run(*again)
-    assert (result.exit_code, len(result.stderr.splitlines())) == (2, 1)
-    assert "exists, and is not an unchanged SavedModel that effconv wrote" in result.stderr
+    for forced in ((), ("--force",)):
+        result = run(*again, *forced)
+        assert (result.exit_code, len(result.stderr.splitlines())) == (2, 1)
+        assert "it has another file, notes.txt" in result.stderr
     assert (mine / "notes.txt").read_text() == "theirs"
+    (mine / "notes.txt").unlink()
+    (mine / "assets.extra" / "effconv.json").write_text("{}")
+    assert "exists, and is not an unchanged SavedModel that effconv wrote" in run(*again).stderr
     assert run(*again, "--force").exit_code == 0
     assert (mine / SAVED_MODEL_FILE).stat().st_ino != before
     assert may_replace(mine / SAVED_MODEL_FILE, SAVED_MODEL)
-    assert not (mine / "notes.txt").exists()
     assert not [each for each in folder.iterdir() if each.name.startswith(".")]
 
 
@@ -136,6 +139,6 @@ def test_a_folder_of_other_files_stays_even_if_forced(tmp_path: Path) -> None:
     result = run("export", "savedmodel", *MODEL, "--force", "-o", tmp_path)
     assert (result.exit_code, result.stderr) == (
         2,
-        f"effconv: {tmp_path}: cannot be written (it has other files, and no saved_model.pb); choose another output\n",
+        f"effconv: {tmp_path}: cannot be written (it has another file, notes.txt); choose another output\n",
     )
     assert os.listdir(tmp_path) == ["notes.txt"]
