@@ -82,7 +82,7 @@ def compare_exported(choice: Choice, path: Path, fetch: Fetch, command: str) -> 
     same = weights_digest(model) == about.weights_sha256
     return FileParity(
         what="an exported file beside the model",
-        file=path.name,
+        file=file.name,
         sha256=file.sha256,
         runtime=file.runtime,
         precision=about.precision,

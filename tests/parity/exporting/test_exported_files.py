@@ -29,7 +29,8 @@ from tiny_models import load_tiny
 
 pytestmark = pytest.mark.slow
 DETECTING = Detecting((64, 64), pixels=True, score_threshold=0.1)  # of `exported_detectors.export`
-FORMATS = ["onnx", "pt2", pytest.param("tflite", marks=pytest.mark.tf)]
+DAMAGED = ("damaged/saved_model.pb", "damaged/assets.extra/effconv.json")
+FORMATS = ["onnx", "pt2", *(pytest.param(kind, marks=pytest.mark.tf) for kind in ("tflite", "savedmodel"))]
 PICTURES = [drawn(seed, size) for seed, size in enumerate(DRAWN)]
 
 
@@ -194,15 +195,20 @@ def test_files_that_are_none_of_ours_are_refused_in_a_line(dataset: Path, tmp_pa
     ends = [[helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 3, 64, 64])] for name in ("images", "same")]
     graph = helper.make_graph([helper.make_node("Identity", ["images"], ["same"])], "theirs", *ends)
     save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10), tmp_path / "x.onnx")
-    for name in ("x.pt2", "x.tflite", "broken.onnx", "x.h5"):
+    for name in ("x.pt2", "x.tflite", "broken.onnx", "x.h5", "notes/a.txt", "theirs/saved_model.pb", *DAMAGED):
+        (tmp_path / name).parent.mkdir(exist_ok=True, parents=True)
         (tmp_path / name).write_bytes(b"theirs")
+    of_a_folder = "expected a SavedModel's folder that `effconv export savedmodel` wrote, found no saved_model.pb with"
     stranger = "expected a file that `effconv export` wrote"
     expected = {
         "x.onnx": stranger,
         "x.pt2": stranger,
         "x.tflite": stranger,
         "broken.onnx": "cannot be loaded (",
-        "x.h5": "expected an exported detector, a file ending in .onnx, .pt2, .tflite",
+        "x.h5": "expected an exported detector, a file ending in .onnx, .pt2, .tflite or a folder",
+        "notes": of_a_folder,
+        "theirs": of_a_folder,
+        "damaged": stranger,
         "none.pt2": "no such file",
     }
     for name, message in expected.items():
@@ -212,3 +218,19 @@ def test_files_that_are_none_of_ours_are_refused_in_a_line(dataset: Path, tmp_pa
         assert len(result.stderr.splitlines()) == 1
         if name != "x.onnx" and name != "broken.onnx":  # graphs of anybody are compared by their layers
             assert run("parity", "--engine", tmp_path / name, "--ckpt", SWISH).stderr == result.stderr
+
+
+@pytest.mark.tf
+def test_a_folder_that_cannot_be_loaded_is_refused_in_a_line(tmp_path: Path) -> None:
+    folder = tmp_path / "detector"
+    assert run("export", "savedmodel", *MODEL, "--no-check", "-o", folder).exit_code == 0
+    found = run("eval", "--engine", folder, "--nms", "soft")
+    assert found.stderr == f"effconv: --nms: not used by {folder}, which suppresses itself; leave it out\n"
+    before = exporting.open_exported(folder).sha256
+    (folder / "variables" / "variables.index").write_bytes(b"theirs")
+    assert exporting._sha256(folder) != before
+    for command in (("eval", "--coco", tmp_path), ("parity", "--ckpt", SWISH)):
+        result = run(*command, "--engine", folder)
+        assert result.exit_code == 2, result.output
+        assert result.stderr.startswith(f"effconv: {folder}: cannot be loaded (")
+        assert len(result.stderr.splitlines()) == 1
