@@ -33,6 +33,7 @@ from .program import RUNTIME, found_by_program
 from .saved_model import found_by_saved_model, official_batch
 from .tflite import channels_last, found_in, runtime_name
 
+TEXTS = frozenset({"config", "weights_sha256"})  # in the metadata of every graph that effconv exports
 LOGITS, CODES = "class_logits", "box_codes"  # of a level, in the outputs of raw files
 ALL, BEST = "all pairs", f"best {CANDIDATES} pairs"  # what suppression inside a file looks at
 
@@ -79,6 +80,11 @@ class Exported(ABC):
         return as_pixels(array, self.about.config) if self.about.detecting.pixels else array
 
 
+def says_detector(texts: Mapping[str, str]) -> bool:
+    """Whether a graph's metadata is of a detector that effconv exported."""
+    return {*TEXTS, "score_threshold"} <= set(texts)
+
+
 class GraphFile(Exported):
     """An ONNX graph, run by onnxruntime."""
 
@@ -87,7 +93,7 @@ class GraphFile(Exported):
         texts = self.session.get_modelmeta().custom_metadata_map
         given, names = self.session.get_inputs()[0], [each.name for each in self.session.get_outputs()]
         raw = names[0].startswith(LOGITS)
-        if not {"config", "weights_sha256"} <= set(texts) or not (raw or "score_threshold" in texts):
+        if not (says_detector(texts) or (raw and set(texts) >= TEXTS)):
             raise stranger(self.path)
         pixels = given.type == "tensor(uint8)"
         size = tuple(given.shape[1:3] if pixels else given.shape[2:4])

@@ -106,6 +106,7 @@ class GraphModule(nn.Module):
         graph = _read(path)
         self.mean, self.std = (each.reshape(CHANNELS, 1, 1) for each in pixel_constants(config))
         self.input = _input(path, graph)
+        self.texts = {each.key: each.value for each in graph.metadata_props}  # what the file says of itself
         self.results = [each.name for each in graph.graph.output]
         self.paths: dict[str, str] = {}  # a tensor's name -> its submodule
         self._order = self._build(graph)

@@ -9,7 +9,7 @@ import pytest
 import torch
 from exported_detectors import MODEL, export, run
 from numpy.typing import NDArray
-from onnx import TensorProto, helper, save
+from onnx import TensorProto, helper, load, numpy_helper, save
 from torch import Tensor
 
 import effconv
@@ -122,11 +122,8 @@ def test_the_outputs_of_a_network_alone_are_decoded_and_suppressed(kind: str, da
         assert 0 < json.loads(result.stdout)["largest_output_difference"] < 1e-3
 
 
+@pytest.mark.parametrize("file", FORMATS[1:], indirect=True)
 def test_parity_holds_a_file_against_its_model(file: Path, dataset: Path, other: Path) -> None:
-    if file.suffix == ".onnx":  # of which layers are compared, as of a stranger's
-        graph = run("parity", "--engine", file, "--model", SWISH / "config.json", "--ckpt", SWISH)
-        assert "layers were found in it" in graph.stdout
-        return
     pictures = ("--image", dataset / "val2017")
     good = run("parity", "--engine", file, "--ckpt", SWISH, *pictures)
     assert good.exit_code == 0, good.output
@@ -149,6 +146,26 @@ def test_a_file_of_these_weights_that_finds_others_is_not_proven(
     assert (result.exit_code, record["ok"], record["same_weights"]) == (1, False, True)
     assert record["exact"]["added"] > 0
     assert sum(each["added"] for each in record["pictures"]) > 0
+
+
+@pytest.mark.parametrize("file", FORMATS[:1], indirect=True)
+def test_a_graphs_layers_and_its_objects_are_compared(file: Path, dataset: Path, tmp_path: Path) -> None:
+    words = ("parity", "--model", SWISH / "config.json", "--ckpt", SWISH, "--engine")
+    good = run(*words, file, "--image", dataset / "val2017" / "0.jpg")
+    assert good.exit_code == 0, good.output
+    assert "layers hold; it finds the model's objects" in good.stdout
+    assert "  0.jpg: 2 of 2 objects matched; boxes to " in good.stdout
+    # Of these layers, and suppressing otherwise.
+    graph = load(file)
+    overlap = next(each for each in graph.graph.initializer if each.name == "overlap")
+    overlap.CopyFrom(numpy_helper.from_array(np.array([0.95], np.float32), overlap.name))
+    save(graph, tmp_path / "x.onnx")
+    bad = run(*words, tmp_path / "x.onnx", "--json")
+    record = json.loads(bad.stdout)
+    assert (bad.exit_code, record["ok"], record["first_failure"]) == (1, False, None)
+    assert record["verdict"].endswith("layers hold; what it finds is NOT PROVEN to be the model's")
+    assert (record["detections"]["ok"], record["detections"]["same_weights"]) == (False, True)
+    assert record["detections"]["exact"]["added"] > 0
 
 
 def test_nothing_found_proves_nothing(tmp_path: Path) -> None:
