@@ -1,5 +1,6 @@
-"""`--engine`: what runs the network, by a name, chosen by effconv, or a file that has it inside."""
+"""`--engine`: what runs the network, by a name, chosen by effconv, or a file or folder that has it inside."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +21,14 @@ GRAPH_ENDING = ".onnx"
 
 
 def is_file(engine: str | None) -> bool:
-    """Whether what `--engine` names is a file."""
-    return engine is not None and Path(engine).suffix != ""
+    """Whether what `--engine` names is a file, told by its ending, or a folder."""
+    if engine is None or engine in (*ENGINES, AUTO):
+        return False
+    return Path(engine).suffix != "" or os.sep in engine or Path(engine).is_dir()
 
 
 class EngineOrFile(click.Choice[str]):
-    """An engine's name, or a file, told by its ending."""
+    """An engine's name, or a file or folder."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """The name or the file, as it was given."""
@@ -41,14 +44,15 @@ engine_or_exported_option = click.option(
     "--engine",
     type=EngineOrFile((*ENGINES, AUTO)),
     show_default="fast",
-    help=f"{CHOOSES} FILE: in the place of a model, one that `effconv export` wrote: .onnx, .tflite or .pt2.",
+    help=f"{CHOOSES} FILE: in the place of a model, one that `effconv export` wrote: .onnx, .tflite, .pt2 or a "
+    "SavedModel's folder.",
 )
 engine_or_file_option = click.option(
     "--engine",
     type=EngineOrFile(ENGINES),
     show_default="fast",
     help="Compare this way to run the network with the model: an engine's outputs, an .onnx graph's inner values, or "
-    "what an exported .tflite or .pt2 finds on pictures.",
+    "what an exported .tflite, .pt2 or SavedModel's folder finds on pictures.",
 )
 
 

@@ -86,7 +86,8 @@ def eval_command(
     Exits with status 1 where images could not be read, unless --skip-unreadable is given, and refuses to evaluate none.
     With --results, options that say how a model runs are refused; with --against, two files of detections are compared;
     --waterfall then tells the cost of the files' own limits and mistakes of format from that of the model.
-    With --engine FILE an exported file is evaluated, which says itself what it is; --ckpt, then, must be its weights.
+    With --engine FILE an exported file or SavedModel is evaluated, which says itself what it is; --ckpt, then, must be
+    its weights.
     Under `torchrun --nproc-per-node N -m effconv.cli eval ...` N processes share the images.
     """
     from ..allocation import keep_freed_memory

@@ -118,10 +118,10 @@ def parity(
     Detections belong to that. With --end-to-end, images (of --coco, or --image, or drawn ones) go through both
     pipelines: input, raw outputs, boxes and detections are compared; with --port too, that project's own input,
     anchors, boxes and detections. With --engine, that engine's outputs (on --device) are compared with the model's, or,
-    of an ONNX file, whatever inner value is one of the model's layers; of an exported .tflite or .pt2, the objects it
-    finds on pictures (of --image, a file or a folder, or drawn ones). With --port, --module or --candidate-trace,
-    another network stands beside effconv's; --explain names its porting mistakes. An option that has no part in the
-    comparison asked for is refused.
+    of an ONNX file, whatever inner value is one of the model's layers; of an exported detector of any kind, the objects
+    it finds on pictures (of --image, a file or a folder, or drawn ones). With --port, --module or
+    --candidate-trace, another network stands beside effconv's; --explain names its porting mistakes. An option that has
+    no part in the comparison asked for is refused.
     """
     mode = require_used(click.get_current_context())
     theirs = {name: chosen.pop(name) for name in ("port", "module", "arguments", "names", "candidate_trace")}

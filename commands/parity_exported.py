@@ -11,7 +11,7 @@ from .options import fetch_release, print_json
 
 
 def parity_of_file(path: Path, chosen: dict[str, Any], generation: str | None, as_json: bool) -> NoReturn:
-    """Print the comparison of a file; exit with status 1 where it is not the model. `chosen` are of `Choice`."""
+    """Print how a file or folder compares; exit with status 1 where it is not the model. `chosen` are of `Choice`."""
     from ..parity.comparison.subject import Choice
     from ..parity.exporting import file_parity
 

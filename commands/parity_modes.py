@@ -23,7 +23,7 @@ class Mode(Enum):
     MODULE = "--port or --module"
     RECORDING = "--candidate-trace"
     GRAPH = "--engine FILE.onnx"
-    EXPORTED = "--engine FILE.tflite or FILE.pt2"
+    EXPORTED = "--engine FILE.tflite, FILE.pt2 or FOLDER"
 
 
 CPU = "cpu"  # the default of `--device`, where layers are compared

@@ -65,7 +65,7 @@ class FileDetector:
         """What the record says of the file."""
         about = self.file.about
         return {
-            "file": self.file.path.name,
+            "file": self.file.name,
             "sha256": self.file.sha256,
             "weights_sha256": about.weights_sha256,
             "runtime": self.file.runtime,

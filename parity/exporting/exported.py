@@ -1,15 +1,13 @@
-"""A file that `effconv export` wrote as a function of images, whatever its format: one class per format.
+"""What `effconv export` wrote as a function of images, whatever its format: one class per format, files and a folder.
 
-Each file says of itself what it takes, what it drops and whose weights it has; nothing else is needed to run it.
+Each says of itself what it takes, what it drops and whose weights it has; nothing else is needed to run it.
 """
 
 import dataclasses
+import hashlib
 import json
-import re
-import zipfile
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ...convert.conversion import file_sha256
-from ...convert.output_kinds import DESCRIPTION
-from ...effdet_torch.config import Config, config_from_dict
+from ...convert.output_kinds import SAVED_MODEL_FILE, SERVED_DESCRIPTION
 from ...effdet_torch.engines.onnx_detector import Detecting
 from ...effdet_torch.engines.onnx_export import INPUT
 from ...effdet_torch.engines.program import CANDIDATES, load_program
@@ -28,22 +25,17 @@ from ...effdet_torch.postprocessing.detections import Detections
 from ...effdet_torch.postprocessing.postprocess import clip_boxes, combined, unclipped
 from ...errors import EffconvError
 from ..comparison.exported import as_pixels, found_by_graph, onnx_session
+from ..reference.network import import_tensorflow
+from ..reference.saved_model import saved_model_runner
 from ..reference.tflite import tflite_runner
+from .description import About, about_of, description_in, stranger
 from .program import RUNTIME, found_by_program
+from .saved_model import found_by_saved_model, official_batch
 from .tflite import channels_last, found_in, runtime_name
 
+TEXTS = frozenset({"config", "weights_sha256"})  # in the metadata of every graph that effconv exports
 LOGITS, CODES = "class_logits", "box_codes"  # of a level, in the outputs of raw files
 ALL, BEST = "all pairs", f"best {CANDIDATES} pairs"  # what suppression inside a file looks at
-
-
-@dataclass(frozen=True, kw_only=True)
-class About:
-    """What a file says of itself."""
-
-    config: Config  # image_size is the file's
-    detecting: Detecting
-    precision: str
-    weights_sha256: str  # as `weights_digest` has it
 
 
 class Exported(ABC):
@@ -58,7 +50,8 @@ class Exported(ABC):
     def __init__(self, path: Path):
         self.path = path
         self.clip = clip_boxes
-        self.sha256 = file_sha256(path)
+        self.name = path.name or path.resolve().name
+        self.sha256 = _sha256(path)
         self.runtime, self.about, self.raw = self._open()
 
     @abstractmethod
@@ -87,6 +80,11 @@ class Exported(ABC):
         return as_pixels(array, self.about.config) if self.about.detecting.pixels else array
 
 
+def says_detector(texts: Mapping[str, str]) -> bool:
+    """Whether a graph's metadata is of a detector that effconv exported."""
+    return {*TEXTS, "score_threshold"} <= set(texts)
+
+
 class GraphFile(Exported):
     """An ONNX graph, run by onnxruntime."""
 
@@ -95,8 +93,8 @@ class GraphFile(Exported):
         texts = self.session.get_modelmeta().custom_metadata_map
         given, names = self.session.get_inputs()[0], [each.name for each in self.session.get_outputs()]
         raw = names[0].startswith(LOGITS)
-        if not {"config", "weights_sha256"} <= set(texts) or not (raw or "score_threshold" in texts):
-            raise _stranger(self.path)
+        if not (says_detector(texts) or (raw and set(texts) >= TEXTS)):
+            raise stranger(self.path)
         pixels = given.type == "tensor(uint8)"
         size = tuple(given.shape[1:3] if pixels else given.shape[2:4])
         said: dict[str, Any] = {
@@ -107,7 +105,7 @@ class GraphFile(Exported):
             "score_threshold": texts.get("score_threshold", Detecting(size).score_threshold),
             "max_detections": texts.get("max_detections", Detecting(size).max_outputs),
         }
-        return runtime, _about(said, self.path), raw
+        return runtime, about_of(said, self.path), raw
 
     def detections(self, images: NDArray[Any]) -> Detections:
         """Of any number of images."""
@@ -125,7 +123,7 @@ class ProgramFile(Exported):
     candidates = BEST
 
     def _open(self) -> tuple[str, About, bool]:
-        about = _about(_described(self.path), self.path)
+        about = about_of(description_in(self.path), self.path)
         self.program = _loaded(self.path, load_program)
         return RUNTIME, about, not isinstance(self._run(_blank(about)), Mapping)
 
@@ -147,7 +145,7 @@ class TFLiteFile(Exported):
     """A TFLite file, run by TensorFlow's interpreter, one image after another."""
 
     def _open(self) -> tuple[str, About, bool]:
-        about = _about(_described(self.path), self.path)
+        about = about_of(description_in(self.path), self.path)
         runtime = runtime_name()
         self.clip = unclipped
         self.run = _loaded(self.path, lambda path: tflite_runner(path.read_bytes()))
@@ -173,16 +171,54 @@ class TFLiteFile(Exported):
         return maps(LOGITS), maps(CODES)
 
 
+class ServedFolder(Exported):
+    """A SavedModel's folder, run by TensorFlow."""
+
+    def _open(self) -> tuple[str, About, bool]:
+        if not all((self.path / name).is_file() for name in (SAVED_MODEL_FILE, SERVED_DESCRIPTION)):
+            raise EffconvError(
+                f"{self.path}: expected a SavedModel's folder that `effconv export savedmodel` wrote, found no "
+                f"{SAVED_MODEL_FILE} with {SERVED_DESCRIPTION.as_posix()} in it"
+            )
+        about = about_of(description_in(self.path), self.path)
+        runtime = f"TensorFlow {import_tensorflow().__version__}"
+        self.run = _loaded(self.path, saved_model_runner)
+        return runtime, about, self.run(official_batch(_blank(about), about.detecting))[0].ndim == 4
+
+    def detections(self, images: NDArray[Any]) -> Detections:
+        """Of any number of images."""
+        return found_by_saved_model(self.run, images, self.about.detecting)
+
+    def outputs(self, images: NDArray[Any]) -> tuple[list[Tensor], list[Tensor]]:
+        """Of any number of images."""
+        maps = [
+            torch.from_numpy(np.ascontiguousarray(each.transpose(0, 3, 1, 2)))
+            for each in self.run(official_batch(images, self.about.detecting))
+        ]
+        return maps[: len(maps) // 2], maps[len(maps) // 2 :]
+
+
 FORMATS: Mapping[str, type[Exported]] = {".onnx": GraphFile, ".pt2": ProgramFile, ".tflite": TFLiteFile}
 
 
 def open_exported(path: Path) -> Exported:
-    """An exported file, ready to run. Raises EffconvError as `Exported` does, and for one of another ending."""
+    """An exported file or folder, ready to run. Raises EffconvError as `Exported` does, and for another ending."""
+    if path.is_dir():
+        return ServedFolder(path)
     if path.suffix not in FORMATS:
-        raise EffconvError(f"{path}: expected an exported detector, a file ending in {', '.join(FORMATS)}")
+        raise EffconvError(f"{path}: expected an exported detector, a file ending in {', '.join(FORMATS)} or a folder")
     if not path.is_file():
         raise EffconvError(f"{path}: no such file")
     return FORMATS[path.suffix](path)
+
+
+def _sha256(path: Path) -> str:
+    """Of a file; of a folder, of the names and contents of all its files."""
+    if not path.is_dir():
+        return file_sha256(path)
+    files = sorted(each for each in path.rglob("*") if each.is_file())
+    lines = [f"{each.relative_to(path).as_posix()} {file_sha256(each)}\n" for each in files]
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
 def _blank(about: About) -> NDArray[Any]:
@@ -201,40 +237,3 @@ def _loaded(path: Path, load: Any) -> Any:
     except Exception as error:  # the runtimes' own have no common base
         line = next((each.strip() for each in str(error).splitlines() if each.strip()), "")
         raise EffconvError(f"{path}: cannot be loaded ({type(error).__name__}: {line})") from error
-
-
-def _stranger(path: Path) -> EffconvError:
-    return EffconvError(f"{path}: expected a file that `effconv export` wrote, found none of its description in it")
-
-
-def _described(path: Path) -> dict[str, Any]:
-    """The description within an archive."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            names = [name for name in archive.namelist() if re.search(rf"(^|/){re.escape(DESCRIPTION)}$", name)]
-            found = json.loads(archive.read(names[0])) if names else None
-    except (zipfile.BadZipFile, NotImplementedError, ValueError, OSError) as error:
-        raise _stranger(path) from error
-    if not isinstance(found, dict):
-        raise _stranger(path)
-    return found
-
-
-def _about(said: Mapping[str, Any], path: Path) -> About:
-    try:
-        height, width = said["input"]["size"]
-        detecting = Detecting(
-            (int(height), int(width)),
-            said["input"]["kind"] == "uint8",
-            float(said["score_threshold"]),
-            int(said["max_detections"]),
-        )
-        config = config_from_dict(said["config"], source=str(path))
-        return About(
-            config=dataclasses.replace(config, image_size=detecting.size),
-            detecting=detecting,
-            precision=str(said["precision"]),
-            weights_sha256=str(said["weights_sha256"]),
-        )
-    except (KeyError, TypeError, ValueError) as error:
-        raise EffconvError(f"{path}: its description is not complete ({error}); export it anew") from error

@@ -72,9 +72,19 @@ def compare_exported(choice: Choice, path: Path, fetch: Fetch, command: str) -> 
     Raises EffconvError for bad input.
     """
     file = open_exported(path)
-    paths = find_images([str(choice.image)])[:PICTURES] if choice.image else []
-    names = [each.name for each in paths] or [f"drawn picture {number}" for number in range(len(DRAWN))]
     model, checkpoint = model_of(choice, file.about, fetch)
+    return compare_with_model(file, model, checkpoint.name, choice.image, command)
+
+
+def compare_with_model(
+    file: Exported, model: EfficientDet, checkpoint: str, image: Path | None, command: str
+) -> FileParity:
+    """The same of a file that is open and its model; `checkpoint` is what the model's weights are called.
+
+    `image` is a picture or a folder of them; None: drawn ones.
+    """
+    paths = find_images([str(image)])[:PICTURES] if image else []
+    names = [each.name for each in paths] or [f"drawn picture {number}" for number in range(len(DRAWN))]
     about = file.about
     images = given_images(about.config, about.detecting, [read_encoded(each) for each in paths])
     ours, theirs = found_by_model(model, about.detecting, images, file.clip), file.find(images)
@@ -82,14 +92,14 @@ def compare_exported(choice: Choice, path: Path, fetch: Fetch, command: str) -> 
     same = weights_digest(model) == about.weights_sha256
     return FileParity(
         what="an exported file beside the model",
-        file=path.name,
+        file=file.name,
         sha256=file.sha256,
         runtime=file.runtime,
         precision=about.precision,
         input="uint8" if about.detecting.pixels else "float32",
         size=about.detecting.size,
         model=model.config.name,
-        checkpoint=checkpoint.name,
+        checkpoint=checkpoint,
         same_weights=same,
         largest_output_difference=_outputs_apart(file, model, images) if file.raw else None,
         pictures=tuple(_picture(file, name, *_of(row, ours, theirs)) for row, name in enumerate(names)),

@@ -1,7 +1,7 @@
 """A model to a TensorFlow SavedModel, and that folder beside the model it was made from."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +14,12 @@ from ...effdet_torch.model import EfficientDet
 from ...effdet_torch.postprocessing.detections import Detections
 from ..comparison.exported import ExportCheck, check_found
 from ..reference.network import import_tensorflow
-from ..reference.saved_model import ServedDetector, run_saved_model
+from ..reference.saved_model import ServedDetector, saved_model_runner
 from ..reference.tflite import Suppression
 from .description import described
 from .tflite import official_variables_of
+
+Run = Callable[[NDArray[Any]], list[NDArray[Any]]]  # a SavedModel's outputs of a batch
 
 
 def served_detector(model: EfficientDet, detecting: Detecting, *, raw: bool = False) -> ServedDetector:
@@ -43,9 +45,20 @@ def check_saved_model(
     Raises ImageError for a picture that cannot be decoded.
     """
 
+    run = saved_model_runner(folder)
+
     def find(images: NDArray[Any]) -> Detections:
-        given = images if detecting.pixels else images.transpose(0, 2, 3, 1)
-        boxes, scores, classes, number = (torch.from_numpy(each) for each in run_saved_model(folder, given))
-        return Detections(boxes, scores, classes.long(), number.long())
+        return found_by_saved_model(run, images, detecting)
 
     return check_found(find, f"TensorFlow {import_tensorflow().__version__}", model, detecting, pictures)
+
+
+def official_batch(images: NDArray[Any], detecting: Detecting) -> NDArray[Any]:
+    """Images as `detecting` has them, as a SavedModel takes them: (B, H, W, 3)."""
+    return images if detecting.pixels else images.transpose(0, 2, 3, 1)
+
+
+def found_by_saved_model(run: Run, images: NDArray[Any], detecting: Detecting) -> Detections:
+    """What a detector's SavedModel finds on images as `detecting` has them, in input pixels."""
+    boxes, scores, classes, number = (torch.from_numpy(each) for each in run(official_batch(images, detecting)))
+    return Detections(boxes, scores, classes.long(), number.long())

@@ -9,7 +9,8 @@ from ...effdet_torch.model import EfficientDet
 from ...errors import EffconvError
 from ...loading import CHECKPOINT_ENDINGS, load
 from ..comparison.subject import Choice
-from .exported import About, Exported
+from .description import About
+from .exported import Exported
 
 
 def model_of(choice: Choice, about: About, fetch: Callable[[str], Path]) -> tuple[EfficientDet, Path]:

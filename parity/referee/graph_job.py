@@ -1,6 +1,7 @@
 """`effconv parity --engine model.onnx` as one job: the inner values of an exported graph beside our network's."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import torch
@@ -11,8 +12,11 @@ from ...errors import EffconvError
 from ...loading import CHECKPOINT_ENDINGS, load
 from ...progress import CHANGES, LAYERS, progress
 from ..comparison.explain import Explanation
+from ..comparison.records import ModuleComparisonRecord
 from ..comparison.rows import first_failure
 from ..comparison.subject import Choice, Fetch, choose_images, choose_subject
+from ..exporting.exported import open_exported, says_detector
+from ..exporting.file_parity import FileParity, compare_with_model, file_parity_lines
 from .compare_module import Pass, compare_passes, float32_limits
 from .explain_module import explain_module
 from .graph_module import GraphModule
@@ -26,9 +30,10 @@ def compare_graph_file(
 ) -> ModuleComparison:
     """Compare an ONNX file with the network of the checkpoint that `choice` names, at the graph's own size.
 
+    Of a detector that effconv exported, what it finds on pictures (`choice.image`, else drawn ones) is compared too.
     Raises EffconvError for bad input, and where the graph cannot be run.
     """
-    reference = _reference(choice, fetch)
+    reference, checkpoint = _reference(choice, fetch)
     graph = GraphModule(path, reference.config)
     fixed = graph.input.size
     if fixed and choice.size not in (None, fixed):
@@ -39,14 +44,47 @@ def compare_graph_file(
     images, label = choose_images(choice._replace(size=fixed or choice.size), reference.config)
     pictures = torch.from_numpy(images).repeat(graph.input.batch or 1, 1, 1, 1)
     pictures = graph.as_taken(pictures)
-    return compare_graph(graph, reference, pictures, names, Shown(path.name, label, command), explain)
+    found = compare_graph(graph, reference, pictures, names, Shown(path.name, label, command), explain)
+    if not says_detector(graph.texts):
+        return found
+    return _with(found, compare_with_model(open_exported(path), reference, checkpoint.name, choice.image, command))
 
 
-def _reference(choice: Choice, fetch: Fetch) -> EfficientDet:
-    """The model that the file should be: of PyTorch weights too, which know their own."""
+@dataclass(frozen=True, kw_only=True)
+class DetectorComparisonRecord(ModuleComparisonRecord):
+    """A graph that detects beside ours: its layers, and what it finds."""
+
+    detections: FileParity
+
+
+@dataclass(frozen=True, kw_only=True)
+class DetectorComparison(ModuleComparison):
+    """The comparison of a graph that detects."""
+
+    detections: FileParity
+
+    def pairing_lines(self) -> list[str]:
+        """How layers were paired, and what the detector finds."""
+        return [*super().pairing_lines(), *file_parity_lines(self.detections)]
+
+
+def _with(found: ModuleComparison, detections: FileParity) -> DetectorComparison:
+    """The comparison of layers with that of detections, of which both must hold."""
+    values = {field.name: getattr(found.typed_record, field.name) for field in fields(found.typed_record)}
+    says = "it finds the model's objects" if detections.ok else "what it finds is NOT PROVEN to be the model's"
+    values |= {"ok": found.ok and detections.ok, "verdict": f"{found.verdict}; {says}"}
+    record = DetectorComparisonRecord(**values, detections=detections)
+    rest = {field.name: getattr(found, field.name) for field in fields(found) if field.name != "typed_record"}
+    return DetectorComparison(**rest, typed_record=record, detections=detections)
+
+
+def _reference(choice: Choice, fetch: Fetch) -> tuple[EfficientDet, Path]:
+    """The model that the file should be, and the file of its weights: of PyTorch weights too, which know their own."""
     if choice.checkpoint and choice.checkpoint.suffix in CHECKPOINT_ENDINGS:
-        return load(choice.checkpoint, model=choice.model, weights=choice.weights, verify=choice.verify)
-    return choose_subject(choice, fetch).load()
+        model = load(choice.checkpoint, model=choice.model, weights=choice.weights, verify=choice.verify)
+        return model, choice.checkpoint
+    subject = choose_subject(choice, fetch)
+    return subject.load(), subject.checkpoint
 
 
 def compare_graph(

@@ -43,6 +43,7 @@ class GraphNode(nn.Module):
         self.others: Values = {}
         self._node, self._graph, self._constants = node, graph, constants
         self._session: Any = None
+        self._shapes: list[tuple[int, ...]] = []  # that the session takes
 
     def forward(self, *given: Tensor) -> Tensor:
         """The node's first output, of the inputs that no constant gives, in their order."""
@@ -50,7 +51,10 @@ class GraphNode(nn.Module):
 
         names = self.wanted()
         arrays = {name: value.contiguous().numpy() for name, value in zip(names, given, strict=True)}
-        if self._session is None:
+        # How many rows suppression keeps may be another number in the next run.
+        shapes = [each.shape for each in arrays.values()]
+        if self._session is None or shapes != self._shapes:
+            self._shapes = shapes
             self._session = onnxruntime.InferenceSession(
                 self._model(arrays), _options(), providers=["CPUExecutionProvider"]
             )
@@ -102,6 +106,7 @@ class GraphModule(nn.Module):
         graph = _read(path)
         self.mean, self.std = (each.reshape(CHANNELS, 1, 1) for each in pixel_constants(config))
         self.input = _input(path, graph)
+        self.texts = {each.key: each.value for each in graph.metadata_props}  # what the file says of itself
         self.results = [each.name for each in graph.graph.output]
         self.paths: dict[str, str] = {}  # a tensor's name -> its submodule
         self._order = self._build(graph)

@@ -69,7 +69,8 @@ def by_values(
     """More pairs, of layers without tensors: calls whose output equals one layer of ours while `taps` are given ours.
 
     `module` is in float64, or in float32 and what is equal is said by `limits`, by layer. A module inside another that
-    gives the same tensor is taken, and not the outer one.
+    gives the same tensor is taken, and not the outer one; nor one that hands on the values it is given, as what
+    transposes a map of 1x1 does.
     """
     paired = {tap.layer.key for tap in taps}
     waiting = {layer.key: run.values[layer.key] for layer in distinct(run) if layer.key not in paired}
@@ -80,6 +81,7 @@ def by_values(
     seen: dict[str, list[_Call]] = {}
     # By identity, and how often it was changed in place; kept, so that no tensor of this run takes another's place.
     given: dict[tuple[int, int], Tensor] = {}
+    fitting: dict[str, set[tuple[int, int]]] = {}  # by layer, tensors that have its values
 
     def look_closely(path: str) -> Any:
         calls = iter(range(10**9))
@@ -88,21 +90,25 @@ def by_values(
             call = next(calls)
             if not isinstance(output, Tensor) or not output.is_floating_point():
                 return
-            if (id(output), output._version) in given:
+            if _mark(output) in given:
                 return
-            given[id(output), output._version] = output
+            given[_mark(output)] = output
             for key in by_shape.get(squeezed(output.shape), []):
                 limit = FLOAT64_LIMIT if limits is None else limits[key]
                 error = apart_within(output, waiting[key], limit)
-                if error <= limit:
+                if error > limit:
+                    continue
+                fits = fitting.setdefault(key, set())
+                if not any(_mark(each) in fits and _same_values(each, output) for each in inputs):
                     seen.setdefault(key, []).append(_Call(path, call, error))
+                fits.add(_mark(output))
 
         return hook
 
     def hand_over(tap: Tap, output: Tensor) -> Tensor | None:
         ours = like(reference_of(run, tap.layer.key, output), output)
         if ours is not None:
-            given[id(ours), ours._version] = ours
+            given[_mark(ours)] = ours
         return ours
 
     modules = dict(module.named_modules())
@@ -142,6 +148,15 @@ class _Call(NamedTuple):
     module: str
     number: int
     error: float
+
+
+def _mark(given: Any) -> tuple[int, int]:
+    """What tells a tensor, as it is now, from any other that is alive."""
+    return id(given), getattr(given, "_version", 0)
+
+
+def _same_values(one: Tensor, other: Tensor) -> bool:
+    return one.dtype == other.dtype and torch.equal(one.reshape(-1), other.reshape(-1))
 
 
 def _tap(layer: Layer, path: str, config: Config, evidence: str) -> Tap:

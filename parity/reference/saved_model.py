@@ -9,8 +9,9 @@ Source: google/automl `tf2/infer_lib.py: ExportModel, ServingDriver.export`, `tf
 `tf2/efficientdet_keras.py: EfficientDetModel.call` for the order.
 """
 
+import contextlib
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -72,8 +73,7 @@ class ServedDetector:
 
     def save(self, folder: Path) -> None:
         """Write the SavedModel into a folder."""
-        with warnings.catch_warnings(), without_notes(), quiet_converter():
-            warnings.simplefilter("ignore")
+        with _quiet():
             signatures = {SIGNATURE: self._detect.get_concrete_function()}
             self.tensorflow.saved_model.save(self._module, str(folder), signatures=signatures)
 
@@ -104,11 +104,26 @@ def combined_detections(
     return tensorflow.clip_by_value(boxes, 0.0, edges), scores, classes + 1, number
 
 
-def run_saved_model(folder: Path, images: NDArray[Any]) -> list[NDArray[Any]]:
-    """The outputs in order of a batch (B, H, W, 3), by the SavedModel in a folder, loaded by TensorFlow."""
+def saved_model_runner(folder: Path) -> Callable[[NDArray[Any]], list[NDArray[Any]]]:
+    """The SavedModel in a folder, loaded by TensorFlow, as a function of a batch (B, H, W, 3) to its outputs in order.
+
+    Raises as TensorFlow does.
+    """
     tensorflow = import_tensorflow()
+    with _quiet():
+        served = tensorflow.saved_model.load(str(folder))
+
+    def run(images: NDArray[Any]) -> list[NDArray[Any]]:
+        with _quiet():  # by `served`: its signatures do not keep its variables
+            found = served.signatures[SIGNATURE](**{INPUT: tensorflow.constant(images)})
+        return [found[f"output_{place}"].numpy() for place in range(len(found))]
+
+    return run
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Without TensorFlow's notes and warnings."""
     with warnings.catch_warnings(), without_notes(), quiet_converter():
         warnings.simplefilter("ignore")
-        served = tensorflow.saved_model.load(str(folder))  # named: its signatures do not keep its variables
-        found = served.signatures[SIGNATURE](**{INPUT: tensorflow.constant(images)})
-    return [found[f"output_{place}"].numpy() for place in range(len(found))]
+        yield

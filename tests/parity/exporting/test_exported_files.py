@@ -9,7 +9,7 @@ import pytest
 import torch
 from exported_detectors import MODEL, export, run
 from numpy.typing import NDArray
-from onnx import TensorProto, helper, save
+from onnx import TensorProto, helper, load, numpy_helper, save
 from torch import Tensor
 
 import effconv
@@ -29,7 +29,8 @@ from tiny_models import load_tiny
 
 pytestmark = pytest.mark.slow
 DETECTING = Detecting((64, 64), pixels=True, score_threshold=0.1)  # of `exported_detectors.export`
-FORMATS = ["onnx", "pt2", pytest.param("tflite", marks=pytest.mark.tf)]
+DAMAGED = ("damaged/saved_model.pb", "damaged/assets.extra/effconv.json")
+FORMATS = ["onnx", "pt2", *(pytest.param(kind, marks=pytest.mark.tf) for kind in ("tflite", "savedmodel"))]
 PICTURES = [drawn(seed, size) for seed, size in enumerate(DRAWN)]
 
 
@@ -121,11 +122,8 @@ def test_the_outputs_of_a_network_alone_are_decoded_and_suppressed(kind: str, da
         assert 0 < json.loads(result.stdout)["largest_output_difference"] < 1e-3
 
 
+@pytest.mark.parametrize("file", FORMATS[1:], indirect=True)
 def test_parity_holds_a_file_against_its_model(file: Path, dataset: Path, other: Path) -> None:
-    if file.suffix == ".onnx":  # of which layers are compared, as of a stranger's
-        graph = run("parity", "--engine", file, "--model", SWISH / "config.json", "--ckpt", SWISH)
-        assert "layers were found in it" in graph.stdout
-        return
     pictures = ("--image", dataset / "val2017")
     good = run("parity", "--engine", file, "--ckpt", SWISH, *pictures)
     assert good.exit_code == 0, good.output
@@ -148,6 +146,26 @@ def test_a_file_of_these_weights_that_finds_others_is_not_proven(
     assert (result.exit_code, record["ok"], record["same_weights"]) == (1, False, True)
     assert record["exact"]["added"] > 0
     assert sum(each["added"] for each in record["pictures"]) > 0
+
+
+@pytest.mark.parametrize("file", FORMATS[:1], indirect=True)
+def test_a_graphs_layers_and_its_objects_are_compared(file: Path, dataset: Path, tmp_path: Path) -> None:
+    words = ("parity", "--model", SWISH / "config.json", "--ckpt", SWISH, "--engine")
+    good = run(*words, file, "--image", dataset / "val2017" / "0.jpg")
+    assert good.exit_code == 0, good.output
+    assert "layers hold; it finds the model's objects" in good.stdout
+    assert "  0.jpg: 2 of 2 objects matched; boxes to " in good.stdout
+    # Of these layers, and suppressing otherwise.
+    graph = load(file)
+    overlap = next(each for each in graph.graph.initializer if each.name == "overlap")
+    overlap.CopyFrom(numpy_helper.from_array(np.array([0.95], np.float32), overlap.name))
+    save(graph, tmp_path / "x.onnx")
+    bad = run(*words, tmp_path / "x.onnx", "--json")
+    record = json.loads(bad.stdout)
+    assert (bad.exit_code, record["ok"], record["first_failure"]) == (1, False, None)
+    assert record["verdict"].endswith("layers hold; what it finds is NOT PROVEN to be the model's")
+    assert (record["detections"]["ok"], record["detections"]["same_weights"]) == (False, True)
+    assert record["detections"]["exact"]["added"] > 0
 
 
 def test_nothing_found_proves_nothing(tmp_path: Path) -> None:
@@ -194,15 +212,20 @@ def test_files_that_are_none_of_ours_are_refused_in_a_line(dataset: Path, tmp_pa
     ends = [[helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 3, 64, 64])] for name in ("images", "same")]
     graph = helper.make_graph([helper.make_node("Identity", ["images"], ["same"])], "theirs", *ends)
     save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10), tmp_path / "x.onnx")
-    for name in ("x.pt2", "x.tflite", "broken.onnx", "x.h5"):
+    for name in ("x.pt2", "x.tflite", "broken.onnx", "x.h5", "notes/a.txt", "theirs/saved_model.pb", *DAMAGED):
+        (tmp_path / name).parent.mkdir(exist_ok=True, parents=True)
         (tmp_path / name).write_bytes(b"theirs")
+    of_a_folder = "expected a SavedModel's folder that `effconv export savedmodel` wrote, found no saved_model.pb with"
     stranger = "expected a file that `effconv export` wrote"
     expected = {
         "x.onnx": stranger,
         "x.pt2": stranger,
         "x.tflite": stranger,
         "broken.onnx": "cannot be loaded (",
-        "x.h5": "expected an exported detector, a file ending in .onnx, .pt2, .tflite",
+        "x.h5": "expected an exported detector, a file ending in .onnx, .pt2, .tflite or a folder",
+        "notes": of_a_folder,
+        "theirs": of_a_folder,
+        "damaged": stranger,
         "none.pt2": "no such file",
     }
     for name, message in expected.items():
@@ -212,3 +235,19 @@ def test_files_that_are_none_of_ours_are_refused_in_a_line(dataset: Path, tmp_pa
         assert len(result.stderr.splitlines()) == 1
         if name != "x.onnx" and name != "broken.onnx":  # graphs of anybody are compared by their layers
             assert run("parity", "--engine", tmp_path / name, "--ckpt", SWISH).stderr == result.stderr
+
+
+@pytest.mark.tf
+def test_a_folder_that_cannot_be_loaded_is_refused_in_a_line(tmp_path: Path) -> None:
+    folder = tmp_path / "detector"
+    assert run("export", "savedmodel", *MODEL, "--no-check", "-o", folder).exit_code == 0
+    found = run("eval", "--engine", folder, "--nms", "soft")
+    assert found.stderr == f"effconv: --nms: not used by {folder}, which suppresses itself; leave it out\n"
+    before = exporting.open_exported(folder).sha256
+    (folder / "variables" / "variables.index").write_bytes(b"theirs")
+    assert exporting._sha256(folder) != before
+    for command in (("eval", "--coco", tmp_path), ("parity", "--ckpt", SWISH)):
+        result = run(*command, "--engine", folder)
+        assert result.exit_code == 2, result.output
+        assert result.stderr.startswith(f"effconv: {folder}: cannot be loaded (")
+        assert len(result.stderr.splitlines()) == 1

@@ -14,7 +14,7 @@ from strange_port import with_weights_of
 
 import effconv
 from effconv.cli import main
-from effconv.effdet_torch.engines.onnx_detector import pixel_constants
+from effconv.effdet_torch.engines.onnx_detector import Detecting, export_detector, pixel_constants
 from effconv.effdet_torch.engines.onnx_export import exported, output_names
 from effconv.effdet_torch.model import EfficientDet
 from effconv.errors import EffconvError
@@ -51,7 +51,7 @@ def edited(graph: bytes, path: Path, *edits: Edit) -> Path:
 
 def compared(path: Path, model: EfficientDet, names: dict[str, str] | None = None) -> ModuleComparison:
     module = GraphModule(path, model.config)
-    images = torch.from_numpy(noise(0, SIZE)).repeat(module.input.batch or 1, 1, 1, 1)
+    images = torch.from_numpy(noise(0, module.input.size or SIZE)).repeat(module.input.batch or 1, 1, 1, 1)
     shown = Shown(path.name, "noise", "a test")
     return compare_graph(module, model, module.as_taken(images), names or {}, shown)
 
@@ -190,6 +190,20 @@ def test_other_inputs_are_given_what_they_take(model: EfficientDet, graph: bytes
     assert found.rows[0].shape[0] == 2
 
 
+def test_a_detector_of_levels_of_one_pixel_holds(model: EfficientDet, tmp_path: Path) -> None:
+    """There, what transposes a head's output for suppression has the very values of the output."""
+    path = tmp_path / "mine.onnx"
+    export_detector(model, path, Detecting((64, 64)))
+    found = compared(path, model)
+    assert {row.layer.key: row.shape[1:3] for row in found.rows}["box_head.predict[7]"] == (1, 1)
+    assert found.ok, found.verdict
+    # Of other outputs suppression keeps another number of rows than of ours: a fault, and no error.
+    content = path.read_bytes()
+    last = [node.input[1] for node in ModelProto.FromString(content).graph.node if node.op_type == "Conv"][-1]
+    wrong = edited(content, path, lambda graph: changed_tensor(graph, last, lambda values: values.fill(0)))
+    assert not compared(wrong, model).ok
+
+
 def test_names_go_first(model: EfficientDet, graph: bytes, tmp_path: Path) -> None:
     path = edited(graph, tmp_path / "mine.onnx")
     tensors = [node.output[0] for node in ModelProto.FromString(graph).graph.node if node.op_type == "Conv"]
@@ -240,7 +254,7 @@ def test_what_is_no_graph_of_the_model_is_refused(graph: bytes, tmp_path: Path) 
     assert "expected float32 or uint8 images of (B, 3, H, W)" in said()
     edited(graph, path)
     assert "takes images of 128x160" in said("--size", "256x256")
-    assert "--engine: a dataset is evaluated by an engine's name" in said("--coco", tmp_path)
+    assert "--engine: leave --coco out to compare the file" in said("--coco", tmp_path)
 
 
 def test_an_output_that_is_not_found_is_a_fault(model: EfficientDet) -> None:
