@@ -1,7 +1,6 @@
 """Commands that prove: layer by layer, and with the files that ship with effconv."""
 
 import contextlib
-import shlex
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +14,7 @@ from .help_page import Command
 from .options import (
     PATH,
     Output,
-    fetch_release,
+    command_line,
     function_option,
     json_option,
     model_option,
@@ -24,6 +23,7 @@ from .options import (
 )
 from .parity_exported import parity_of_file
 from .parity_modes import Mode, require_used
+from .parity_subject import choice_of, releases
 from .weights_path import WEIGHTS
 
 
@@ -150,10 +150,8 @@ def parity(
     from ..parity.comparison.backbone import completed
     from ..parity.comparison.layerwise import compare_layerwise
     from ..parity.comparison.report import print_comparison, write_report
-    from ..parity.comparison.subject import Choice
-    from .options import parse_size
 
-    choice = Choice(checkpoint=chosen.pop("ckpt"), size=parse_size(size) if size else None, **chosen)
+    choice = choice_of({**chosen, "size": size})
     with contextlib.ExitStack() as stack:
         whole = None
         if backbone:
@@ -161,8 +159,8 @@ def parity(
             choice = choice._replace(checkpoint=whole.checkpoint, weights="raw")
         record = compare_layerwise(
             choice,
-            lambda model: fetch_release(model, generation, choice.verify),
-            shlex.join(["effconv", *sys.argv[1:]]),
+            releases(generation, choice.verify),
+            command_line(),
             explaining=explain,
             backward=backward,
         )
@@ -184,19 +182,16 @@ def _parity_end_to_end(
 ) -> NoReturn:
     from ..parity.comparison.end_to_end_job import compare_end_to_end
     from ..parity.comparison.end_to_end_record import end_to_end_lines
-    from ..parity.comparison.subject import Choice
     from ..parity.rendering.terminal import wrapped_text
     from ..progress import IMAGES, progress
-    from .options import parse_size
 
-    size, checkpoint = chosen.pop("size"), chosen.pop("ckpt")
-    choice = Choice(checkpoint=checkpoint, size=parse_size(size) if size else None, **chosen)
-    evaluation, _ = describe_evaluation(Path(), {**evaluating, "size": size})
+    choice = choice_of(chosen)
+    evaluation, _ = describe_evaluation(Path(), {**evaluating, "size": chosen["size"]})
     with progress("comparing", IMAGES) as show:
         record = compare_end_to_end(
             choice,
-            lambda model: fetch_release(model, generation, choice.verify),
-            shlex.join(["effconv", *sys.argv[1:]]),
+            releases(generation, choice.verify),
+            command_line(),
             coco,
             evaluation.limit,
             evaluation.settings,
@@ -210,19 +205,14 @@ def _parity_end_to_end(
 
 
 def _parity_of_stages(port: str, chosen: dict[str, Any], generation: str | None, as_json: bool) -> NoReturn:
-    from ..parity.comparison.subject import Choice
     from ..parity.referee import stages_job
     from ..parity.referee.compare_stages import stage_lines
     from ..parity.rendering.terminal import wrapped_text
-    from .options import parse_size
 
-    size, checkpoint = chosen.pop("size"), chosen.pop("ckpt")
-    choice = Choice(checkpoint=checkpoint, size=parse_size(size) if size else None, **chosen)
+    choice = choice_of(chosen)
 
-    def fetch(model: str) -> Path:
-        return fetch_release(model, generation, choice.verify)
-
-    record = stages_job.compare_port_stages(port, choice, fetch, shlex.join(["effconv", *sys.argv[1:]]))
+    fetch = releases(generation, choice.verify)
+    record = stages_job.compare_port_stages(port, choice, fetch, command_line())
     if as_json:
         print_json(record.plain())
     else:
@@ -235,18 +225,13 @@ def _parity_of_engine(
 ) -> NoReturn:
     from ..parity.comparison.engine import Runner, compare_engine
     from ..parity.comparison.engine_record import engine_lines
-    from ..parity.comparison.subject import Choice
     from ..parity.rendering.terminal import wrapped_text
-    from .options import parse_size
 
-    size, checkpoint = chosen.pop("size"), chosen.pop("ckpt")
-    choice = Choice(checkpoint=checkpoint, size=parse_size(size) if size else None, **chosen)
+    choice = choice_of(chosen)
 
-    def fetch(model: str) -> Path:
-        return fetch_release(model, generation, choice.verify)
-
+    fetch = releases(generation, choice.verify)
     runner = Runner(running["engine"], running["device"])
-    record = compare_engine(choice, fetch, runner, shlex.join(["effconv", *sys.argv[1:]]))
+    record = compare_engine(choice, fetch, runner, command_line())
     if as_json:
         print_json(record.plain())
     else:
@@ -258,18 +243,13 @@ def _parity_of_module(
     theirs: dict[str, Any], chosen: dict[str, Any], generation: str | None, explain: bool, shown: dict[str, Any]
 ) -> NoReturn:
     from ..parity.comparison.report import print_comparison
-    from ..parity.comparison.subject import Choice
     from ..parity.referee.module_job import Theirs, compare_with_module
     from ..parity.rendering.terminal import wrapped_text
-    from .options import parse_size
 
-    size, checkpoint = chosen.pop("size"), chosen.pop("ckpt")
-    choice = Choice(checkpoint=checkpoint, size=parse_size(size) if size else None, **chosen)
+    choice = choice_of(chosen)
 
-    def fetch(model: str) -> Path:
-        return fetch_release(model, generation, choice.verify)
-
-    command = shlex.join(["effconv", *sys.argv[1:]])
+    fetch = releases(generation, choice.verify)
+    command = command_line()
     comparison = compare_with_module(choice, Theirs(**theirs), fetch, command, explain)
     if shown["report"]:
         comparison.report(shown["report"])
@@ -290,11 +270,9 @@ def _parity_with_published(coco: Path, chosen: dict[str, Any], generation: str |
 
     asked, stated = describe_evaluation(coco, chosen)
 
-    def fetch(model: str) -> Path:
-        return fetch_release(model, generation, asked.verify)
-
+    fetch = releases(generation, asked.verify)
     with progress("evaluating", IMAGES) as show:
-        record = compare_with_published(asked, stated, fetch, shlex.join(["effconv", *sys.argv[1:]]), show)
+        record = compare_with_published(asked, stated, fetch, command_line(), show)
     if record is None:
         sys.exit(0)
     if as_json:

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from ...effdet_torch.config import config_to_dict
@@ -44,6 +45,7 @@ class FileDetector:
             "code_sha256": package_digest(),
             "file_sha256": self.file.sha256,
             "runtime": self.file.runtime,
+            "torch": torch.__version__,  # decodes and suppresses what a raw file gives
             "annotations_sha256": dataset.sha256,
             "config": config_to_dict(pipeline.config),
             "settings": pipeline.conditions(None, self.file.about.precision),

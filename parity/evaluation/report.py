@@ -133,7 +133,7 @@ def metric_lines(rows: Sequence[PublishedRow], width: int) -> list[str]:
         return "".join(f"{figure(row.metrics.get(name), 3):>{METRIC_WIDTH}}" for name in names)
 
     lines = _under_systems(rows, "".join(f"{name:>{METRIC_WIDTH}}" for name in names), cells, width)
-    return [*lines, f"{', '.join(left)}: in a wider terminal, or with --json"] if left else lines
+    return [*lines, f"{', '.join(left)}: in a wider terminal, and in the JSON"] if left else lines
 
 
 def speed_lines(rows: Sequence[PublishedRow], width: int) -> list[str]:

@@ -7,6 +7,7 @@ import dataclasses
 import json
 import re
 import zipfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,9 @@ from ...errors import EffconvError
 from ...strict_json import json_text
 from ...version import __version__
 
+# What reading an archive that is damaged, locked or nested without end raises.
+DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, RecursionError)
+LONGEST = 1 << 20  # bytes of a description, far more than one has
 EPOCH = (1980, 1, 1, 0, 0, 0)  # of an entry, so that the same model gives the same bytes
 
 
@@ -67,7 +71,7 @@ def description_in(path: Path) -> dict[str, Any]:
     """The description within an archive or a SavedModel's folder. Raises EffconvError where there is none."""
     try:
         found = json.loads((path / SERVED_DESCRIPTION).read_bytes() if path.is_dir() else _archived(path))
-    except (zipfile.BadZipFile, NotImplementedError, ValueError, OSError) as error:
+    except (*DAMAGE, NotImplementedError, ValueError, OSError) as error:
         raise stranger(path) from error
     if not isinstance(found, dict):
         raise stranger(path)
@@ -91,7 +95,7 @@ def about_of(said: Mapping[str, Any], path: Path) -> About:
             precision=str(said["precision"]),
             weights_sha256=str(said["weights_sha256"]),
         )
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
         raise EffconvError(f"{path}: its description is not complete ({error}); export it anew") from error
 
 
@@ -103,4 +107,7 @@ def stranger(path: Path) -> EffconvError:
 def _archived(path: Path) -> bytes:
     with zipfile.ZipFile(path) as archive:
         names = [name for name in archive.namelist() if re.search(rf"(^|/){re.escape(DESCRIPTION)}$", name)]
-        return archive.read(names[0]) if names else b"null"
+        if not names:
+            return b"null"
+        with archive.open(names[0]) as entry:  # which may say that it is small, and be endless
+            return entry.read(LONGEST)

@@ -34,6 +34,7 @@ from .saved_model import found_by_saved_model, official_batch
 from .tflite import channels_last, found_in, runtime_name
 
 TEXTS = frozenset({"config", "weights_sha256"})  # in the metadata of every graph that effconv exports
+LIMITS = {"score_threshold": "score_threshold", "max_detections": "max_outputs"}  # and the fields of `Detecting`
 LOGITS, CODES = "class_logits", "box_codes"  # of a level, in the outputs of raw files
 ALL, BEST = "all pairs", f"best {CANDIDATES} pairs"  # what suppression inside a file looks at
 
@@ -91,20 +92,24 @@ class GraphFile(Exported):
     def _open(self) -> tuple[str, About, bool]:
         self.session, runtime = _loaded(self.path, onnx_session)
         texts = self.session.get_modelmeta().custom_metadata_map
-        given, names = self.session.get_inputs()[0], [each.name for each in self.session.get_outputs()]
-        raw = names[0].startswith(LOGITS)
-        if not (says_detector(texts) or (raw and set(texts) >= TEXTS)):
+        if not set(texts) >= TEXTS:
             raise stranger(self.path)
-        pixels = given.type == "tensor(uint8)"
-        size = tuple(given.shape[1:3] if pixels else given.shape[2:4])
-        said: dict[str, Any] = {
-            "config": {**json.loads(texts["config"]), "image_size": size},
-            "input": {"size": size, "kind": "uint8" if pixels else "float32"},
-            "precision": "float32",
-            "weights_sha256": texts["weights_sha256"],
-            "score_threshold": texts.get("score_threshold", Detecting(size).score_threshold),
-            "max_detections": texts.get("max_detections", Detecting(size).max_outputs),
-        }
+        try:
+            given, names = self.session.get_inputs()[0], [each.name for each in self.session.get_outputs()]
+            raw = names[0].startswith(LOGITS)
+            pixels = given.type == "tensor(uint8)"
+            size = tuple(given.shape[1:3] if pixels else given.shape[2:4])
+            usual = {key: getattr(Detecting(size), field) for key, field in LIMITS.items()} if raw else {}
+            said: dict[str, Any] = {
+                **usual,
+                **{key: texts[key] for key in LIMITS if key in texts},
+                "config": {**json.loads(texts["config"]), "image_size": size},
+                "input": {"size": size, "kind": "uint8" if pixels else "float32"},
+                "precision": "float32",
+                "weights_sha256": texts["weights_sha256"],
+            }
+        except (IndexError, TypeError, ValueError, RecursionError) as error:
+            raise stranger(self.path) from error
         return runtime, about_of(said, self.path), raw
 
     def detections(self, images: NDArray[Any]) -> Detections:
@@ -125,7 +130,7 @@ class ProgramFile(Exported):
     def _open(self) -> tuple[str, About, bool]:
         about = about_of(description_in(self.path), self.path)
         self.program = _loaded(self.path, load_program)
-        return RUNTIME, about, not isinstance(self._run(_blank(about)), Mapping)
+        return RUNTIME, about, not isinstance(_loaded(self.path, lambda _: self._run(_blank(about))), Mapping)
 
     def _run(self, images: NDArray[Any]) -> Any:
         with torch.inference_mode():
@@ -149,7 +154,7 @@ class TFLiteFile(Exported):
         runtime = runtime_name()
         self.clip = unclipped
         self.run = _loaded(self.path, lambda path: tflite_runner(path.read_bytes()))
-        found = self.run(channels_last(_blank(about), about.detecting)[0])
+        found = _loaded(self.path, lambda _: self.run(channels_last(_blank(about), about.detecting)[0]))
         return runtime, about, any(name.startswith(LOGITS) for name in found)
 
     def _each(self, images: NDArray[Any]) -> list[dict[str, NDArray[Any]]]:
@@ -183,7 +188,8 @@ class ServedFolder(Exported):
         about = about_of(description_in(self.path), self.path)
         runtime = f"TensorFlow {import_tensorflow().__version__}"
         self.run = _loaded(self.path, saved_model_runner)
-        return runtime, about, self.run(official_batch(_blank(about), about.detecting))[0].ndim == 4
+        found = _loaded(self.path, lambda _: self.run(official_batch(_blank(about), about.detecting)))
+        return runtime, about, found[0].ndim == 4
 
     def detections(self, images: NDArray[Any]) -> Detections:
         """Of any number of images."""

@@ -5,10 +5,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch import Tensor
+
 from ...effdet_torch.digests import weights_digest
 from ...effdet_torch.model import EfficientDet
 from ...effdet_torch.postprocessing.detections import Detections
 from ...effdet_torch.preprocessing.decode import read_encoded
+from ...errors import EffconvError
 from ..comparison import exported as exact
 from ..comparison.exported import (
     DRAWN,
@@ -73,6 +77,14 @@ def compare_exported(choice: Choice, path: Path, fetch: Fetch, command: str) -> 
     """
     file = open_exported(path)
     model, checkpoint = model_of(choice, file.about, fetch)
+    expected, found = file.about.config, model.config
+    if (found.num_classes, found.levels) != (expected.num_classes, expected.levels):
+        raise EffconvError(
+            f"{checkpoint}: of {found.num_classes} classes at levels {found.min_level} to {found.max_level}, where "
+            f"{path} has {expected.num_classes} at {expected.min_level} to {expected.max_level}; name the weights that "
+            f"the file was made from",
+            parameters={"ckpt": "CHECKPOINT"},
+        )
     return compare_with_model(file, model, checkpoint.name, choice.image, command)
 
 
@@ -87,7 +99,9 @@ def compare_with_model(
     names = [each.name for each in paths] or [f"drawn picture {number}" for number in range(len(DRAWN))]
     about = file.about
     images = given_images(about.config, about.detecting, [read_encoded(each) for each in paths])
-    ours, theirs = found_by_model(model, about.detecting, images, file.clip), file.find(images)
+    one_by_one = [images[row : row + 1] for row in range(len(images))]  # large images in a batch would fill the memory
+    ours = joined([found_by_model(model, about.detecting, image, file.clip) for image in one_by_one])
+    theirs = joined([file.find(image) for image in one_by_one])
     check = _check(file, ours, theirs)
     same = weights_digest(model) == about.weights_sha256
     return FileParity(
@@ -101,7 +115,9 @@ def compare_with_model(
         model=model.config.name,
         checkpoint=checkpoint,
         same_weights=same,
-        largest_output_difference=_outputs_apart(file, model, images) if file.raw else None,
+        largest_output_difference=(
+            max(_outputs_apart(file, model, image) for image in one_by_one) if file.raw else None
+        ),
         pictures=tuple(_picture(file, name, *_of(row, ours, theirs)) for row, name in enumerate(names)),
         exact=check if isinstance(check, ExportCheck) else None,
         rounded=check if isinstance(check, RoundedCheck) else None,
@@ -153,6 +169,20 @@ def _picture(file: Exported, name: str, ours: Detections, theirs: Detections) ->
     )
 
 
+def joined(each: Sequence[Detections]) -> Detections:
+    """Detections of several batches as of one; rows are filled up where batches have other numbers of them."""
+    most = max(found.scores.shape[1] for found in each)
+
+    def column(name: str) -> Tensor:
+        parts = [getattr(found, name) for found in each]
+        if name == "valid":
+            return torch.cat(parts)
+        missing = [part.new_zeros((len(part), most - part.shape[1], *part.shape[2:])) for part in parts]
+        return torch.cat([torch.cat(both, 1) for both in zip(parts, missing, strict=True)])
+
+    return Detections(*map(column, Detections._fields))
+
+
 def _of(row: int, *both: Detections) -> list[Detections]:
     """One picture's rows of several batches."""
     return [Detections(*(column[row : row + 1] for column in each)) for each in both]
@@ -162,5 +192,5 @@ def _outputs_apart(file: Exported, model: EfficientDet, images: Any) -> float:
     def flat(kinds: Sequence[Sequence[Any]]) -> list[Any]:
         return [level for kind in kinds for level in kind]
 
-    pairs = zip(flat(outputs_of_model(model, file.about.detecting, images)), flat(file.outputs(images)), strict=False)
-    return max(float((one - other).abs().max()) if one.shape == other.shape else float("inf") for one, other in pairs)
+    pairs = zip(flat(outputs_of_model(model, file.about.detecting, images)), flat(file.outputs(images)), strict=True)
+    return max(float((one - other).abs().max()) for one, other in pairs)

@@ -20,15 +20,20 @@ def model_of(choice: Choice, about: About, fetch: Callable[[str], Path]) -> tupl
     """
     path = choice.checkpoint
     if path is None:
-        try:
-            path = fetch(get_config(choice.model or about.config.name).name)
-        except ConfigError as error:
-            raise EffconvError(
-                f"{about.config.name}: nothing of this name is released; name the weights that the file was made from",
-                parameters={"ckpt": "CHECKPOINT"},
-            ) from error
+        path = fetch(get_config(choice.model).name if choice.model else _released(about.config.name))
     known = choice.model or (None if path.suffix in CHECKPOINT_ENDINGS else about.config)
     return load(path, model=known, weights=choice.weights, function=choice.function, verify=choice.verify), path
+
+
+def _released(name: str) -> str:
+    """The model of a file without another word on its weights. Raises EffconvError where there is no such release."""
+    try:
+        return get_config(name).name
+    except ConfigError as error:
+        raise EffconvError(
+            f"{name}: nothing of this name is released; name the weights that the file was made from",
+            parameters={"ckpt": "CHECKPOINT"},
+        ) from error
 
 
 def require_weights(file: Exported, model: EfficientDet, path: Path) -> None:

@@ -11,8 +11,7 @@ from click.testing import CliRunner
 from option_values import given, options_of
 
 from effconv.cli import main
-from effconv.commands import parity as proving
-from effconv.commands import parity_exported as exporting
+from effconv.commands import parity_subject
 from effconv.commands.parity_modes import USED, Mode
 from effconv.errors import EffconvError
 from effconv.parity.comparison import backbone as backbones
@@ -71,8 +70,7 @@ def comparisons(monkeypatch: pytest.MonkeyPatch) -> None:
         stages_job, "compare_port_stages", lambda port, *arguments: stand_in(Mode.STAGES)([port], *arguments)
     )
     monkeypatch.setattr(file_parity, "compare_exported", stand_in(Mode.EXPORTED))
-    monkeypatch.setattr(exporting, "fetch_release", lambda model, generation, verify: (model, generation, verify))
-    monkeypatch.setattr(proving, "fetch_release", lambda model, generation, verify: (model, generation, verify))
+    monkeypatch.setattr(parity_subject, "fetch_release", lambda model, generation, verify: (model, generation, verify))
 
 
 def run(*words: str) -> str:

@@ -1,6 +1,8 @@
 """Exported files, evaluated and held against the model: the same AP, the same objects, and what is refused."""
 
+import io
 import json
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -235,6 +237,38 @@ def test_files_that_are_none_of_ours_are_refused_in_a_line(dataset: Path, tmp_pa
         assert len(result.stderr.splitlines()) == 1
         if name != "x.onnx" and name != "broken.onnx":  # graphs of anybody are compared by their layers
             assert run("parity", "--engine", tmp_path / name, "--ckpt", SWISH).stderr == result.stderr
+
+
+def locked(archive: bytes) -> bytes:
+    """An archive of one entry that says that it is encrypted."""
+    for mark, place in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        start = archive.index(mark) + place
+        archive = archive[:start] + bytes([archive[start] | 1]) + archive[start + 1 :]
+    return archive
+
+
+def archived(description: str) -> bytes:
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("effconv.json", description)
+    return content.getvalue()
+
+
+def test_a_description_that_is_damaged_is_refused_in_a_line(dataset: Path, tmp_path: Path) -> None:
+    whole = archived("{}" + " " * 1000)
+    start = whole.index(b"effconv.json") + len("effconv.json")
+    damaged = {
+        "flipped": whole[:start] + b"\xff\xff\xff" + whole[start + 3 :],
+        "locked": locked(whole),
+        "deep": archived("[" * 100_000),
+    }
+    for name, content in damaged.items():
+        path = tmp_path / f"{name}.pt2"
+        path.write_bytes(content)
+        result = run("eval", "--coco", dataset, "--engine", path)
+        assert result.exit_code == 2, result.output
+        assert result.stderr.startswith(f"effconv: {path}: expected a file that `effconv export` wrote"), name
+        assert len(result.stderr.splitlines()) == 1
 
 
 @pytest.mark.tf
