@@ -12,6 +12,8 @@ from scripts import load_script
 # Set before torch is imported anywhere: a second thread collapses beside a busy neighbour.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+# Of whoever runs the tests, as the processes of pytest-xdist are told: sentences would be wrapped to fit it.
+os.environ.pop("COLUMNS", None)
 
 pytest_plugins = ["loopback", "evaluation_runs", "browsers", "training_runs"]
 

@@ -24,6 +24,8 @@ from ..traces.images import drawn
 
 # float32 of two programs: a coordinate of up to 1536 pixels is rounded to 6e-5, a score to 6e-8, and outputs before
 # them by what sums of a thousand products may lose. They refuse another overlap, threshold, class order or box code.
+# A box that is larger than the image, where boxes are not clipped, is so by the exponential of its code, which makes
+# the code's rounding larger in proportion: so many times PIXELS are allowed.
 PIXELS, SCORES = 1e-3, 1e-5
 DRAWN = ((200, 300), (300, 200), (256, 256), (90, 120))  # height, width of pictures where none are given
 
@@ -127,7 +129,7 @@ def compared(ours: Detections, theirs: Detections, detecting: Detecting, runtime
         left = list(range(len(other)))
         edge = max(detecting.score_threshold, mine[-1, 4] if len(mine) == detecting.max_outputs else 0.0)
         for row in mine:
-            fits = [each for each in left if _same(row, other[each])]
+            fits = [each for each in left if _same(row, other[each], detecting.size)]
             if not fits:
                 missing += abs(row[4] - edge) > SCORES
                 continue
@@ -171,9 +173,11 @@ def _rows(detections: Detections, image: int) -> NDArray[np.float64]:
     return rows
 
 
-def _same(one: NDArray[np.float64], other: NDArray[np.float64]) -> bool:
-    apart = np.abs(one - other)
-    return bool(one[5] == other[5] and apart[:4].max() <= PIXELS and apart[4] <= SCORES)
+def _same(one: NDArray[np.float64], other: NDArray[np.float64], size: tuple[int, int]) -> bool:
+    """Whether two rows are of one object; `size` (height, width) is the input's."""
+    apart, larger = np.abs(one - other), float(max(one[2:4] - one[:2])) / max(size)
+    allowed = PIXELS * max(1.0, larger)
+    return bool(one[5] == other[5] and apart[:4].max() <= allowed and apart[4] <= SCORES)
 
 
 def _given(encoded: bytes, config: Config, detecting: Detecting) -> NDArray[Any]:
