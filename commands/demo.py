@@ -31,6 +31,7 @@ def demo(output: Path, as_json: bool) -> None:
     """
     from ..parity.rendering.terminal import wrapped
     from ..parity.verification.demo import demo_outputs, run_demo
+    from ..parity.verification.demo_page import demo_verdict
     from ..parity.verification.outcome import StepOutcome
     from ..progress import IMAGES, progress
 
@@ -51,6 +52,6 @@ def demo(output: Path, as_json: bool) -> None:
     if as_json:
         print_json(record)
     else:
-        click.echo("nothing changed on the way" if record["ok"] else "something changed on the way")
+        click.echo(demo_verdict(record)[0])
         click.echo(f"-> {output / 'index.html'}")
     sys.exit(0 if record["ok"] else 1)

@@ -20,7 +20,14 @@ PENS = {
     "float64 limit": ("float64 accumulated", "limit", "limit second"),
 }
 
-UNCHANGED = "nothing changed on the way"
+
+def demo_verdict(record: Mapping[str, Any]) -> tuple[str, str]:
+    """What a demonstration came to, in words and as a state of `Page`."""
+    if not record["ok"]:
+        return "something changed on the way", FAILS
+    if not all(step["holds"] for step in record["steps"]):
+        return "no step fails, but not every step is proven", OPEN
+    return "nothing changed on the way", HOLDS
 
 
 def demo_page(
@@ -33,10 +40,7 @@ def demo_page(
     """The page of a demonstration's record, the layers compared, its detector's training record and curve (PNG), and
     pictures.
     """
-    verdict, state = "something changed on the way", FAILS
-    if record["ok"]:
-        proven = all(step["holds"] for step in record["steps"])
-        verdict, state = (UNCHANGED, HOLDS) if proven else ("no step fails, but not every step is proven", OPEN)
+    verdict, state = demo_verdict(record)
     trained = training["evaluations"][-1]
     categories = [[cell(name), cell(_figure(value), "number")] for name, value in record["per_category"].items()]
     pictures = "".join(f'<div class="strip">{"".join(map(_panel, strip))}</div>' for strip in strips)
