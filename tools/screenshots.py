@@ -50,7 +50,6 @@ def make_pages(folder: Path) -> dict[str, Path]:
         "--candidate",
         wrong,
         "--no-verify",
-        "--skip-verify",
         "--explain",
         "--report",
         folder / "parity-failing.html",

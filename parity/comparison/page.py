@@ -138,12 +138,13 @@ def weights(record: ComparisonRecord) -> str:
     if record.tensors is None:
         return ""
     tensors = record.tensors.plain()
-    shown = {
-        **tensors,
-        "differ": tensors["differ"] or "none",
-        "not reached by the images": [each.plain() for each in record.unexercised] or "none",
-    }
+    label, unreached = "not reached by the images", [each.plain() for each in record.unexercised]
+    shown = {**tensors, "differ": tensors["differ"] or "none"} | ({} if unreached else {label: "none"})
+    folded = (
+        f"<details><summary>{len(unreached)} kernels have weights {label}</summary>{definitions({label: unreached})}"
+    )
+    folded = f"{folded}</details>" if unreached else ""
     return (
         '<section aria-labelledby="weights-title"><h2 id="weights-title">Weights by name</h2>\n'
-        f'<div id="weights">{definitions(shown)}</div></section>'
+        f'<div id="weights">{definitions(shown)}{folded}</div></section>'
     )
