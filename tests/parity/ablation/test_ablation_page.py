@@ -94,7 +94,7 @@ def test_in_a_browser(record: AblationRecord, browser: Any, tmp_path: Path) -> N
     track, length, interval, zero = (
         page.locator(f".effects .worse {each}").bounding_box() for each in (".track", ".length", ".interval", ".zero")
     )
-    scale = track["width"] / 0.25  # the axis is from the lowest end of an interval, -0.25, to 0
+    scale = track["width"] / 0.26  # the axis is from the lowest end of any interval, -0.25, to the highest, 0.01
     assert length["width"] == pytest.approx(0.2 * scale, abs=1)
     assert length["x"] + length["width"] == pytest.approx(zero["x"], abs=1.5)
     assert interval["x"] == pytest.approx(track["x"], abs=1)
