@@ -2,7 +2,7 @@
 
 import os
 
-SPINS = "5000"
+SPINS = "10000"
 SETTINGS = "GOMP_SPINCOUNT", "OMP_WAIT_POLICY"
 
 

@@ -25,7 +25,7 @@ WAYS: dict[str, tuple[dict[str, str], int]] = {
     "as OpenMP has it": ({}, 2),
     "30000 turns": ({"GOMP_SPINCOUNT": "30000"}, 2),
     OURS: ({"GOMP_SPINCOUNT": SPINS}, 2),
-    "1000 turns": ({"GOMP_SPINCOUNT": "1000"}, 2),
+    "3000 turns": ({"GOMP_SPINCOUNT": "3000"}, 2),
     "asleep": ({"OMP_WAIT_POLICY": "PASSIVE"}, 2),
     "one thread": ({}, 1),
 }
