@@ -34,6 +34,7 @@ from effconv.parity.benchmarks.tables import (
     predict_table,
     training_table,
 )
+from effconv.parity.benchmarks.waiting import WaitingRecord, waiting_table
 from effconv.parity.comparison.end_to_end_record import EndToEndTable
 from effconv.parity.comparison.measured_records import ProvenModels
 from effconv.parity.comparison.port_tables import backbone_text, ports_table
@@ -135,6 +136,7 @@ def tables() -> dict[str, str]:
         "bench-predict-d0": predict_table(PredictRecord.read(records["bench-predict-d0"])),
         "precision-engines": precision_table(PrecisionRecord.read(records["precision-engines"])),
         "bench-allocation": allocation_table(AllocationRecord.read(records["bench-allocation"])),
+        "bench-waiting": waiting_table(WaitingRecord.read(records["bench-waiting"])),
         "bench-coco": metrics_engine_table(MetricsEnginesRecord.read(records["bench-coco"])),
         "bench-input": contest_text(InputRecord.read(records["bench-input"]), "image"),
         "bench-nms": contest_text(NmsRecord.read(records["bench-nms"]), "image"),
