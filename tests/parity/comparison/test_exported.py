@@ -54,10 +54,13 @@ def test_other_runtimes_find_what_the_model_finds(folder: Path, batch: int) -> N
         assert not theirs.classes[image, count:].any()
 
 
-def test_the_script_of_the_documentation_needs_nothing_of_effconv(folder: Path, repository: Path) -> None:
+@pytest.mark.parametrize("place", [0, 1])
+def test_the_scripts_of_the_documentation_need_nothing_of_effconv(place: int, folder: Path, repository: Path) -> None:
+    runtime = ("onnxruntime", "openvino")[place]
+    pytest.importorskip(runtime, reason="the runtime that this script is for is not installed")
     text = (repository / "docs" / "deploy.md").read_text().partition("## A detector in one file")[2]
-    code = text.partition("```python\n")[2].partition("```")[0]
-    assert "effconv" not in code
+    code = text.split("```python\n")[1 + place].partition("```")[0]
+    assert re.findall(r"(?m)^(?:import|from) (\w+)", code) == ["json", "sys", "numpy", runtime, "PIL"]
     (folder / "detect.py").write_text(code)
     (folder / "picture.jpg").write_bytes(drawn(2, (256, 256)))
     words = [sys.executable, "detect.py", "d.onnx", "picture.jpg"]
