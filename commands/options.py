@@ -157,6 +157,17 @@ def unreadable_status(skipped: int, named: int, skipping: bool) -> int:
     return int(skipped > 0 and not skipping)
 
 
+noise_option = click.option(
+    "--noise",
+    "noise_seed",
+    type=click.IntRange(min=0, max=2**32 - 1),
+    help="Seed of the noise in place of a photograph; default: 0.",
+)
+image_size_option = click.option(
+    "--size", metavar="HxW", help="Image height and width in pixels, such as 512x640; default: the model's."
+)
+
+
 def print_json(value: Any) -> None:
     """One JSON object on stdout."""
     click.echo(json_text(value, indent=1))

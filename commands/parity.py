@@ -16,8 +16,10 @@ from .options import (
     Output,
     command_line,
     function_option,
+    image_size_option,
     json_option,
     model_option,
+    noise_option,
     print_json,
     verify_option,
 )
@@ -57,13 +59,8 @@ from .weights_path import WEIGHTS
     "trace, a frozen graph or a SavedModel folder.",
 )
 @click.option("--image", type=PATH, help="Photograph to compare on; default: noise, or drawn pictures.")
-@click.option(
-    "--noise",
-    "noise_seed",
-    type=click.IntRange(min=0, max=2**32 - 1),
-    help="Seed of the noise in place of a photograph; default: 0.",
-)
-@click.option("--size", metavar="HxW", help="Image height and width in pixels, such as 512x640; default: the model's.")
+@noise_option
+@image_size_option
 @click.option("--backward", is_flag=True, help="Compare the gradient of every variable too.")
 @click.option(
     "--explain",

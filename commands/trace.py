@@ -7,7 +7,18 @@ import click
 
 from ..errors import EffconvError
 from .help_page import Command
-from .options import PATH, Output, fetch_release, force_option, json_option, model_option, print_json, verify_option
+from .options import (
+    PATH,
+    Output,
+    fetch_release,
+    force_option,
+    image_size_option,
+    json_option,
+    model_option,
+    noise_option,
+    print_json,
+    verify_option,
+)
 from .parity_modes import COMPUTED
 from .refusals import DOWNLOADED, choose_one, refuse_given
 from .weights_path import WEIGHTS
@@ -32,13 +43,8 @@ from .weights_path import WEIGHTS
     help="Computation to record: the official one in TensorFlow (default), effconv's own run, or one of these files.",
 )
 @click.option("--image", type=PATH, help="Photograph to run the network on; default: noise.")
-@click.option(
-    "--noise",
-    "noise_seed",
-    type=click.IntRange(min=0, max=2**32 - 1),
-    help="Seed of the noise in place of a photograph; default: 0.",
-)
-@click.option("--size", metavar="HxW", help="Image height and width in pixels, such as 512x640; default: the model's.")
+@noise_option
+@image_size_option
 @click.option(
     "--float64",
     "with_float64",
