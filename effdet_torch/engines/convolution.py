@@ -164,6 +164,36 @@ class ZeroTapConv2d(FoldedConv2d):
         return 2 * (bottom - top) + right - left, (bottom, right)
 
 
+class FirstConv2d(ZeroTapConv2d):
+    """The convolution that images come to, (B, 3, H, W) in memory of any order.
+
+    They are copied anyway, to have their channels last; room for the padding in that copy costs less than zero taps.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not by_onednn(x):
+            return super().forward(x.contiguous(memory_format=torch.channels_last))
+        vertical, horizontal = (
+            same_padding(side, kernel, stride)
+            for side, kernel, stride in zip(x.shape[2:], self.kernel, self.stride, strict=True)
+        )
+        x = padded(x, vertical, horizontal)
+        return fused(x, self.packed(0, (0, 0), x), self.bias, (0, 0), self.stride, self.groups, self.activation)
+
+
+def padded(x: Tensor, vertical: tuple[int, int], horizontal: tuple[int, int]) -> Tensor:
+    """A copy of `x` (B, C, H, W), channels last, with so many zeros before and after; borders alone are zeroed."""
+    (top, bottom), (left, right) = vertical, horizontal
+    batch, channels, height, width = x.shape
+    copy = x.new_empty(batch, top + height + bottom, left + width + right, channels).permute(0, 3, 1, 2)
+    copy[:, :, top : top + height, left : left + width].copy_(x)
+    for dimension, before, after in ((2, top, bottom), (3, left, right)):
+        for start, length in ((0, before), (copy.shape[dimension] - after, after)):
+            if length:
+                copy.narrow(dimension, start, length).zero_()
+    return copy
+
+
 class PointwiseConv2d(FixedConv2d):
     """A 1x1 convolution, a matrix product where maps are small or channels do not fill oneDNN's vectors."""
 

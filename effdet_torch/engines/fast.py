@@ -17,7 +17,15 @@ from ..bifpn import FusionNode, Resample, SeparableConv, SumFusion, WeightedFusi
 from ..heads import Head
 from ..model import EfficientDet
 from ..training.synchronised_norm import SYNCHRONISED
-from .convolution import FixedConv2d, FoldedConv2d, GatedProjection, PointwiseConv2d, ZeroTapConv2d, by_onednn
+from .convolution import (
+    FirstConv2d,
+    FixedConv2d,
+    FoldedConv2d,
+    GatedProjection,
+    PointwiseConv2d,
+    ZeroTapConv2d,
+    by_onednn,
+)
 from .fast_ops import (
     FastEfficientNet,
     FastMBConv,
@@ -66,8 +74,6 @@ class FastEfficientDet(EfficientDet):
         self._forget()
 
     def forward(self, images: Tensor) -> Outputs:
-        if images.ndim == 4:  # what is not is refused by the model
-            images = images.contiguous(memory_format=torch.channels_last)
         with torch.no_grad():  # activations are overwritten, so there would be none to derive
             if self._is_changed():
                 self._forget()
@@ -168,7 +174,11 @@ def _folded(conv: nn.Conv2d, norm: Any = None, activation: str | None = None) ->
         return PointwiseConv2d(weight, bias, activation=activation)
     if conv.stride == (1, 1) and all(side % 2 for side in conv.kernel_size):
         return FixedConv2d(weight, bias, conv.groups, activation)
-    return ZeroTapConv2d(weight, bias, (conv.stride[0], conv.stride[1]), conv.groups, activation)
+    return ZeroTapConv2d(weight, bias, _stride(conv), conv.groups, activation)
+
+
+def _stride(conv: nn.Conv2d) -> tuple[int, int]:
+    return conv.stride[0], conv.stride[1]
 
 
 def _kernel(conv: nn.Conv2d, norm: Any = None) -> tuple[Tensor, Tensor | None]:
@@ -186,7 +196,8 @@ Parts = dict[str, nn.Module]
 
 
 def _stem(given: Stem, activation: str) -> Parts:
-    return {"conv": _folded(given.conv, given.norm, activation), "norm": nn.Identity()}
+    conv = FirstConv2d(*_kernel(given.conv, given.norm), _stride(given.conv), activation=activation)
+    return {"conv": conv, "norm": nn.Identity()}
 
 
 def _block(given: MBConv, activation: str) -> Parts:

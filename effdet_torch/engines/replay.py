@@ -41,10 +41,10 @@ class Replays:
     def __call__(
         self, images: Tensor, forward: Callable[[Tensor], Outputs], constants: Callable[[], Iterable[Tensor]]
     ) -> Outputs:
-        """`forward(images)`, bit for bit; `images` (B, 3, H, W) of a shape lie in memory the same way at every call.
+        """`forward(images)`, bit for bit; `images` (B, 3, H, W) may lie in memory in any way.
 
-        `forward` is the same function at every call, and `constants` gives all tensors that it may use beside its
-        input.
+        `forward` is the same function at every call, whichever way that is, and `constants` gives all tensors that it
+        may use beside its input.
         """
         shape = images.shape
         known = self.known.get(shape)

@@ -115,5 +115,8 @@ class SymmetricConv2d(FoldedConv2d):
         super().__init__([given.weight], given.bias, given.stride, given.groups, given.activation)
         self.padding = ((given.kernel[0] - 1) // 2, (given.kernel[1] - 1) // 2)
 
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.contiguous(memory_format=torch.channels_last))  # images come in another order
+
     def placed(self, x: Tensor) -> tuple[int, tuple[int, int]]:
         return 0, self.padding

@@ -111,7 +111,7 @@ def predict_table(record: PredictRecord) -> str:
     measured = (each.probe_gflops for each in contests.values())
     probes = [f"{each.before:.0f} GFLOP/s before and {each.after:.0f} after" for each in measured]
     notes = [f"{name}: {note}" for name, note in record.notes.items()]
-    notes += [f"left out: {reason}" for reason in record.left_out.values()]
+    notes += [f"left out: {reason}" for reason in dict.fromkeys(record.left_out.values())]  # each once
     if record.seconds_to_begin:
         begun = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in record.seconds_to_begin.items())
         notes.insert(0, f"until the boxes of the first image: {begun}")
@@ -151,7 +151,7 @@ def inference_table(record: InferenceRecord) -> str:
     # Contestants that are not ours, and those with a note.
     noted = [(name, each) for name, each in record.contestants.items() if each.note or "PyTorch" not in each.version]
     notes = [f"{name}: {each.version}{', ' if each.note else ''}{each.note}" for name, each in noted]
-    notes += [f"left out: {reason}" for reason in record.left_out.values()]
+    notes += [f"left out: {reason}" for reason in dict.fromkeys(record.left_out.values())]  # each once
     lines = [
         markdown_table(heading, rows),
         "",

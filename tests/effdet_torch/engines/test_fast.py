@@ -9,7 +9,14 @@ import torch
 from torch import Tensor, nn
 
 import effconv
-from effconv.effdet_torch.engines.convolution import SMALL, FixedConv2d, GatedProjection, PointwiseConv2d, ZeroTapConv2d
+from effconv.effdet_torch.engines.convolution import (
+    SMALL,
+    FirstConv2d,
+    FixedConv2d,
+    GatedProjection,
+    PointwiseConv2d,
+    ZeroTapConv2d,
+)
 from effconv.effdet_torch.engines.fast import FastEfficientDet, FastFormError, fast
 from effconv.effdet_torch.model import EfficientDet
 from effconv.effdet_torch.ops import BatchNorm
@@ -129,7 +136,10 @@ def test_large_maps_take_the_float32_way_of_their_own(tiny: Path) -> None:
 
 
 def test_each_convolution_has_the_form_for_its_kernel_and_stride(tiny: Path) -> None:
-    """Of the backbone: 1x1 kernels are products of matrices, others pad by zero taps only where the stride is 2."""
+    """Of the backbone: 1x1 kernels are products of matrices, others pad by zero taps only where the stride is 2.
+
+    The first pads where it copies.
+    """
     model = load_tiny(tiny)
     quick = dict(fast(model).named_modules())
     kinds = set()
@@ -138,9 +148,10 @@ def test_each_convolution_has_the_form_for_its_kernel_and_stride(tiny: Path) -> 
             kind = PointwiseConv2d if module.kernel_size == (1, 1) else FixedConv2d
             kind = ZeroTapConv2d if module.stride != (1, 1) else kind
             kind = GatedProjection if name.endswith(".project") else kind
+            kind = FirstConv2d if name.endswith("stem.conv") else kind
             assert type(quick[name]) is kind, name
             kinds.add(kind)
-    assert kinds == {PointwiseConv2d, FixedConv2d, ZeroTapConv2d, GatedProjection}
+    assert kinds == {FirstConv2d, PointwiseConv2d, FixedConv2d, ZeroTapConv2d, GatedProjection}
 
 
 def test_training_is_refused(tiny: Path) -> None:

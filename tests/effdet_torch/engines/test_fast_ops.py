@@ -9,7 +9,8 @@ import torch.nn.functional as F
 
 from effconv.effdet_torch.architecture import blocks
 from effconv.effdet_torch.config import OFFICIAL_NAMES, VARIANTS
-from effconv.effdet_torch.engines.convolution import SMALL, PointwiseConv2d, ZeroTapConv2d
+from effconv.effdet_torch.engines import convolution
+from effconv.effdet_torch.engines.convolution import SMALL, FirstConv2d, PointwiseConv2d, ZeroTapConv2d, padded
 from effconv.effdet_torch.ops import SameConv2d, pad_same, resize_nearest, same_max_pool
 
 CHANNELS = 2  # no size depends on them
@@ -111,6 +112,43 @@ def test_convolutions_of_any_kernel_and_stride(kernel: int, stride: int) -> None
             expected = conv(x)
             assert other(x).shape == expected.shape
             assert (other(x) - expected).abs().max() <= 1e-14 * kernel**2 * expected.abs().max(), (height, width)
+
+
+@pytest.fixture
+def poisoned_memory() -> Iterator[None]:
+    """New memory is NaN, not whatever was there."""
+    torch.use_deterministic_algorithms(True)
+    yield
+    torch.use_deterministic_algorithms(False)
+
+
+@pytest.mark.parametrize("amounts", [((0, 1), (0, 1)), ((1, 1), (0, 1)), ((2, 3), (0, 0)), ((0, 0), (0, 0))])
+def test_a_padded_copy_is_what_pad_gives(amounts: tuple[Size, Size], poisoned_memory: None) -> None:
+    """Whichever way the images lie in memory. A border without its zeros would be NaN here."""
+    vertical, horizontal = amounts
+    images = torch.randn(2, 3, 6, 9)
+    views = images, images.contiguous(memory_format=torch.channels_last), torch.randn(2, 5, 12, 9)[:, :3, ::2]
+    for given in views:
+        found = padded(given, vertical, horizontal)
+        assert torch.equal(found, F.pad(given, (*horizontal, *vertical)))
+        assert found.permute(0, 2, 3, 1).is_contiguous()
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("onednn", [True, False])
+@torch.inference_mode()
+def test_the_first_convolution_of_images_of_any_size(
+    stride: int, onednn: bool, poisoned_memory: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(convolution, "HAS_ONEDNN", onednn)
+    conv = SameConv2d(3, 32, 3, stride)
+    first = FirstConv2d(conv.weight.detach(), None, (stride, stride))
+    for size in ((1, 1), (5, 4), (6, 7), (64, 64), (65, 96)):
+        for images in (torch.randn(2, 3, *size), noise(2, 3, *size)):
+            expected, found = conv(images), first(images)
+            assert found.shape == expected.shape
+            assert (found - expected).abs().max() <= 1e-6 * expected.abs().max(), size
+            assert found.is_contiguous(memory_format=torch.channels_last)
 
 
 def indexed(x: torch.Tensor, size: Size) -> torch.Tensor:
