@@ -97,7 +97,7 @@ def load(
     if num_classes not in (None, config.num_classes):
         from .effdet_torch.training.start import transferred
 
-        return transferred(tensors, config, num_classes, seed=0).model.eval()
+        return transferred(tensors, config, (None,) * num_classes, seed=0).model.eval()
     network.load_state_dict(tensors, strict=True, assign=True)
     return network.eval()
 
@@ -170,6 +170,8 @@ def read_file(
                 class_names=own.class_names,
                 zero_padded_pool=own.zero_padded_pool,
             )
+        elif not config.class_names and config.num_classes == stored.config.num_classes:
+            config = replace(config, class_names=stored.config.class_names)  # a configuration need not repeat them
         state = stored.state
         require_state(state, config, str(path))
     else:

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from ..effdet_torch.engines.onnx_detector import Detecting
     from ..effdet_torch.model import EfficientDet
 
-CHECKED = 20  # pictures of a folder, at most
 WITHOUT_RAW = ("min_score", "max_detections", "check_on", "no_check")  # what the network alone has no use for
 
 
@@ -76,11 +75,11 @@ class Asked:
 
 
 def read_pictures(folder: Path) -> list[bytes]:
-    """The first CHECKED encoded pictures of a folder. Raises EffconvError where there are none."""
+    """The first encoded pictures of a folder, as many as are sampled. Raises EffconvError where there are none."""
     from ..effdet_torch.preprocessing.decode import read_encoded
-    from ..parity.prediction.image_files import find_images
+    from ..parity.prediction.image_files import sampled_images
 
-    return [read_encoded(path) for path in find_images([str(folder)])[:CHECKED]]
+    return [read_encoded(path) for path in sampled_images(folder)]
 
 
 def refuse_file(line: str) -> None:

@@ -80,6 +80,7 @@ def torch2tf(
         files = [str(path) for path in written]
         print_json({"model": config.name, "container": container, "variables": len(state), "files": files})
         return
-    averages = ", each with its moving average" if container == TF1 else ""
+    averages = ", each with its moving average" if ema else ", each also as its own moving average"
+    averages = averages if container == TF1 else ""
     click.echo(f"{weights} ({config.name}): {len(state)} variables{averages}")
     click.echo("-> " + ", ".join(str(path) for path in written))

@@ -10,6 +10,7 @@ from ..effdet_torch.config import OFFICIAL_NAMES, VARIANTS, Config
 from ..errors import CheckpointError, first_names
 from .formats.bundle import RELEASE_BYTES
 from .layout import Array
+from .output_kinds import CHECKPOINT
 from .plausibility import Averages, examine
 from .rules import OBJECT_SUFFIX, Rule, rules
 from .sources import OBJECT_GRAPH, Checkpoint, Container, Variable, checksum
@@ -23,6 +24,7 @@ STEP_COUNTERS = {"global_step": "training step counter"}
 TF1_OPTIMIZER_STATE = ("beta1_power", "beta2_power")
 RAW_NOTICE = "raw weights used, as asked; the published figures were made with the moving averages"
 ONLY_NOTICE = "no moving averages in this file; it holds one set of weights, which is used"
+TWICE_NOTICE = "effconv wrote one set of weights here, as raw weights and as moving averages alike"
 UNFILLED_NOTICE = (
     "the moving averages in this file hold their initial values, as in an exported SavedModel; "
     "its plain weights are used (an export puts the averages there)"
@@ -121,6 +123,8 @@ def plan(checkpoint: Checkpoint, config: Config, weights: str | None = None) -> 
     else:
         kind, notice = "only", UNFILLED_NOTICE if unfilled else ONLY_NOTICE
     averages = examine_averages(checkpoint, table) if use_average else None
+    if averages and written_twice(checkpoint, averages):
+        notice = TWICE_NOTICE
     return Plan(tuple(rows), dropped, kind, notice, averages)
 
 
@@ -141,7 +145,18 @@ def examine_averages(checkpoint: Checkpoint, table: Sequence[Rule]) -> Averages:
     """How plausible the moving averages of a checkpoint are, all of which must be there."""
     kind = checkpoint.container
     rows = [(rule, average_name(kind, rule) or "", container_name(kind, rule)) for rule in table]
-    return examine(rows, checkpoint.checksums())
+    return examine(rows, checkpoint.checksums(), ours=_is_ours(checkpoint))
+
+
+def written_twice(checkpoint: Checkpoint, averages: Averages) -> bool:
+    """Whether effconv, given one set of weights, wrote it as raw weights and as moving averages."""
+    return averages.raw == averages.chosen and _is_ours(checkpoint)
+
+
+def _is_ours(checkpoint: Checkpoint) -> bool:
+    """Whether effconv wrote the checkpoint, by the `checkpoint` file beside it; False of one in an archive."""
+    index = checkpoint.path.with_name(checkpoint.path.name + ".index")
+    return index.is_file() and CHECKPOINT.recognises(index)
 
 
 def averages_are_initial(checkpoint: Checkpoint, table: Sequence[Rule]) -> bool:

@@ -6,7 +6,15 @@ from typing import Any
 
 from ..effdet_torch.config import VARIANTS, Config
 from ..errors import CheckpointError
-from .apply import EMA_SUFFIX, average_name, averages_are_initial, examine_averages, looks_like
+from .apply import (
+    EMA_SUFFIX,
+    TWICE_NOTICE,
+    average_name,
+    averages_are_initial,
+    examine_averages,
+    looks_like,
+    written_twice,
+)
 from .fingerprints import identify
 from .formats.onnx_graph import Graph
 from .namings.containers import unwrapped
@@ -113,8 +121,12 @@ def _averages(checkpoint: Checkpoint, table: tuple[Rule, ...]) -> str:
     count = sum(average_name(checkpoint.container, rule) in checkpoint.variables for rule in table)
     if count and averages_are_initial(checkpoint, table):
         return f"{count}, never filled: all hold their initial values"
-    warning = examine_averages(checkpoint, table).warning if count == len(table) else ""
-    return f"{count} of {len(table)}" + (f"; implausible: {warning}" if warning else "")
+    found = f"{count} of {len(table)}"
+    if count < len(table):
+        return found
+    averages = examine_averages(checkpoint, table)
+    notes = [TWICE_NOTICE] if written_twice(checkpoint, averages) else []
+    return "; ".join([found, *notes, *([f"implausible: {averages.warning}"] if averages.warning else [])])
 
 
 def parameter_count(config: Config) -> int:

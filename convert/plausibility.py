@@ -27,7 +27,7 @@ class Averages(NamedTuple):
     warning: str
 
 
-def examine(names: Iterable[tuple[Rule, str, str]], checksums: Mapping[str, int]) -> Averages:
+def examine(names: Iterable[tuple[Rule, str, str]], checksums: Mapping[str, int], ours: bool) -> Averages:
     """Examine (rule, name of the average, name of the raw weight) of every variable of a model.
 
     Suspicious is a kind of norm variable of which at least half are initial: training moves every norm but the box
@@ -35,7 +35,7 @@ def examine(names: Iterable[tuple[Rule, str, str]], checksums: Mapping[str, int]
     half can stay. (The seven releases whose checksums are on record have none; the detector that ships has 3 of 82.)
     Suspicious are kernels of which at least half equal the raw ones: a training step moves each kernel, and its
     average by a ten-thousandth of that. (None does in the seven releases, though betas and means are equal there, so
-    only kernels are judged.)
+    only kernels are judged.) All equal is no sign in a checkpoint of `ours`: effconv writes a single set as both.
     """
     rows = list(names)
     of_kind: dict[str, list[tuple[bool, bool]]] = {}
@@ -62,7 +62,8 @@ def examine(names: Iterable[tuple[Rule, str, str]], checksums: Mapping[str, int]
             "which training does not leave so; compare with the raw weights"
         )
     kernels = judged.get("kernel", [])
-    if kernels and 2 * sum(same for _, same in kernels) >= len(kernels):
+    meant = ours and raw_count == len(rows)
+    if not meant and kernels and 2 * sum(same for _, same in kernels) >= len(kernels):
         parts.append(
             f"{raw_count} of the {len(rows)} moving averages equal the raw weights bit for bit: averaging never ran, "
             "or an export wrote one set of weights twice"

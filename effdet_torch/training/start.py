@@ -1,7 +1,7 @@
-"""What training starts from: random values, or a trained model's weights, with new class predictions where needed."""
+"""What training starts from: random values, or a trained model's weights, its class predictions taken over or new."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import torch
@@ -15,7 +15,7 @@ CLASS_PREDICTIONS = ("class_head.predict.pointwise.weight", "class_head.predict.
 
 
 class Start(NamedTuple):
-    """A model to train, and the names of the tensors that are new in it because its number of classes is another."""
+    """A model to train, and the names of the tensors that are new in it because none of its classes was trained."""
 
     model: EfficientDet
     new: tuple[str, ...]
@@ -28,15 +28,21 @@ def random_model(config: Config, seed: int) -> EfficientDet:
         return EfficientDet(config)
 
 
-def transferred(trained: Mapping[str, Tensor], config: Config, num_classes: int, seed: int) -> Start:
-    """A model of `num_classes` with the weights of a trained one (a whole state dict of `config`).
+def transferred(trained: Mapping[str, Tensor], config: Config, rows: Sequence[int | None], seed: int) -> Start:
+    """A model of `len(rows)` classes with the weights of a trained one (a whole state dict of `config`).
 
-    With the same number everything is taken over. With another, the class head's last pointwise convolution starts
-    anew, every class with the probability of `initialisation.CLASS_PRIOR`; all else is taken over.
+    Class c takes the class predictions of the trained class `rows[c]`, counted from 0. Where that is None they start
+    anew, with the probability of `initialisation.CLASS_PRIOR`. All else is taken over.
     """
-    same = num_classes == config.num_classes
-    new = () if same else CLASS_PREDICTIONS
-    model = random_model(config if same else dataclasses.replace(config, num_classes=num_classes, class_names=()), seed)
-    state = model.state_dict()
-    model.load_state_dict({name: state[name] if name in new else value for name, value in trained.items()}, strict=True)
+    same = list(rows) == list(range(config.num_classes))
+    new = CLASS_PREDICTIONS if all(row is None for row in rows) else ()
+    own = config if same else dataclasses.replace(config, num_classes=len(rows), class_names=())
+    model = random_model(own, seed)
+    made, state = model.state_dict(), dict(trained)
+    taken = {place: row for place, row in enumerate(rows) if row is not None}
+    for name in CLASS_PREDICTIONS:  # channel a*C + c is class c of anchor a
+        theirs = trained[name].reshape(config.num_anchors, config.num_classes, -1)
+        made[name].view(config.num_anchors, len(rows), -1)[:, list(taken)] = theirs[:, list(taken.values())]
+        state[name] = made[name]
+    model.load_state_dict(state, strict=True)
     return Start(model, new)

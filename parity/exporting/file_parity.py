@@ -24,13 +24,12 @@ from ..comparison.exported import (
 )
 from ..comparison.subject import Choice, Fetch
 from ..plain import Plain
-from ..prediction.image_files import find_images
+from ..prediction.image_files import sampled_images
 from ..provenance import provenance
 from .exported import Exported, open_exported
 from .tflite import RoundedCheck, found_again, rounded_line
 from .weights_of_file import model_of
 
-PICTURES = 20  # of a folder, at most
 EXACT = "float32"
 
 
@@ -95,7 +94,7 @@ def compare_with_model(
 
     `image` is a picture or a folder of them; None: drawn ones.
     """
-    paths = find_images([str(image)])[:PICTURES] if image else []
+    paths = sampled_images(image) if image else []
     names = [each.name for each in paths] or [f"drawn picture {number}" for number in range(len(DRAWN))]
     about = file.about
     images = given_images(about.config, about.detecting, [read_encoded(each) for each in paths])

@@ -11,6 +11,7 @@ from ...errors import EffconvError
 # Of what is taken from a folder. Some of these TensorFlow cannot decode; those are named as such, not passed over.
 ENDINGS = (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff")
 JPEG_ENDINGS = (".jpg", ".jpeg")
+SAMPLE = 20  # pictures of a folder, at most, on which an exported file is checked, compared or calibrated
 
 
 def find_images(arguments: Sequence[str]) -> list[Path]:
@@ -24,6 +25,11 @@ def find_images(arguments: Sequence[str]) -> list[Path]:
         for path in _expanded(argument):
             found.setdefault(os.path.realpath(path), path)
     return list(found.values())
+
+
+def sampled_images(place: Path) -> list[Path]:
+    """The first SAMPLE images of a folder, or the one that `place` is; raises as `find_images` does."""
+    return find_images([str(place)])[:SAMPLE]
 
 
 def is_named(argument: str) -> bool:

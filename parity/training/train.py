@@ -16,7 +16,6 @@ from ...effdet_torch.config import Config, ConfigError, get_config
 from ...effdet_torch.training.schedule import official_schedule
 from ...effdet_torch.training.start import Start, random_model, transferred
 from ...effdet_torch.training.trainer import Training, TrainingError
-from ...errors import first_names
 from ...loading import load, read_backbone
 from ...progress import Report
 from ..datasets.dataset import Dataset, DatasetError
@@ -25,6 +24,7 @@ from ..datasets.renumbering import known_names, mapping_text, matched, renumbere
 from ..distributed import Group
 from ..provenance import provenance
 from .batches import steps_per_epoch
+from .class_head import class_head
 from .examples import TrainingSet, require_images
 from .finetuning import average_decay
 from .interruption import Stops
@@ -67,7 +67,7 @@ def train(job: Job, command: str, say: Say, report: Report | None = None) -> dic
                 examination.require_no_fault()
             if group.rank == 0:
                 examination.warn()
-        start, numbers = initial_model(job, dataset, say)
+        start, numbers, head = initial_model(job, dataset, say)
         config = start.model.config
         names = {new: dataset.categories[old] for old, new in numbers.items()}
         dataset = renumbered(dataset, numbers)
@@ -109,6 +109,7 @@ def train(job: Job, command: str, say: Say, report: Report | None = None) -> dic
         "initial_weights": job.init.name if job.init else f"random, seed {job.settings.seed}",
         **({"initial_backbone": job.backbone.name} if job.backbone else {}),
         "new_tensors": list(start.new),
+        **({"class_head": head} if head else {}),
         "images": len(examples),
         "annotations_sha256": dataset.sha256,
         "dataset_faults": {each.dataset.split: each.record() for each in examinations},
@@ -123,10 +124,11 @@ def train(job: Job, command: str, say: Say, report: Report | None = None) -> dic
     }
 
 
-def initial_model(job: Job, dataset: Dataset, say: Say) -> tuple[Start, dict[int, int]]:
-    """The model a job starts from, in training mode, and {dataset's category id: the model's}.
+def initial_model(job: Job, dataset: Dataset, say: Say) -> tuple[Start, dict[int, int], str]:
+    """(the model a job starts from, in training mode; {dataset's category id: the model's}; what became of its class
+    head, "" where there was none).
 
-    Says which tensors are new, and which category is which where the ids are not the dataset's.
+    Says what became of the class head, and which category is which where the ids are not the dataset's.
     """
     if job.init is None:
         if job.model is None:
@@ -141,13 +143,12 @@ def initial_model(job: Job, dataset: Dataset, say: Say) -> tuple[Start, dict[int
             tensors = {key: torch.from_numpy(value) for key, value in backbone.state.items()}
             start.model.load_state_dict(tensors, strict=False)  # the backbone's every key, as was checked
             say(f"{len(tensors)} tensors of the backbone from {job.backbone.name}; the rest at random")
-        return start, numbers
+        return start, numbers, ""
     trained = load(job.init, model=job.model)
     numbers, classes = _classes(job, dataset, trained.config, say)
-    start = transferred(trained.state_dict(), trained.config, classes, job.settings.seed)
-    if start.new:
-        say(f"{classes} classes instead of {trained.config.num_classes}; new, at random: {first_names(start.new)}")
-    return start, numbers
+    head = class_head(trained.config, {new: dataset.categories[old] for old, new in numbers.items()}, classes)
+    say(f"class head: {head.said}")
+    return transferred(trained.state_dict(), trained.config, head.rows, job.settings.seed), numbers, head.said
 
 
 def _classes(job: Job, dataset: Dataset, config: Config, say: Say) -> tuple[dict[int, int], int]:

@@ -11,13 +11,14 @@ from click.testing import CliRunner
 
 from effconv.cli import main
 from effconv.convert.apply import EMA_SUFFIX
-from effconv.convert.conversion import convert
+from effconv.convert.conversion import convert, write_checkpoint
 from effconv.convert.fingerprints import known_checkpoints
 from effconv.convert.inspection import inspect_checkpoint
 from effconv.convert.layout import Array
 from effconv.convert.plausibility import AveragesWarning, examine
 from effconv.convert.rules import rules
 from effconv.convert.sources import open_checkpoint
+from effconv.convert.weights_file import save_weights
 from effconv.effdet_torch.config import get_config
 from tensors import config_of, read_all, write_tensors
 
@@ -88,11 +89,34 @@ def test_a_trained_detector_and_the_golden_checkpoints_are_taken_without_a_word(
         assert found["initial"] == (6 if folder.name == "shapes" else 0)
 
 
+def test_one_set_that_effconv_wrote_as_both_is_said_once_and_not_warned_of(tmp_path: Path) -> None:
+    """Where it was not effconv, or one tensor is another, equal averages stay a sign of averaging that never ran."""
+    config, prefix = config_of(SWISH), tmp_path / "one" / "model"
+    state = convert(open_checkpoint(SWISH), config).state
+    save_weights(state, config, tmp_path / "w.safetensors")
+    result = CliRunner().invoke(main, ["torch2tf", str(tmp_path / "w.safetensors"), "-o", str(prefix)])
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert "487 variables, each also as its own moving average" in result.stdout
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", AveragesWarning)
+        found = convert(open_checkpoint(prefix.parent), config)
+    said = "effconv wrote one set of weights here, as raw weights and as moving averages alike"
+    assert (found.plan.notice, found.manifest["averages"]["raw"]) == (said, 487)
+    bias = "class_head.predict.pointwise.bias"
+    write_checkpoint(state, {**state, bias: state[bias] + 1}, config, prefix, "test")
+    with pytest.warns(AveragesWarning, match="486 of the 487 moving averages equal the raw weights"):
+        convert(open_checkpoint(prefix), config)
+    write_checkpoint(state, state, config, prefix, "test")
+    prefix.with_name("checkpoint").unlink()
+    with pytest.warns(AveragesWarning, match="487 of the 487 moving averages equal the raw weights"):
+        assert convert(open_checkpoint(prefix), config).plan.notice == ""
+
+
 @pytest.mark.parametrize("label", [known.label for known in known_checkpoints()])
 def test_released_checkpoints_are_plausible_though_many_averages_equal_the_raw_weights(label: str) -> None:
     known = next(known for known in known_checkpoints() if known.label == label)
     names = [(rule, rule.tf + EMA_SUFFIX, rule.tf) for rule in rules(get_config(known.model))]
-    found = examine(names, known.checksums)
+    found = examine(names, known.checksums, ours=False)
     assert (found.initial, found.warning) == (0, "")
     assert found.raw > found.chosen / 2
 

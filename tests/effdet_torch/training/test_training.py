@@ -223,7 +223,7 @@ def test_official_survival() -> None:
 def test_another_number_of_classes_makes_the_class_predictions_new() -> None:
     trained = random_model(TINY, 1)
     state = trained.state_dict()
-    start = transferred(state, TINY, 3, seed=5)
+    start = transferred(state, TINY, (None,) * 3, seed=5)
     assert start.new == CLASS_PREDICTIONS
     assert start.model.config.num_classes == 3
     for name, value in start.model.state_dict().items():
@@ -231,9 +231,24 @@ def test_another_number_of_classes_makes_the_class_predictions_new() -> None:
             assert value.shape[0] == 3 * TINY.num_anchors
         else:
             assert torch.equal(value, state[name])
-    same = transferred(state, TINY, TINY.num_classes, seed=5)
+    same = transferred(state, TINY, range(TINY.num_classes), seed=5)
     assert same.new == ()
     assert all(torch.equal(value, state[name]) for name, value in same.model.state_dict().items())
+
+
+def test_class_predictions_are_taken_class_by_class() -> None:
+    """A model of classes 2, none and 0 of the trained one gives their logits, for every anchor."""
+    trained = random_model(TINY, 1).eval()
+    for name in CLASS_PREDICTIONS:
+        torch.nn.init.normal_(trained.get_parameter(name))
+    start = transferred(trained.state_dict(), TINY, (2, None, 0), seed=5)
+    assert start.new == ()
+    images = torch.rand(1, 3, 64, 64)
+    models = start.model.eval(), trained
+    with torch.no_grad():
+        found, expected = (model(images)[0][0].unflatten(1, (TINY.num_anchors, -1)) for model in models)
+    torch.testing.assert_close(found[:, :, [0, 2]], expected[:, :, [2, 0]])
+    torch.testing.assert_close(found[:, :, 1].sigmoid(), torch.full_like(found[:, :, 1], 0.01), rtol=0.1, atol=0)
 
 
 def test_random_values_depend_on_the_seed_alone() -> None:

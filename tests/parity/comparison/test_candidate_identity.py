@@ -94,7 +94,7 @@ def an_engine(choice: Choice, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 @pytest.mark.parametrize("mode", [torchs_layers, gradients, recorded_layers, end_to_end, an_engine])
 @pytest.mark.parametrize("written", [nothing, safetensors, pickle, checkpoint])
-@pytest.mark.filterwarnings("ignore:.*has no checksums", "ignore:.*moving averages equal")
+@pytest.mark.filterwarnings("ignore:.*has no checksums")
 def test_the_candidate_is_the_file_given(
     written: Written, mode: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -7,7 +7,13 @@ import pytest
 
 from effconv.convert.output import OutputError
 from effconv.errors import EffconvError
-from effconv.parity.prediction.image_files import find_images, name_outputs, require_no_input_among
+from effconv.parity.prediction.image_files import (
+    SAMPLE,
+    find_images,
+    name_outputs,
+    require_no_input_among,
+    sampled_images,
+)
 
 
 @pytest.fixture
@@ -35,6 +41,14 @@ def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 )
 def test_files_folders_and_globs(arguments: list[str], expected: list[str], tree: Path) -> None:
     assert [str(path) for path in find_images(arguments)] == expected
+
+
+def test_a_sample_is_of_the_first_images(tmp_path: Path) -> None:
+    names = [f"{number:02}.png" for number in range(SAMPLE + 1)]
+    for name in reversed(names):
+        (tmp_path / name).touch()
+    assert [path.name for path in sampled_images(tmp_path)] == names[:-1]
+    assert sampled_images(tmp_path / names[-1]) == [tmp_path / names[-1]]
 
 
 def test_nothing_found_is_an_error(tree: Path) -> None:
