@@ -61,6 +61,7 @@ bench: $(VENV)/installed-for-tests
 	$(BIN)/effconv bench coco --record results/measured/bench-coco.json
 	$(BIN)/effconv bench allocation --record results/measured/bench-allocation.json
 	$(BIN)/effconv bench waiting --record results/measured/bench-waiting.json
+	$(BIN)/effconv bench runs --coco $(SHARED)/coco/val2017_66 --record results/measured/bench-runs.json
 	$(BIN)/effconv bench nms --record results/measured/bench-nms.json
 	$(BIN)/effconv bench input --images $(SHARED)/coco/val2017_66/val2017 --record results/measured/bench-input.json
 	$(BIN)/effconv bench eval --coco $(SHARED)/coco/val2017_66 --record results/measured/bench-eval.json

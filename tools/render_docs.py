@@ -24,6 +24,7 @@ from effconv.parity.benchmarks.contest_records import EvaluationRecord, InputRec
 from effconv.parity.benchmarks.network_records import AblationCostRecord, InferenceRecord, TrainingRecord
 from effconv.parity.benchmarks.precision_record import PrecisionRecord, precision_table
 from effconv.parity.benchmarks.process_records import ComparisonCostRecord, ConversionRecord, MetricsEnginesRecord
+from effconv.parity.benchmarks.runs import RunsRecord, runs_table
 from effconv.parity.benchmarks.tables import (
     ablation_cost,
     comparison_cost,
@@ -67,6 +68,7 @@ from effconv.parity.verification.tables import detector_table
 REPOSITORY = Path(__file__).resolve().parent.parent
 MEASURED = REPOSITORY / "results" / "measured"
 INFERENCE = tuple(f"bench-inference-{model}" for model in ("d0", "d1", "d3", "lite0"))  # those that there are
+NOT_MEASURED = "Not measured yet."
 TRAINING = ("bench-training-d0", "bench-training-d1")
 CHART, SPEED = REPOSITORY / "docs" / "ablations.svg", REPOSITORY / "docs" / "speed.svg"
 STRIP = REPOSITORY / "docs" / "strip.svg"
@@ -137,6 +139,7 @@ def tables() -> dict[str, str]:
         "precision-engines": precision_table(PrecisionRecord.read(records["precision-engines"])),
         "bench-allocation": allocation_table(AllocationRecord.read(records["bench-allocation"])),
         "bench-waiting": waiting_table(WaitingRecord.read(records["bench-waiting"])),
+        "bench-runs": runs_section(records.get("bench-runs")),
         "bench-coco": metrics_engine_table(MetricsEnginesRecord.read(records["bench-coco"])),
         "bench-input": contest_text(InputRecord.read(records["bench-input"]), "image"),
         "bench-nms": contest_text(NmsRecord.read(records["bench-nms"]), "image"),
@@ -146,7 +149,12 @@ def tables() -> dict[str, str]:
 
 def inference_section(record: Mapping[str, Any] | None) -> str:
     """The table of a record of networks; where it was not measured yet, that."""
-    return "Not measured yet." if record is None else inference_table(InferenceRecord.read(record))
+    return NOT_MEASURED if record is None else inference_table(InferenceRecord.read(record))
+
+
+def runs_section(record: Mapping[str, Any] | None) -> str:
+    """The table of a record of whole runs; where it was not measured yet, that."""
+    return NOT_MEASURED if record is None else runs_table(RunsRecord.read(record))
 
 
 def speeds() -> str:

@@ -5,6 +5,7 @@ with `torchrun --nproc-per-node N -m effconv.cli eval ...`.
 """
 
 import contextlib
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,6 +20,7 @@ from ...effdet_torch.config import config_to_dict
 from ...effdet_torch.digests import weights_digest
 from ...effdet_torch.engines.engines import DEFAULT_NETWORK_ENGINE, make_engine
 from ...effdet_torch.model import EfficientDet
+from ...effdet_torch.postprocessing.compiled_code import load_compiled
 from ...effdet_torch.postprocessing.detections import Detections, coco_rows, finite, found
 from ...errors import EffconvError, ImageError
 from ...version import __version__
@@ -27,7 +29,7 @@ from ..distributed import Group
 from ..engine_choice import graphs_folder
 from .contents import code_digest, content
 from .finished import COLUMNS, Finished, Parts, write_line
-from .image_stream import stream
+from .image_stream import Batch, stream
 from .pipeline import Pipeline
 
 Report = Callable[[int, int], None]
@@ -79,9 +81,14 @@ class NetworkDetector:
             graphs_folder(),
         )
         dtype = next(network.parameters()).dtype
+        compiled = threading.Thread(target=load_compiled, daemon=True)
 
         def find(inputs: Tensor, count: int, scales: Tensor) -> Detections:
+            if first := compiled.ident is None:  # while the network is slow: its first pass prepares itself
+                compiled.start()
             outputs = network(inputs.to(running.device, dtype))
+            if first:
+                compiled.join()
             # Rows without an image are left out before anything is made of them.
             logits, codes = ([level[:count].float() for level in kind] for kind in outputs)
             return pipeline.postprocess(logits, codes, scales[:count].to(running.device))
@@ -131,8 +138,10 @@ def detect_by(
     finished += earlier.values()
     with contextlib.ExitStack() as stack:
         file = stack.enter_context(parts.open(group.rank)) if parts else None
+        # The first images are read while the detector is made ready.
+        batches = stream(mine, pipeline.preprocess, running.batch, running.workers)
         find = detector.prepared(pipeline, running)
-        for result in _results(find, pipeline, mine, running):
+        for result in _results(find, batches, running):
             mine_done[result.image_id] = result
             finished.append(result)
             if file:
@@ -177,8 +186,8 @@ def run_key(model: EfficientDet, pipeline: Pipeline, dataset: Dataset, running: 
     }
 
 
-def _results(find: Find, pipeline: Pipeline, images: Sequence[Image], running: Running) -> Iterator[Finished]:
-    for batch in stream(images, pipeline.preprocess, running.batch, running.workers):
+def _results(find: Find, batches: Iterator[Batch], running: Running) -> Iterator[Finished]:
+    for batch in batches:
         for image, reason in batch.failures:
             if running.strict:
                 raise ImageError(reason)

@@ -46,7 +46,10 @@ class _Inputs(Dataset[Any]):
 
 
 def stream(images: Sequence[Image], preprocess: Preprocessor, batch: int, workers: int) -> Iterator[Batch]:
-    """Batches of up to `batch` images, in order. `workers` processes prepare them; 0 prepares them in this one."""
+    """Batches of up to `batch` images, in order. `workers` processes prepare them; 0 prepares them in this one.
+
+    The processes begin at once, not when the first batch is asked for.
+    """
     loader: DataLoader[Any] = DataLoader(
         _Inputs(images, preprocess),
         batch_size=batch,
@@ -54,7 +57,11 @@ def stream(images: Sequence[Image], preprocess: Preprocessor, batch: int, worker
         collate_fn=list,
         prefetch_factor=4 if workers else None,
     )
-    for rows in loader:
+    return _batches(iter(loader), images, preprocess, batch)
+
+
+def _batches(loaded: Iterator[Any], images: Sequence[Image], preprocess: Preprocessor, batch: int) -> Iterator[Batch]:
+    for rows in loaded:
         good = [(images[place], *rest) for place, *rest in rows if rest[0] is not None]
         failures = [(images[place], reason) for place, image, reason, _ in rows if image is None]
         inputs = np.zeros((batch, 3, *(preprocess.size or preprocess.config.image_size)), np.float32)

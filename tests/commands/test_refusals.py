@@ -32,6 +32,7 @@ from effconv.parity.benchmarks import (
     layerwise,
     nms,
     roofline,
+    runs,
     training,
 )
 from effconv.parity.benchmarks import input as input_contest
@@ -150,6 +151,7 @@ MEASURED = {  # benchmarks, by the function that measures
     "training": (training, "measure_training"),
     "predict --images x": (predict_contest, "measure_predict"),
     "roofline": (roofline, "measure_roofline"),
+    "runs --coco x": (runs, "measure_runs"),
 }
 USES |= {f"bench {words}": Use(("bench", *words.split()), afterwards=names("as_json record")) for words in MEASURED}
 USES |= {"drawn shapes": Use(("shapes", "-o", "x"))}

@@ -1,7 +1,7 @@
 """Post-processing against recorded runs of the official code, bit for bit, and on cases worked out by hand."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,11 +10,13 @@ import torch
 from torch import Tensor
 
 from effconv.effdet_torch.config import get_config
+from effconv.effdet_torch.postprocessing import postprocess
 from effconv.effdet_torch.postprocessing.anchors import feature_sizes, legacy_anchors, official_anchors
-from effconv.effdet_torch.postprocessing.candidates import all_pairs
+from effconv.effdet_torch.postprocessing.candidates import Selection, TopPairs, all_pairs
 from effconv.effdet_torch.postprocessing.detections import Detections, coco_rows
 from effconv.effdet_torch.postprocessing.nms import AcrossClasses, Combined, PerClass
 from effconv.effdet_torch.postprocessing.postprocess import (
+    MORE,
     PostprocessError,
     Postprocessor,
     across_classes,
@@ -292,3 +294,27 @@ def test_combined_suppression_of_the_highest_pairs_is_that_of_all(
     expected = Postprocessor(config=TINY, candidates=all_pairs, nms=Combined(threshold, most), clip=clip_boxes)
     for mine, theirs in zip(quick(logits, codes), expected(logits, codes), strict=True):
         assert torch.equal(mine, theirs)
+
+
+def test_combined_suppression_takes_more_pairs_before_it_takes_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The highest four cannot be twelve boxes that are kept."""
+    asked: list[int] = []
+
+    class Counted(TopPairs):
+        def __call__(self, logits: Tensor) -> Selection:
+            asked.append(self.count)
+            return super().__call__(logits)
+
+        def of_levels(self, levels: Sequence[Tensor], classes: int) -> None:
+            return None
+
+    monkeypatch.setattr(postprocess, "TopPairs", Counted)
+    random = np.random.default_rng(0)
+    sizes, channels = feature_sizes(TINY), TINY.num_anchors * TINY.num_classes
+    logits = [torch.from_numpy(random.standard_normal((1, channels, *size)).astype(np.float32)) for size in sizes]
+    codes = [torch.zeros(1, TINY.num_anchors * 4, *size) for size in sizes]
+    expected = Postprocessor(config=TINY, candidates=all_pairs, nms=Combined(-np.inf, 12), clip=clip_boxes)
+    quick = dataclasses.replace(combined(TINY, max_outputs=12), first=4)
+    for mine, theirs in zip(quick(logits, codes), expected(logits, codes), strict=True):
+        assert torch.equal(mine, theirs)
+    assert asked == [4, 4 * MORE]

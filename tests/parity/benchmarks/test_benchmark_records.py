@@ -10,6 +10,7 @@ from effconv.parity.benchmarks.contest_records import EvaluationRecord, InputRec
 from effconv.parity.benchmarks.network_records import AblationCostRecord, InferenceRecord, TrainingRecord
 from effconv.parity.benchmarks.precision_record import PrecisionRecord
 from effconv.parity.benchmarks.process_records import ComparisonCostRecord, ConversionRecord, MetricsEnginesRecord
+from effconv.parity.benchmarks.runs import RunsRecord
 from effconv.parity.benchmarks.waiting import OURS, WaitingRecord
 from effconv.parity.plain import Plain
 from effconv.strict_json import json_text
@@ -29,6 +30,7 @@ KINDS: dict[str, type[Plain]] = {
     "bench-training-d0": TrainingRecord,
     "bench-training-d1": TrainingRecord,
     "bench-waiting": WaitingRecord,
+    **({"bench-runs": RunsRecord} if (MEASURED / "bench-runs.json").exists() else {}),
     "convert-d0": ConversionRecord,
     "convert-d7x": ConversionRecord,
     "parity-d7x": ComparisonCostRecord,
