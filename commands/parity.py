@@ -4,7 +4,7 @@ import contextlib
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
@@ -27,6 +27,9 @@ from .parity_exported import parity_of_file
 from .parity_modes import Mode, require_used
 from .parity_subject import choice_of, releases
 from .weights_path import WEIGHTS
+
+if TYPE_CHECKING:
+    from ..parity.comparison.records import ComparisonRecord
 
 
 @click.command("parity", cls=Command)
@@ -169,9 +172,17 @@ def parity(
         print_json(record.without_pictures().plain())
     else:
         print_comparison(record, layerwise)
-        if explain and record.first_failure and not record.explanations:
-            click.echo("not explained: no known porting mistake, made on either side, moves the first difference")
+        _tell_unexplainable(explain, record)
     sys.exit(0 if record.ok else 1)
+
+
+def _tell_unexplainable(explain: bool, record: "ComparisonRecord") -> None:
+    """Say why nothing was tried where something differs and `--explain` is given: explanations are of layers."""
+    from ..parity.rendering.terminal import wrapped
+
+    if explain and not record.ok and record.first_failure is None:
+        line = "nothing to explain: no layer differs, and the known mistakes are of layers; what does not hold is above"
+        click.echo(wrapped(line))
 
 
 def _parity_end_to_end(
@@ -255,8 +266,7 @@ def _parity_of_module(
     else:
         print_comparison(comparison.typed_record, shown["layerwise"])
         click.echo(wrapped_text(comparison.pairing_lines()))
-        if explain and not comparison.ok and not comparison.explanations:
-            click.echo("not explained: no known porting mistake moves the first difference")
+        _tell_unexplainable(explain, comparison.typed_record)
     sys.exit(0 if comparison.ok else 1)
 
 
