@@ -2,12 +2,14 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from ...effdet_torch.config import Config
 from ...strict_json import finite
-from ..mistakes.network import Change
 from .records import ComparisonRecord, TriedRow
+
+if TYPE_CHECKING:  # reports are made without PyTorch
+    from ...effdet_torch.config import Config
+    from ..mistakes.network import Change
 
 EXPLAINS, IN_PART = "explains", "in part"
 SMALLER, NO_EFFECT, WORSE = "smaller", "no effect", "worse"
@@ -24,12 +26,12 @@ class Place(NamedTuple):
     error: float  # max |a - b| / max |b|; not finite where the two cannot be compared
 
 
-def worth_trying(changes: Sequence[Change], config: Config, first: str, order: Order) -> list[Change]:
+def worth_trying(changes: Sequence["Change"], config: "Config", first: str, order: Order) -> list["Change"]:
     """The changes that can make the difference that begins at the layer `first`: none shows after it."""
     return [each for each in changes if not _obstacle(each, config, first, order)]
 
 
-def not_tried(changes: Sequence[Change], config: Config, first: str, order: Order) -> list[TriedRow]:
+def not_tried(changes: Sequence["Change"], config: "Config", first: str, order: Order) -> list[TriedRow]:
     """The others, each with the reason."""
     rows = []
     for change in changes:
@@ -38,14 +40,14 @@ def not_tried(changes: Sequence[Change], config: Config, first: str, order: Orde
     return rows
 
 
-def left_out(change: Change, reason: str) -> TriedRow:
+def left_out(change: "Change", reason: str) -> TriedRow:
     """A change that was not tried, and why."""
     return TriedRow(
         change=change.name, summary=change.summary, side=None, effect=NOT_TRIED, layer=None, error=None, reason=reason
     )
 
 
-def _obstacle(change: Change, config: Config, first: str, order: Order) -> str:
+def _obstacle(change: "Change", config: "Config", first: str, order: Order) -> str:
     """Why a change cannot explain a difference at `first`; empty where it can."""
     shows = change.shows(config)
     if shows is None or not change.fits(config):
@@ -55,7 +57,7 @@ def _obstacle(change: Change, config: Config, first: str, order: Order) -> str:
 
 
 def outcome(
-    change: Change, side: str, before: Place | None, after: Place | None, order: Order, explained: str = ""
+    change: "Change", side: str, before: Place | None, after: Place | None, order: Order, explained: str = ""
 ) -> TriedRow:
     """What a change did to the first difference: `before` it was made, and `after`; None where there is none.
 
