@@ -113,15 +113,21 @@ def parity(
 
     Exits with status 1, naming the first layer that differs, where one does.
 
-    Without a model, a small one that ships with effconv is compared. With --coco, the model is evaluated on a dataset
-    instead, as its published number was made, and all twelve metrics are compared with it; the options under Data and
-    Detections belong to that. With --end-to-end, images (of --coco, or --image, or drawn ones) go through both
-    pipelines: input, raw outputs, boxes and detections are compared; with --port too, that project's own input,
-    anchors, boxes and detections. With --engine, that engine's outputs (on --device) are compared with the model's, or,
-    of an ONNX file, whatever inner value is one of the model's layers; of an exported detector of any kind, the objects
-    it finds on pictures (of --image, a file or a folder, or drawn ones). With --port, --module or
-    --candidate-trace, another network stands beside effconv's; --explain names its porting mistakes. An option that has
-    no part in the comparison asked for is refused.
+    Without a model, a small one that ships with effconv is compared. An option that has no part in the comparison
+    asked for is refused.
+
+    With --port, --module or --candidate-trace, another network is compared with effconv's, and --explain names its
+    porting mistakes.
+
+    With --engine NAME, the outputs of that engine on --device are compared with the model's. With --engine FILE, an
+    exported file is: of an ONNX graph the inner values that are layers of the model, of a detector the objects it finds
+    on pictures (--image, a file or a folder; default: drawn ones).
+
+    With --end-to-end, images (--coco or --image; default: drawn ones) go through both pipelines, and input, raw
+    outputs, boxes and detections are compared. Add --port to compare that project's pipeline instead.
+
+    With --coco alone, the model is evaluated on a dataset, and its twelve metrics are compared with the published ones.
+    The options under Data and Detections belong to --coco, some of them to --end-to-end too.
     """
     mode = require_used(click.get_current_context())
     theirs = {name: chosen.pop(name) for name in ("port", "module", "arguments", "names", "candidate_trace")}
