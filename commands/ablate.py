@@ -103,8 +103,9 @@ def ablate_command(
     One change at a time is made beside one baseline, and has a 95 % interval.
 
     `effconv ablate --no-same-maxpool` answers for one; `--list` names all. Intervals are of a paired bootstrap over
-    images. A change is better or worse when its interval excludes 0 and hardly any way of swapping its detections with
-    the baseline's, image by image, makes as large a difference; which fewer than 6 images cannot show.
+    images. A change is better or worse when its interval excludes 0 and a second test agrees: where its detections are
+    swapped with the baseline's at random, image by image, hardly any difference is as large. Fewer than 6 images cannot
+    show that.
     """
     from ..allocation import keep_freed_memory
     from ..parity.ablation.finished_rows import FinishedRows

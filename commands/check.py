@@ -33,7 +33,7 @@ def check_command(
     Says what is wrong, what the dataset has, and whether a model's anchors reach its boxes.
 
     DATASET is a folder: COCO 2017, Roboflow, YOLO or Pascal VOC. Every picture is decoded once. Exits with status 1
-    where something serious is found; notes may be as they should be. Sizes and anchors are those of --model (d0).
+    where something serious is found; notes may be harmless. Sizes and anchors are those of --model (d0).
     """
     from ..effdet_torch.config import config_to_dict, get_config
     from ..parity.datasets.check import check_dataset, fitting_config

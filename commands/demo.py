@@ -29,18 +29,17 @@ def demo(output: Path, as_json: bool) -> None:
 
     Beside TensorFlow where it is installed, otherwise beside what TensorFlow made of the detector, recorded.
     """
-    from ..parity.rendering.terminal import wrapped
     from ..parity.verification.demo import demo_outputs, run_demo
-    from ..parity.verification.demo_page import demo_verdict
+    from ..parity.verification.demo_page import demo_holds, demo_verdict
     from ..parity.verification.outcome import StepOutcome
+    from ..parity.verification.report import done_line, print_steps
     from ..progress import IMAGES, progress
 
     keep_others(demo_outputs(output))
-    outcomes = {True: "holds", False: "DOES NOT HOLD", None: "not proven"}
 
     def tell(step: StepOutcome) -> None:
         if not as_json:
-            click.echo(wrapped(f"{step.name:24} {outcomes[step.holds]:13} {step.verdict}", 39))
+            click.echo(done_line(step), err=True)
 
     with contextlib.ExitStack() as shown:
         record = run_demo(
@@ -52,6 +51,6 @@ def demo(output: Path, as_json: bool) -> None:
     if as_json:
         print_json(record)
     else:
-        click.echo(demo_verdict(record)[0])
-        click.echo(f"-> {output / 'index.html'}")
+        verdict, holds = demo_verdict(record)[0], demo_holds(record)
+        print_steps(f"{record['model']}: {verdict}", holds, record["steps"], output / "index.html")
     sys.exit(0 if record["ok"] else 1)

@@ -83,12 +83,17 @@ def eval_command(
 ) -> None:
     """Compute COCO's twelve metrics as the official code does.
 
-    Exits with status 1 where images could not be read, unless --skip-unreadable is given, and refuses to evaluate none.
-    With --results, options that say how a model runs are refused; with --against, two files of detections are compared;
-    --waterfall then tells the cost of the files' own limits and mistakes of format from that of the model.
-    With --engine FILE an exported file or SavedModel is evaluated, which says itself what it is; --ckpt, then, must be
-    its weights.
-    Under `torchrun --nproc-per-node N -m effconv.cli eval ...` N processes share the images.
+    Exits with status 1 where images could not be read, unless --skip-unreadable is given. To evaluate no image at all
+    is an error.
+
+    With --results, a file of detections is evaluated; options that say how a model runs are refused. Add --against to
+    compare two such files, and --waterfall to see how much of the difference is due to the files' own limits and
+    mistakes of format, and how much to the model.
+
+    With --engine FILE, an exported file or SavedModel is evaluated. It says itself which model it is; --ckpt, where
+    it is given, must name the weights that the file was made from.
+
+    Under `torchrun --nproc-per-node N -m effconv.cli eval ...`, N processes share the images.
     """
     from ..allocation import keep_freed_memory
     from ..parity.evaluation.evaluate import evaluate_detections, evaluate_model

@@ -214,7 +214,8 @@ def rounds_option(default: int, text: str) -> Callable[..., Any]:
 
 
 def deliver(result: dict[str, Any], record: Path | None, as_json: bool, text: Callable[[], str]) -> None:
-    """Write the record, and print it as JSON or as text."""
+    """Write the record, and print it as JSON or as text, whose tables fit the terminal."""
+    from ..parity.rendering.fitted import fitted
     from ..parity.rendering.record import write_record
 
     if record:
@@ -222,7 +223,7 @@ def deliver(result: dict[str, Any], record: Path | None, as_json: bool, text: Ca
     if as_json:
         print_json(result)
     else:
-        click.echo(text())
+        click.echo(fitted(text()))
 
 
 def command_line() -> str:

@@ -4,7 +4,7 @@ import contextlib
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
@@ -27,6 +27,9 @@ from .parity_exported import parity_of_file
 from .parity_modes import Mode, require_used
 from .parity_subject import choice_of, releases
 from .weights_path import WEIGHTS
+
+if TYPE_CHECKING:
+    from ..parity.comparison.records import ComparisonRecord
 
 
 @click.command("parity", cls=Command)
@@ -110,15 +113,21 @@ def parity(
 
     Exits with status 1, naming the first layer that differs, where one does.
 
-    Without a model, a small one that ships with effconv is compared. With --coco, the model is evaluated on a dataset
-    instead, as its published number was made, and all twelve metrics are compared with it; the options under Data and
-    Detections belong to that. With --end-to-end, images (of --coco, or --image, or drawn ones) go through both
-    pipelines: input, raw outputs, boxes and detections are compared; with --port too, that project's own input,
-    anchors, boxes and detections. With --engine, that engine's outputs (on --device) are compared with the model's, or,
-    of an ONNX file, whatever inner value is one of the model's layers; of an exported detector of any kind, the objects
-    it finds on pictures (of --image, a file or a folder, or drawn ones). With --port, --module or
-    --candidate-trace, another network stands beside effconv's; --explain names its porting mistakes. An option that has
-    no part in the comparison asked for is refused.
+    Without a model, a small one that ships with effconv is compared. An option that has no part in the comparison
+    asked for is refused.
+
+    With --port, --module or --candidate-trace, another network is compared with effconv's, and --explain names its
+    porting mistakes.
+
+    With --engine NAME, the outputs of that engine on --device are compared with the model's. With --engine FILE, an
+    exported file is: of an ONNX graph the inner values that are layers of the model, of a detector the objects it finds
+    on pictures (--image, a file or a folder; default: drawn ones).
+
+    With --end-to-end, images (--coco or --image; default: drawn ones) go through both pipelines, and input, raw
+    outputs, boxes and detections are compared. Add --port to compare that project's pipeline instead.
+
+    With --coco alone, the model is evaluated on a dataset, and its twelve metrics are compared with the published ones.
+    The options under Data and Detections belong to --coco, some of them to --end-to-end too.
     """
     mode = require_used(click.get_current_context())
     theirs = {name: chosen.pop(name) for name in ("port", "module", "arguments", "names", "candidate_trace")}
@@ -169,9 +178,17 @@ def parity(
         print_json(record.without_pictures().plain())
     else:
         print_comparison(record, layerwise)
-        if explain and record.first_failure and not record.explanations:
-            click.echo("not explained: no known porting mistake, made on either side, moves the first difference")
+        _tell_unexplainable(explain, record)
     sys.exit(0 if record.ok else 1)
+
+
+def _tell_unexplainable(explain: bool, record: "ComparisonRecord") -> None:
+    """Say why nothing was tried where something differs and `--explain` is given: explanations are of layers."""
+    from ..parity.rendering.terminal import wrapped
+
+    if explain and not record.ok and record.first_failure is None:
+        line = "nothing to explain: no layer differs, and the known mistakes are of layers; what does not hold is above"
+        click.echo(wrapped(line))
 
 
 def _parity_end_to_end(
@@ -255,8 +272,7 @@ def _parity_of_module(
     else:
         print_comparison(comparison.typed_record, shown["layerwise"])
         click.echo(wrapped_text(comparison.pairing_lines()))
-        if explain and not comparison.ok and not comparison.explanations:
-            click.echo("not explained: no known porting mistake moves the first difference")
+        _tell_unexplainable(explain, comparison.typed_record)
     sys.exit(0 if comparison.ok else 1)
 
 

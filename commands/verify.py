@@ -63,7 +63,8 @@ def verify_command(
     """
     from ..effdet_torch.config import get_config
     from ..parity.verification.outcome import StepOutcome
-    from ..parity.verification.verify import Verification, verification_outputs, verify
+    from ..parity.verification.report import done_line, print_steps
+    from ..parity.verification.verify import Verification, verification_outputs, verification_verdict, verify
     from ..progress import BYTES, IMAGES, Report, progress
     from .options import available_processors
 
@@ -83,8 +84,7 @@ def verify_command(
     keep_others(verification_outputs(asked.output, config))
 
     def tell(step: StepOutcome) -> None:
-        outcome = {True: "holds", False: "DOES NOT HOLD", None: "not proven"}[step.holds]
-        click.echo(f"{step.name}: {outcome}: {step.verdict}", err=as_json)
+        click.echo(done_line(step), err=True)
 
     with contextlib.ExitStack() as shown:
 
@@ -99,6 +99,7 @@ def verify_command(
     if as_json:
         print_json(record)
     else:
-        verdict = "verified: every step holds" if record["ok"] else "not verified"
-        click.echo(f"{record['model']}: {verdict} -> {asked.output / 'verification.md'}")
+        verdict, holds = verification_verdict(record)
+        page = asked.output / "verification.md"
+        print_steps(f"{record['model']}: {verdict}", holds, record["steps"], page)
     sys.exit(0 if record["ok"] else 1)

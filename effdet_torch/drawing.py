@@ -3,9 +3,7 @@
 Sizes follow the picture's: lines and text look alike on a thumbnail and on a poster. Everything stays inside it.
 """
 
-import colorsys
 import math
-import zlib
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -13,11 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from .categories import COCO_CATEGORIES
 from .label_places import Place, free_place
+from .name_colours import Colour, name_colour
 from .prediction import Prediction
 
-Colour = tuple[int, int, int]
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 Box = tuple[float, float, float, float]  # xmin, ymin, xmax, ymax in pixels
 
@@ -25,20 +22,7 @@ LINE = 1 / 300  # of the picture's size, the square root of its area
 TEXT = 1 / 45
 SMALLEST_TEXT = 7  # pixels; smaller text cannot be read
 LARGEST_TEXT = 200
-GOLDEN_RATIO = (math.sqrt(5) - 1) / 2
-COCO_NUMBERS = {name: number for number, name in COCO_CATEGORIES.items()}
 BLACK, WHITE = (0, 0, 0), (255, 255, 255)
-
-
-def name_colour(name: str) -> Colour:
-    """Always the same colour for a category of this name, whatever its number in a model or a dataset.
-
-    Neighbouring categories of COCO get distant hues; other names get one by a checksum.
-    """
-    number = COCO_NUMBERS.get(name) or zlib.crc32(name.encode(errors="surrogatepass"))
-    hue = number * GOLDEN_RATIO % 1
-    red, green, blue = colorsys.hsv_to_rgb(hue, 0.85, 0.95)
-    return round(red * 255), round(green * 255), round(blue * 255)
 
 
 def text_colour(background: Colour) -> Colour:

@@ -41,7 +41,7 @@ def trial(fault: Fault, clean: EfficientDet, trace: RecordedTrace) -> dict[str, 
     fault.plant(faulty)
     first = next((row for row in compare_in_turn(trace, precisions(faulty), "local") if not row.ok), None)
     first = first or first_failure(compare(trace, faulty))
-    explanations = explain(trace, faulty, clean, first) if first else []
+    explanations = explain(trace, faulty, clean, first).explanations if first else []
     return {
         "fault": fault.name,
         "planted_in": fault.layer,

@@ -9,7 +9,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import Any, NamedTuple
 
-from effconv.effdet_torch.drawing import name_colour, text_colour
+from effconv.effdet_torch.drawing import text_colour
+from effconv.effdet_torch.name_colours import name_colour
 from effconv.errors import EffconvError
 
 WIDTH, GAP, MARGIN = 800, 10, 8  # pixels, of the whole and between its columns

@@ -15,7 +15,7 @@ from ..traces.trace import Trace
 from .backward import compare_gradients
 from .compare import compare
 from .exercise import unexercised
-from .explain import explain
+from .explain import Explained, explain
 from .records import ComparisonRecord, Images, Reference, WeightsByName
 from .rows import first_failure
 from .subject import (
@@ -53,10 +53,10 @@ def compare_layerwise(
         variables, _ = official_variables(subject.checkpoint, subject.config, subject.weights, verify=False)
         gradient_rows = compare_gradients(candidate, variables, trace.images)
     first = first_failure(rows)
-    explanations = []
+    explained = Explained()
     if explaining and first:
         with progress("explaining", CHANGES) as report:
-            explanations = explain(trace, candidate, clean, first, _raw(subject), report)
+            explained = explain(trace, candidate, clean, first, _raw(subject), report)
     tensors = _compare_tensors(subject, candidate, trace)
     unreached = unexercised(candidate, trace.images)
     batch, channels, height, width = trace.images.shape
@@ -66,7 +66,7 @@ def compare_layerwise(
         candidate=candidate_record(choice, subject),
         images=Images(label=label, shape=(batch, channels, height, width)),
     )
-    return comparison_record(subject.config.name, rows, gradient_rows, explanations, sides, command, tensors, unreached)
+    return comparison_record(subject.config.name, rows, gradient_rows, explained, sides, command, tensors, unreached)
 
 
 def _compare_tensors(subject: Subject, candidate: EfficientDet, trace: Trace) -> WeightsByName:

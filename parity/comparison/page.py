@@ -2,7 +2,6 @@
 
 import base64
 import math
-from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 from string import Template
@@ -13,7 +12,8 @@ from numpy.typing import NDArray
 
 from ..rendering import html
 from ..rendering.html import FAILS, HOLDS, Page, asset, cell, definitions, packed_json, render, table
-from .records import ComparisonRecord, ExplanationRow, Heat
+from .records import ComparisonRecord, Heat
+from .tried import NOT_TRIED, excluded, excluded_line
 
 # One script, in this order: the last file uses the functions of the others.
 SCRIPTS = ("table.js", "plot.js", "growth.js", "detail.js", "page.js")
@@ -43,7 +43,7 @@ def comparison_page(record: ComparisonRecord) -> Page:
                 "images": record.images.plain(),
             }
         ),
-        explanations=explanations(record.explanations) if record.explanations else "",
+        explanations=explanations(record) if record.explanations or record.tried else "",
         backward=asset("backward.html") if record.backward else "",
         weights=weights(record),
     )
@@ -117,19 +117,43 @@ def _packed(heat: Heat, side: int) -> dict[str, Any]:
     return {"check": heat.check, "most": most, "height": height, "width": width, "cells": encoded}
 
 
-def explanations(changes: Sequence[ExplanationRow]) -> str:
-    """What single changes to one side do to the first failure, as a section."""
+def explanations(record: ComparisonRecord) -> str:
+    """What single changes to one side do to the first failure, as a section, with the others folded below it."""
     heads = ("change", "what it is", "made to", "from layer", "explains the difference", "first failure with it")
     lines = []
-    for change in changes:
+    for change in record.explanations:
         after = change.first_failure_after
         told = (change.side, change.from_layer, "yes" if change.explains else "in part", after or "none")
         lines.append([cell(change.change), cell(change.summary, "text"), *map(cell, told)])
+    listed = f"\n{table(heads, lines, 'explanations')}" if lines else ""
     return (
         '<section aria-labelledby="explanations-title"><h2 id="explanations-title">What would explain it</h2>\n'
         "<p>Each known mistake was made alone, and the comparison run again. Those that are not listed leave the first "
-        f"difference where it is.</p>\n{table(heads, lines, 'explanations')}</section>"
+        f"difference where it is.</p>{listed}{tried_and_excluded(record)}</section>"
     )
+
+
+def tried_and_excluded(record: ComparisonRecord) -> str:
+    """The known mistakes that explain nothing, folded: what each did, or why it was not tried."""
+    rows = excluded(record)
+    if not rows:
+        return ""
+    heads = ("change", "what it is", "made to", "effect", "first difference with it", "error there")
+    lines = []
+    for row in rows:
+        error = "not comparable" if row.error is None else f"{row.error:.1e}"
+        told = (
+            (cell("-"), cell(f"{NOT_TRIED}: {row.reason}", "text"), cell("-"), cell("-"))
+            if row.effect == NOT_TRIED
+            else (cell(row.side), cell(row.effect), cell(row.layer), cell(error, "number"))
+        )
+        lines.append([cell(row.change), cell(row.summary, "text"), *told])
+    meaning = (
+        "<p>The effect is on the first difference: smaller or worse where it moves or its error changes by more than "
+        "a hundredth. The error is max|a-b|/max|b|.</p>"
+    )
+    said = f"<p>{escape(excluded_line(record))}</p>"
+    return f"\n{said}<details><summary>Tried and excluded</summary>{meaning}{table(heads, lines, 'excluded')}</details>"
 
 
 def weights(record: ComparisonRecord) -> str:

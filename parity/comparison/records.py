@@ -179,6 +179,19 @@ class ExplanationRow(Plain):
 
 
 @dataclass(frozen=True, kw_only=True)
+class TriedRow(Plain):
+    """A known mistake, and what making it did to the first difference (`tried.py` says which effects there are)."""
+
+    change: str
+    summary: str
+    side: str | None  # "reference" or "candidate": which of the two computed so; None where it was not tried
+    effect: str
+    layer: str | None  # where the two part first with it; None where nothing differs, or where it was not tried
+    error: float | None  # there, max |a - b| / max |b|; None as well where the two cannot be compared
+    reason: str = ""  # why it was not tried
+
+
+@dataclass(frozen=True, kw_only=True)
 class BackboneRecord(Plain):
     """A backbone that was trained alone, in a detector whose other weights are random."""
 
@@ -207,6 +220,7 @@ class ComparisonRecord(Plain):
     explanations: tuple[ExplanationRow, ...]
     provenance: Mapping[str, Any]
     backward: tuple[VariableRow, ...] = ()
+    tried: tuple[TriedRow, ...] = ()  # empty where nothing was to be explained, and in records of before
     backbone: BackboneRecord | None = None
 
     def without_pictures(self) -> Self:

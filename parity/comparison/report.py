@@ -25,6 +25,7 @@ from .records import (
     VariableRow,
     WeightsByName,
 )
+from .tried import excluded_line
 
 # Parts of the network, by the beginning of our layers' names, in the order of computation.
 PARTS = (
@@ -66,6 +67,8 @@ def print_comparison(record: ComparisonRecord, layerwise: bool, console: Console
         console.print(f"... and of {len(wrong) - GRADIENTS_SHOWN} more variables; the record and reports list all")
     for each in record.explanations:
         console.print(explanation(each), soft_wrap=keeps_lines(console), markup=False, highlight=False)
+    if line := excluded_line(record):
+        console.print(line, soft_wrap=keeps_lines(console), markup=False, highlight=False)
 
 
 def explanation(each: ExplanationRow) -> str:
@@ -174,6 +177,7 @@ def comparison_markdown(record: ComparisonRecord) -> str:
     sides: dict[str, Side] = {"reference": record.reference, "candidate": record.candidate, "images": record.images}
     lines += [f"- {name}: {side_line(side)}" for name, side in sides.items()]
     lines += [f"- {explanation(each)}" for each in record.explanations]
+    lines += [f"- {line}" for line in (excluded_line(record),) if line]
     lines += table("layer", ((row.layer, row) for row in record.rows), CHECKS)
     if record.backward:
         lines += table("variable", ((row.variable, row) for row in record.backward), ("float64", "float32"))

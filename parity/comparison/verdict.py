@@ -9,7 +9,7 @@ from ..provenance import provenance
 from ..reference.reading import NOT_COVERED
 from .backward import GradientRow
 from .exercise import in_words
-from .explain import Explanation
+from .explain import Explained
 from .records import (
     Candidate,
     CheckFigures,
@@ -44,7 +44,7 @@ def comparison_record(
     model: str,
     rows: Sequence[Row],
     gradient_rows: Sequence[GradientRow],
-    explanations: Sequence[Explanation],
+    explained: Explained,
     sides: Sides,
     command: str,
     tensors: WeightsByName | None = None,
@@ -67,9 +67,10 @@ def comparison_record(
         rows=tuple(_row(row) for row in rows),
         tensors=tensors,
         unexercised=tuple(unexercised),
-        explanations=tuple(ExplanationRow(**each._asdict(), explains=each.explains) for each in explanations),
+        explanations=tuple(ExplanationRow(**each._asdict(), explains=each.explains) for each in explained.explanations),
         provenance={"command": command, **provenance()},
         backward=tuple(_gradient_row(row) for row in gradient_rows),
+        tried=tuple(explained.tried),
     )
 
 

@@ -87,6 +87,7 @@ class Fault(NamedTuple):
 
     key: str
     apart: float  # the sum of all |differences|, infinite where the two cannot be compared
+    error: float  # max |a - b| / max |b|, likewise
 
 
 def doubled(module: nn.Module) -> nn.Module:
@@ -113,13 +114,15 @@ def first_fault(
     def look(tap: Tap, output: Tensor) -> Tensor | None:
         key, value = tap.layer.key, run.values.get(tap.layer.key)
         if value is None or not comparable(output, value):
-            fault: Fault | None = Fault(key, math.inf)
+            fault: Fault | None = Fault(key, math.inf, math.inf)
             given = None
         else:
             value = reference_of(run, key, output)
             difference = (output.reshape(value.shape) - value).abs()
-            allowed = (FLOAT64_LIMIT if limits is None else limits[key]) * float(value.abs().max())
-            fault = None if float(difference.max()) <= allowed else Fault(key, float(difference.sum()))
+            largest, scale = float(difference.max()), float(value.abs().max())
+            allowed = (FLOAT64_LIMIT if limits is None else limits[key]) * scale
+            error = largest / scale if scale else math.inf
+            fault = None if largest <= allowed else Fault(key, float(difference.sum()), error)
             given = like(value, output)
         if fault:
             failing[key] = fault
@@ -129,7 +132,7 @@ def first_fault(
 
     with contextlib.suppress(_SeenError):
         missed = run_tapped(module, run.images, taps, look)
-        failing.update({tap.layer.key: Fault(tap.layer.key, math.inf) for tap in missed})
+        failing.update({tap.layer.key: Fault(tap.layer.key, math.inf, math.inf) for tap in missed})
     return min(failing.values(), key=lambda fault: order[fault.key], default=None)
 
 

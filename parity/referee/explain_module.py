@@ -8,13 +8,16 @@ from torch import Tensor, nn
 
 from ...convert.layers import layers
 from ...effdet_torch.model import EfficientDet
-from ..comparison.explain import Explanation
+from ..comparison.explain import Explained, Explanation
+from ..comparison.records import TriedRow
+from ..comparison.tried import EXPLAINS, IN_PART, Place, left_out, not_tried, outcome, worth_trying
 from ..mistakes.network import CHANGES, Change, changed
 from .compare_module import Fault, first_fault
 from .reference_run import in_float64, reference_run
 from .taps import Tap
 
 Report = Callable[[int, int], None]
+SIDE = "candidate"  # whose mistakes are looked for
 
 
 class _Trial(NamedTuple):
@@ -31,36 +34,48 @@ def explain_module(
     taps: Sequence[Tap],
     report: Report | None = None,
     limits: Mapping[str, float] | None = None,
-) -> list[Explanation]:
+) -> Explained:
     """The known mistakes of a network (`double`, in float64, or one in float32 that is held to `limits`), in their
     order: one after another is made by a copy of `model` too, as long as the first fault moves on or vanishes. Two are
-    tried at once where one alone moves nothing.
+    tried at once where one alone moves nothing. Of each of the others, what it did when it was tried last.
     """
     order = {layer.key: place for place, layer in enumerate(layers(model.config))}
     twin = in_float64(model)
     fault = first_fault(double, reference_run(twin, images), taps, limits=limits)
     found: list[Explanation] = []
+    tried_rows: dict[str, TriedRow] = {}  # by the change's name
     while fault is not None:
         first, made = fault.key, {each.change for each in found}
-        fitting = [change for change in CHANGES.values() if change.name not in made and change.fits(model.config)]
-        # What first shows further on leaves the first fault as it is.
-        fitting = [change for change in fitting if order[change.shows(model.config) or ""] <= order[first]]
+        left = [change for change in CHANGES.values() if change.name not in made]
+        fitting = worth_trying(left, model.config, first, order)
+        tried_rows |= {row.change: row for row in not_tried(left, model.config, first, order)}
 
-        def tried(*changes: Change, twin: EfficientDet = twin, first: str = first) -> _Trial:
+        def tried(*changes: Change, twin: EfficientDet = twin, fault: Fault = fault) -> _Trial:
             other = twin
             for change in changes:
                 other = changed(other, change)
-            return _Trial(changes, first_fault(double, reference_run(other, images), taps, first, limits))
+            return _Trial(changes, first_fault(double, reference_run(other, images), taps, fault.key, limits))
 
-        best = _best(fault, fitting, tried, order, report)
+        best, alone = _best(fault, fitting, tried, order, report)
+        for (change,), after in alone:
+            tried_rows[change.name] = outcome(change, SIDE, _place(fault), _place(after), order)
         if best is None:
             break
         for change in best.changes:
             change.apply(twin)
-            after = best.fault and best.fault.key
-            found.append(Explanation(change.name, change.summary, "candidate", first, after))
+            moved = best.fault and best.fault.key
+            found.append(Explanation(change.name, change.summary, SIDE, first, moved))
+            effect = IN_PART if best.fault else EXPLAINS
+            tried_rows[change.name] = outcome(change, SIDE, _place(fault), _place(best.fault), order, effect)
         fault = best.fault
-    return found
+    # The search ends as soon as nothing differs any more.
+    spared = [change for change in CHANGES.values() if found and change.name not in tried_rows]
+    tried_rows |= {change.name: left_out(change, "nothing was left to explain") for change in spared}
+    return Explained(found, [tried_rows[name] for name in CHANGES if name in tried_rows])
+
+
+def _place(fault: Fault | None) -> Place | None:
+    return fault and Place(fault.key, fault.error)
 
 
 def _best(
@@ -69,8 +84,8 @@ def _best(
     tried: Callable[..., _Trial],
     order: dict[str, int],
     report: Report | None,
-) -> _Trial | None:
-    """The trial whose first fault is furthest on; None where none moves it."""
+) -> tuple[_Trial | None, list[_Trial]]:
+    """The trial whose first fault is furthest on, None where none moves it; and those of one change each."""
     end = len(order)
 
     def place(trial: _Trial) -> int:
@@ -82,15 +97,15 @@ def _best(
         if report:
             report(number + 1, len(changes))
         if trials[-1].fault is None:
-            return trials[-1]
+            return trials[-1], trials
     furthest = max(trials, key=place, default=None)
     if furthest and place(furthest) > order[fault.key]:
-        return furthest
+        return furthest, trials
     # Several mistakes between two layers that can be looked at: of those that change what the first fault is.
     involved = [trial.changes[0] for trial in trials if _involved(trial, fault)]
     pairs = [tried(*pair) for pair in itertools.combinations(involved, 2)]
     furthest = max(pairs, key=place, default=None)
-    return furthest if furthest and place(furthest) > order[fault.key] else None
+    return (furthest if furthest and place(furthest) > order[fault.key] else None), trials
 
 
 def _involved(trial: _Trial, fault: Fault) -> bool:

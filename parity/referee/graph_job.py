@@ -1,6 +1,6 @@
 """`effconv parity --engine model.onnx` as one job: the inner values of an exported graph beside our network's."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from ...effdet_torch.model import EfficientDet
 from ...errors import EffconvError
 from ...loading import CHECKPOINT_ENDINGS, load
 from ...progress import CHANGES, LAYERS, progress
-from ..comparison.explain import Explanation
+from ..comparison.explain import Explained
 from ..comparison.records import ModuleComparisonRecord
 from ..comparison.rows import first_failure
 from ..comparison.subject import Choice, Fetch, choose_images, choose_subject
@@ -113,8 +113,8 @@ def compare_graph(
     passes = [Pass("float32 local", graph, limits), Pass("float32 accumulated", graph, limits)]
     with progress("comparing", LAYERS) as report:
         rows = with_outputs(compare_passes(passes, run, taps, report), run)
-    explanations: Sequence[Explanation] = ()
+    explained = Explained()
     if explain and first_failure(rows):
         with progress("explaining", CHANGES) as report:
-            explanations = explain_module(graph, reference, images, taps, report, limits)
-    return comparison_of(run, rows, taps, explanations, reference.config, shown)
+            explained = explain_module(graph, reference, images, taps, report, limits)
+    return comparison_of(run, rows, taps, explained, reference.config, shown)

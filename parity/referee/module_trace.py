@@ -17,6 +17,7 @@ from ...convert.namings.recognition import NAMINGS
 from ...effdet_torch.config import Config
 from ...effdet_torch.model import EfficientDet
 from ...errors import EffconvError, first_names
+from ..comparison.explain import Explained
 from ..comparison.rows import Check, Row
 from ..difference import difference, fault_of, largest
 from ..traces.stored_array import read_array
@@ -82,7 +83,7 @@ def compare_recording(
             parameters={"names": None},
         )
     rows = [_row(tap, recorded.outputs[_name(tap)], run, limits) for tap in taps]
-    return comparison_of(run, rows, taps, (), reference.config, Shown(path.name, "of the recording", command))
+    return comparison_of(run, rows, taps, Explained(), reference.config, Shown(path.name, "of the recording", command))
 
 
 def _row(tap: Tap, output: Tensor, run: ReferenceRun, limits: Mapping[str, float]) -> Row:

@@ -23,7 +23,7 @@ from ...errors import EffconvError, first_names
 from ...loading import load
 from ...progress import CHANGES, LAYERS, progress
 from ...version import __version__
-from ..comparison.explain import Explanation
+from ..comparison.explain import Explained, Explanation
 from ..comparison.records import Candidate, Images, ModuleComparisonRecord, Reference, TapRow
 from ..comparison.report import write_report
 from ..comparison.rows import Row, first_failure
@@ -130,13 +130,13 @@ def compare(
         )
     with progress("comparing", LAYERS) as report:
         rows = with_outputs(compare_module(module, double, reference, run, taps, report), run)
-    explanations: Sequence[Explanation] = ()
+    explained = Explained()
     if explain and first_failure(rows):
         with progress("explaining", CHANGES) as report:
-            explanations = explain_module(double, reference, run.images, taps, report)
+            explained = explain_module(double, reference, run.images, taps, report)
     label = f"{type(module).__module__}.{type(module).__name__}, PyTorch {torch.__version__}"
     shown = Shown(label, images_label or pictures_label, command)
-    return comparison_of(run, rows, taps, explanations, config, shown)
+    return comparison_of(run, rows, taps, explained, config, shown)
 
 
 def with_outputs(rows: Sequence[Row], run: ReferenceRun) -> list[Row]:
@@ -164,7 +164,7 @@ def comparison_of(
     run: ReferenceRun,
     rows: Sequence[Row],
     taps: Sequence[Tap],
-    explanations: Sequence[Explanation],
+    explained: Explained,
     config: Config,
     shown: Shown,
 ) -> ModuleComparison:
@@ -177,7 +177,7 @@ def comparison_of(
         candidate=Candidate(label=shown.candidate),
         images=Images(label=shown.images, shape=(batch, channels, height, width)),
     )
-    common = comparison_record(config.name, rows, (), explanations, sides, shown.command)
+    common = comparison_record(config.name, rows, (), explained, sides, shown.command)
     record = ModuleComparisonRecord(
         **{field.name: getattr(common, field.name) for field in fields(common)},
         pairing=tuple(
@@ -185,7 +185,9 @@ def comparison_of(
         ),
         unpaired=tuple(unpaired),
     )
-    return ModuleComparison(rows=rows, taps=taps, unpaired=unpaired, explanations=explanations, typed_record=record)
+    return ModuleComparison(
+        rows=rows, taps=taps, unpaired=unpaired, explanations=explained.explanations, typed_record=record
+    )
 
 
 def _images(images: Any, config: Config, size: tuple[int, int] | None) -> tuple[Tensor, str]:

@@ -173,6 +173,20 @@ def _no_download(model: str) -> Path:
     raise AssertionError(f"{model}: the checkpoint is at hand")
 
 
+def verification_verdict(record: Mapping[str, Any]) -> tuple[str, bool | None]:
+    """What a verification came to: in words that name what fails, and whether all holds (None: not all is proven)."""
+    unproven = [step["name"] for step in record["steps"] if step["holds"] is None]
+    if record["ok"]:
+        if unproven:
+            return f"verified, but not proven: {', '.join(unproven)}", None
+        return "verified: every step holds", True
+    failing = [step["name"] for step in record["steps"] if step["holds"] is False]
+    return (
+        f"not verified: {', '.join(failing)} failed" if failing else f"not verified: {unproven[-1]} not proven",
+        False,
+    )
+
+
 def verification_page(record: Mapping[str, Any]) -> str:
     """One page in Markdown: the verdict, a row per step, and the twelve metrics beside the published ones."""
     outcome = {True: "holds", False: "does not hold", None: "not proven"}

@@ -7,6 +7,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from effconv.cli import main
+from effconv.parity.mistakes.network import CHANGES
 
 HELPERS = Path(__file__).parent.parent / "helpers"
 SWISH = Path(__file__).parent.parent / "golden" / "tiny-swish"
@@ -51,9 +52,15 @@ def test_a_mistake_is_named(tmp_path: Path) -> None:
     result = run("--module", "somebodys:build", *options)
     assert result.exit_code == 1, result.output
     assert "explained: if the candidate computes with zero-padded-maxpool" in result.stdout
+    assert " other known mistakes were tried and excluded" in result.stdout
     assert "zero-padded-maxpool" in (tmp_path / "page.html").read_text()
     record = json.loads(run("--module", "somebodys:build", *options[:3], "--json").stdout)
     assert [each["change"] for each in record["explanations"]] == ["zero-padded-maxpool"]
+    tried = {each["change"]: each for each in record["tried"]}
+    assert set(tried) == set(CHANGES)
+    assert tried["zero-padded-maxpool"]["effect"] == "explains"
+    assert {each["effect"] for each in tried.values()} >= {"explains", "worse", "not tried"}
+    assert all((each["side"] is None) is bool(each.get("reason")) for each in tried.values())
     assert record["pairing"][0] == {
         "layer": "backbone.stem.conv",
         "module": "entry.filters.0",

@@ -68,7 +68,7 @@ def test_bench_predict(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert list(record["other_batches"]) == ["2"]
     assert {len(turns) for turns in record["other_batches"]["2"]["turns"].values()} == {2}
     assert record["seconds_to_begin"].keys() == record["turns"].keys()
-    assert [line[:4] for line in result.stdout.splitlines()[2:6]] == ["| 1 ", "| 1 ", "| 2 ", "| 2 "]
+    assert [line.split()[0] for line in result.stdout.splitlines()[2:6]] == ["1", "1", "2", "2"]
     assert "left out: effdet: cannot be imported" in result.stdout
 
 

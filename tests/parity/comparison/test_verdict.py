@@ -9,7 +9,7 @@ import pytest
 
 from effconv.convert.layers import Layer
 from effconv.parity.comparison.backward import GradientRow
-from effconv.parity.comparison.explain import Explanation
+from effconv.parity.comparison.explain import Explained, Explanation
 from effconv.parity.comparison.records import (
     Candidate,
     ComparisonRecord,
@@ -57,7 +57,7 @@ WRONG = GradientRow("bias", "bias", (3,), {}, "NaN in the candidate")
 def record_of(
     rows: list[Row], gradient_rows: list[GradientRow] | None = None, *explanations: Explanation
 ) -> ComparisonRecord:
-    record = comparison_record("tiny", rows, gradient_rows or [], explanations, SIDES, "effconv parity")
+    record = comparison_record("tiny", rows, gradient_rows or [], Explained(explanations), SIDES, "effconv parity")
     assert ComparisonRecord.read(as_read(record.plain())) == record
     return record
 
@@ -193,7 +193,7 @@ SAME = "nothing changed on the way: all 1 layers hold, all 339 tensors are the c
 def test_tensors_that_are_not_the_checkpoints_are_no_proof(
     layer: Row, tensors: WeightsByName | None, line: str
 ) -> None:
-    record = comparison_record("tiny", [layer], [], [], SIDES, "effconv parity", tensors, UNREACHED)
+    record = comparison_record("tiny", [layer], [], Explained(), SIDES, "effconv parity", tensors, UNREACHED)
     assert record.verdict.startswith(line)
     assert ("not reached" in record.verdict) is (tensors is None or tensors is BY_EFFCONV)
     assert record.ok is (layer is GOOD and not (tensors and tensors.differ))
@@ -204,5 +204,5 @@ def test_two_runs_of_effconv_are_no_proof_and_say_so() -> None:
     itself = Reference(kind="torch", label="effconv", more={})
     assert verdict([GOOD], [], itself) == "two runs of effconv agree: all 1 layers hold"
     assert verdict([BAD], [], itself).startswith("two runs of effconv differ: 1 of 1 layers differ, first bad")
-    record = comparison_record("tiny", [GOOD], [], [], SIDES._replace(reference=itself), "effconv parity")
+    record = comparison_record("tiny", [GOOD], [], Explained(), SIDES._replace(reference=itself), "effconv parity")
     assert record.verdict == verdict([GOOD], [], itself)

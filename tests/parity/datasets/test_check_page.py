@@ -12,7 +12,7 @@ from PIL import Image
 
 from effconv.convert.output_kinds import REPORT
 from effconv.effdet_torch.config import get_config
-from effconv.effdet_torch.drawing import name_colour
+from effconv.effdet_torch.name_colours import name_colour
 from effconv.parity.datasets.check import check_dataset
 from effconv.parity.datasets.check_page import MOST_ROWS, write_check_page
 from effconv.parity.datasets.layouts import read_dataset

@@ -162,6 +162,9 @@ def test_a_graphs_layers_and_its_objects_are_compared(file: Path, dataset: Path,
     overlap = next(each for each in graph.graph.initializer if each.name == "overlap")
     overlap.CopyFrom(numpy_helper.from_array(np.array([0.95], np.float32), overlap.name))
     save(graph, tmp_path / "x.onnx")
+    told = run(*words, tmp_path / "x.onnx", "--explain")
+    assert told.stdout.splitlines()[-1].startswith("nothing to explain: no layer differs")
+    assert "not explained" not in told.stdout
     bad = run(*words, tmp_path / "x.onnx", "--json")
     record = json.loads(bad.stdout)
     assert (bad.exit_code, record["ok"], record["first_failure"]) == (1, False, None)

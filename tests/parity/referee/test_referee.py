@@ -12,6 +12,7 @@ from torch import Tensor, nn
 import effconv
 from effconv.convert.layers import layers
 from effconv.effdet_torch.model import EfficientDet
+from effconv.parity.mistakes.network import CHANGES
 from effconv.parity.referee.pairing import distinct
 from effconv.parity.referee.reference_run import in_float64, reference_run
 from effconv.parity.referee.taps import ModuleError
@@ -65,6 +66,9 @@ def test_three_mistakes_are_named(model: EfficientDet, tmp_path: Path) -> None:
     named = {each.change for each in found.explanations}
     assert named == {"batch-norm-epsilon", "zero-padded-maxpool", "bilinear-upsampling"}
     assert found.explanations[-1].explains
+    assert {each.change for each in found.typed_record.tried} == set(CHANGES)
+    effects = {each.change: each.effect for each in found.typed_record.tried if each.change in named}
+    assert sorted(effects.values()) == ["explains", "explains", "in part"]  # two of them are found together
     assert "zero-padded-maxpool" in str(found)
     found.report(tmp_path / "page.html")
     found.report(tmp_path / "record.json")

@@ -17,6 +17,7 @@ from effconv.effdet_torch.config import Config, get_config
 from effconv.errors import CheckpointError
 from effconv.loading import load
 from effconv.parity.comparison.compare import compare
+from effconv.parity.comparison.explain import Explained
 from effconv.parity.comparison.records import Candidate, Images, Reference
 from effconv.parity.comparison.report import comparison_markdown
 from effconv.parity.comparison.rows import Row, first_failure
@@ -147,7 +148,7 @@ def test_what_only_we_read_is_said_not_to_be_covered(file: str) -> None:
     assert trace.source["reading"] == NOT_COVERED
     images = Images(label="noise", shape=(1, 3, 64, 64))
     sides = Sides(Reference.of(trace.source), Candidate(label="effconv"), images)
-    record = comparison_record("tiny", rows, [], [], sides, "parity")
+    record = comparison_record("tiny", rows, [], Explained(), sides, "parity")
     assert record.verdict.endswith("layers hold; how the weights were read is not covered")
     assert f"with weights read {NOT_COVERED}" in record.reference.label
     assert "effconv (not covered" in comparison_markdown(record)
