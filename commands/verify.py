@@ -63,6 +63,7 @@ def verify_command(
     """
     from ..effdet_torch.config import get_config
     from ..parity.verification.outcome import StepOutcome
+    from ..parity.verification.verification_page import verification_verdict
     from ..parity.verification.verify import Verification, verification_outputs, verify
     from ..progress import BYTES, IMAGES, Report, progress
     from .options import available_processors
@@ -99,6 +100,6 @@ def verify_command(
     if as_json:
         print_json(record)
     else:
-        verdict = "verified: every step holds" if record["ok"] else "not verified"
-        click.echo(f"{record['model']}: {verdict} -> {asked.output / 'verification.md'}")
+        verdict, _ = verification_verdict(record)
+        click.echo(f"{record['model']}: {verdict} -> {asked.output / 'verification.html'}")
     sys.exit(0 if record["ok"] else 1)

@@ -11,8 +11,8 @@ from ..comparison.records import LayerRow
 from ..rendering.depth import Curve, depth_chart
 from ..rendering.html import FAILS, HOLDS, OPEN, Page, cell, table
 from .demo_pictures import Panel
+from .outcome import OUTCOMES
 
-OUTCOMES = {True: ("holds", "ok-text"), False: ("does not hold", "failed-text"), None: ("not proven", "open-text")}
 PENS = {
     "float32 error": ("float32 accumulated", "error", "first"),
     "float32 limit": ("float32 accumulated", "limit", "limit first"),

@@ -17,9 +17,10 @@ from effconv.effdet_torch.postprocessing.anchors import official_anchors
 from effconv.effdet_torch.postprocessing.eigen import sigmoid
 from effconv.effdet_torch.postprocessing.postprocess import Postprocessor
 from effconv.parity.comparison import end_to_end, moved_outputs
-from effconv.parity.comparison.end_to_end import STAGES, BothSides, Stage, compare_image, compare_images
+from effconv.parity.comparison.end_to_end import BothSides, compare_image, compare_images
 from effconv.parity.comparison.end_to_end_job import end_to_end as found_in
 from effconv.parity.comparison.end_to_end_record import ListCounts, StageCount
+from effconv.parity.comparison.end_to_end_stages import STAGES, Stage
 from effconv.parity.comparison.pairing import Pairing
 from effconv.parity.evaluation.pipeline import Pipeline, Settings, build
 from effconv.parity.reference.pipeline import official_anchor_boxes
