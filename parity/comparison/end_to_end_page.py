@@ -86,7 +86,7 @@ def end_to_end_page(
             "largest difference of a matched box": f"{found.largest_box_gap:.2g} of its longer side",
         }
     )
-    head = ("stage", "outcome", "images that hold", "largest difference", "allowed", "of what")
+    head = ("stage", "outcome", "differs by", "allowed", "of what", "images that hold")
     lines = [_stage_line(name, [stage for each in results for stage in each.stages if stage.name == name])
              for name in STAGES]  # fmt: skip
     told = (
@@ -138,7 +138,7 @@ def _stage_line(name: str, stages: Sequence[Stage]) -> list[str]:
         else [cell(unlike or "-", "number"), cell("-", "number"), cell("")]
     )
     outcome = _outcome(held == len(stages)) if stages else cell("not looked at", "open-text")
-    return [cell(name), outcome, cell(f"{held} of {len(stages)}", "number"), *figures]
+    return [cell(name), outcome, *figures, cell(f"{held} of {len(stages)}", "number")]
 
 
 def _outcome(holds: bool) -> str:

@@ -38,10 +38,10 @@ def verification_verdict(record: Mapping[str, Any]) -> tuple[str, str]:
     failed = ", ".join(step["name"] for step in steps if step["holds"] is False)
     unproven = ", ".join(step["name"] for step in steps if step["holds"] is None)
     if failed:
-        return f"not verified: of its steps these do not hold: {failed}", FAILS
+        return f"not verified; steps that do not hold: {failed}", FAILS
     if unproven:
-        computed = "its metrics are reproduced, and" if record["ok"] else "not verified:"
-        return f"{computed} of its steps these are not proven: {unproven}", OPEN
+        computed = "its metrics are reproduced" if record["ok"] else "not verified"
+        return f"{computed}; steps that are not proven: {unproven}", OPEN
     return "verified: every step holds", HOLDS
 
 
@@ -52,19 +52,19 @@ def verification_html(record: Mapping[str, Any]) -> Page:
     proven = sum(step["holds"] is True for step in steps)
     published = record["metrics"]["published"]
     compared = [_metric(row, published["holds"]) for row in published["rows"]]
-    head = ("metric", "here", "published", "difference", "allowed", "result")
+    head = ("metric", "result", "here", "published", "difference", "allowed")
+    about = f"{proven} of {len(steps)} claims are proven."
+    if any(step["holds"] is None for step in steps):
+        about += " One that is not proven is not refuted either: what would prove it is not known or was not measured."
     return Page(
         title=f"{record['model']}: {verdict}",
         heading=f"{record['model']}, from download to published metrics",
         verdict=verdict,
         state=state,
-        explanation=(
-            f"<p>{proven} of {len(steps)} claims are proven. A claim that is not proven is not refuted either: "
-            "what would prove it is not known or was not measured.</p>"
-        ),
+        explanation=f"<p>{about}</p>",
         content=(
             "<section><h2>Claims</h2>"
-            f"{table(('step', 'claim', 'result', 'what was found', 'bar'), [_step(step) for step in steps], 'claims')}"
+            f"{table(('step', 'result', 'claim', 'what was found', 'bar'), [_step(step) for step in steps], 'claims')}"
             f"</section>\n<section><h2>Metrics</h2>{table(head, compared, 'metrics')}</section>\n"
             f"<section><h2>Evaluated with</h2>{definitions(record['metrics']['conditions'])}</section>"
         ),
@@ -76,8 +76,8 @@ def _step(step: Mapping[str, Any]) -> list[str]:
     claim, outcome = CLAIMS[step["name"]], OUTCOMES[step["holds"]]
     return [
         cell(step["name"]),
-        cell(claim.claim, "text"),
         cell(*outcome),
+        cell(claim.claim, "text"),
         cell(step["verdict"], "text"),
         cell(claim.bar, "text"),
     ]
@@ -87,11 +87,11 @@ def _metric(row: Mapping[str, Any], holds: bool | None) -> list[str]:
     """One metric; where conditions differ from the published ones, a small difference proves nothing."""
     ours, theirs = row["ours"], row["published"]
     if theirs is None:
-        return [cell(row["metric"]), cell(f"{ours:.4f}", "number"), *[cell("-", "number")] * 3, cell("not published")]
+        return [cell(row["metric"]), cell("not published"), cell(f"{ours:.4f}", "number"), *[cell("-", "number")] * 3]
     met = abs(ours - theirs) <= VERDICT_LIMIT
     figures = [f"{ours:.4f}", f"{theirs:.4f}", f"{ours - theirs:+.4f}", f"{VERDICT_LIMIT}"]
     return [
         cell(row["metric"]),
-        *(cell(each, "number") for each in figures),
         cell(*OUTCOMES[None if holds is None else met]),
+        *(cell(each, "number") for each in figures),
     ]

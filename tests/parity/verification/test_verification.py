@@ -295,7 +295,7 @@ def test_the_page_says_what_holds_and_what_was_published() -> None:
         "provenance": {"command": "effconv verify --model d0", "effconv": "0.1.0", "git_commit": "abc"},
     }
     page = verification_markdown(record)
-    assert page.startswith(f"{PAGE_MARK}\n\n# efficientdet-d0: not verified: of its steps these do not hold: layers\n")
+    assert page.startswith(f"{PAGE_MARK}\n\n# efficientdet-d0: not verified; steps that do not hold: layers\n")
     for line in (
         "| checkpoint | holds | known |",
         "| layers | does not hold | first x |",
