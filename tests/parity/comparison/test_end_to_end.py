@@ -253,8 +253,11 @@ def test_the_command(tmp_path: Path) -> None:
     assert (found["images"], found["ok"]) == (2, True)
     one = run("--image", str(folder / "val2017" / "001.jpg"), "--size", "256x128")
     assert one.stdout.startswith("tiny-swish: nothing changed on the way: 1 images, ")
-    wrong = run("--image-decoder", "pillow")
+    page = tmp_path / "page.html"
+    wrong = run("--image-decoder", "pillow", "--report", str(page))
     assert wrong.exit_code == 1
+    assert "2 of 2 images differ, first input of drawn 0: " in page.read_text()
+    assert page.read_text().count("<img ") == 4
     assert wrong.stdout.startswith("tiny-swish: 2 of 2 images differ, first input of drawn 0: ")
     assert "drawn 0: unexplained: input: " in wrong.stdout
     (folder / "val2017" / "001.jpg").write_bytes(b"no picture")
