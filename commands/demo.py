@@ -30,7 +30,7 @@ def demo(output: Path, as_json: bool) -> None:
     Beside TensorFlow where it is installed, otherwise beside what TensorFlow made of the detector, recorded.
     """
     from ..parity.verification.demo import demo_outputs, run_demo
-    from ..parity.verification.demo_page import demo_holds, demo_verdict
+    from ..parity.verification.demo_page import demo_verdict
     from ..parity.verification.outcome import StepOutcome
     from ..parity.verification.report import done_line, print_steps
     from ..progress import IMAGES, progress
@@ -51,6 +51,6 @@ def demo(output: Path, as_json: bool) -> None:
     if as_json:
         print_json(record)
     else:
-        verdict, holds = demo_verdict(record)[0], demo_holds(record)
-        print_steps(f"{record['model']}: {verdict}", holds, record["steps"], output / "index.html")
+        verdict, state = demo_verdict(record)
+        print_steps(f"{record['model']}: {verdict}", state, record["steps"], output / "index.html")
     sys.exit(0 if record["ok"] else 1)

@@ -133,7 +133,8 @@ def parity(
     theirs = {name: chosen.pop(name) for name in ("port", "module", "arguments", "names", "candidate_trace")}
     if mode is Mode.STAGES:
         shared = {name: chosen[name] for name in ("model", "ckpt", "weights", "verify", "image")}
-        _parity_of_stages(theirs["port"], {**shared, "size": size}, generation, as_json)
+        shown = {"report": report, "as_json": as_json}
+        _parity_of_stages(theirs["port"], {**shared, "size": size}, generation, shown)
     if mode is Mode.EXPORTED:
         shared = {name: chosen[name] for name in ("model", "weights", "verify", "image")}
         parity_of_file(Path(chosen["engine"]), {**shared, "checkpoint": chosen["ckpt"]}, generation, as_json)
@@ -146,7 +147,8 @@ def parity(
     del chosen["end_to_end"]  # which the mode says
     evaluating = {name: chosen.pop(name) for name in EVALUATION_NAMES}
     if mode is Mode.END_TO_END:
-        _parity_end_to_end(coco, {**chosen, "size": size}, evaluating, generation, as_json)
+        shown = {"report": report, "as_json": as_json}
+        _parity_end_to_end(coco, {**chosen, "size": size}, evaluating, generation, shown)
     if coco and mode is Mode.COCO:
         shared = {name: chosen[name] for name in ("model", "ckpt", "weights", "verify")}
         _parity_with_published(coco, {**shared, "size": size, **evaluating}, generation, as_json)
@@ -192,9 +194,14 @@ def _tell_unexplainable(explain: bool, record: "ComparisonRecord") -> None:
 
 
 def _parity_end_to_end(
-    coco: Path | None, chosen: dict[str, Any], evaluating: dict[str, Any], generation: str | None, as_json: bool
+    coco: Path | None,
+    chosen: dict[str, Any],
+    evaluating: dict[str, Any],
+    generation: str | None,
+    shown: dict[str, Any],
 ) -> NoReturn:
     from ..parity.comparison.end_to_end_job import compare_end_to_end
+    from ..parity.comparison.end_to_end_page import write_end_to_end_report
     from ..parity.comparison.end_to_end_record import end_to_end_lines
     from ..parity.rendering.terminal import wrapped_text
     from ..progress import IMAGES, progress
@@ -202,7 +209,7 @@ def _parity_end_to_end(
     choice = choice_of(chosen)
     evaluation, _ = describe_evaluation(Path(), {**evaluating, "size": chosen["size"]})
     with progress("comparing", IMAGES) as show:
-        record = compare_end_to_end(
+        compared = compare_end_to_end(
             choice,
             releases(generation, choice.verify),
             command_line(),
@@ -211,23 +218,29 @@ def _parity_end_to_end(
             evaluation.settings,
             show,
         )
-    if as_json:
+    record = compared.record
+    if shown["report"]:
+        write_end_to_end_report(compared, shown["report"])
+    if shown["as_json"]:
         print_json(record.plain())
     else:
         click.echo(wrapped_text(end_to_end_lines(record)))
     sys.exit(0 if record.row.found.ok else 1)
 
 
-def _parity_of_stages(port: str, chosen: dict[str, Any], generation: str | None, as_json: bool) -> NoReturn:
+def _parity_of_stages(port: str, chosen: dict[str, Any], generation: str | None, shown: dict[str, Any]) -> NoReturn:
     from ..parity.referee import stages_job
     from ..parity.referee.compare_stages import stage_lines
+    from ..parity.referee.stages_page import write_stages_report
     from ..parity.rendering.terminal import wrapped_text
 
     choice = choice_of(chosen)
 
     fetch = releases(generation, choice.verify)
     record = stages_job.compare_port_stages(port, choice, fetch, command_line())
-    if as_json:
+    if shown["report"]:
+        write_stages_report(record, shown["report"])
+    if shown["as_json"]:
         print_json(record.plain())
     else:
         click.echo(wrapped_text(stage_lines(record.found)))

@@ -34,10 +34,12 @@ _SHOWN = frozenset({"layerwise", "backward", "explain", "report", "force"})
 # By the names the command's function has for them. `engine` chooses the layers too: eager is what they are of.
 USED: Mapping[Mode, frozenset[str]] = {
     Mode.LAYERS: _SUBJECT | _INPUT | _SHOWN | {"reference", "engine", "backbone"},
-    Mode.END_TO_END: _SUBJECT | {"end_to_end", "candidate", "function", "image", "coco", "limit"} | set(SETTINGS),
+    Mode.END_TO_END: _SUBJECT
+    | {"end_to_end", "candidate", "function", "image", "coco", "limit", "report", "force"}
+    | set(SETTINGS),
     Mode.COCO: _SUBJECT | {"coco", "force"} | set(EVALUATION_NAMES),
     Mode.ENGINE: _SUBJECT | _INPUT | {"engine", "device"},
-    Mode.STAGES: _SUBJECT | {"port", "end_to_end", "image"},
+    Mode.STAGES: _SUBJECT | {"port", "end_to_end", "image", "report", "force"},
     Mode.MODULE: _SUBJECT
     | {"image", "noise_seed", "layerwise", "explain", "report", "force", "port", "module", "arguments", "names"},
     Mode.GRAPH: _SUBJECT | {"engine", "image", "noise_seed", "layerwise", "explain", "report", "force", "names"},

@@ -64,7 +64,8 @@ def verify_command(
     from ..effdet_torch.config import get_config
     from ..parity.verification.outcome import StepOutcome
     from ..parity.verification.report import done_line, print_steps
-    from ..parity.verification.verify import Verification, verification_outputs, verification_verdict, verify
+    from ..parity.verification.verification_page import verification_verdict
+    from ..parity.verification.verify import Verification, verification_outputs, verify
     from ..progress import BYTES, IMAGES, Report, progress
     from .options import available_processors
 
@@ -99,7 +100,7 @@ def verify_command(
     if as_json:
         print_json(record)
     else:
-        verdict, holds = verification_verdict(record)
-        page = asked.output / "verification.md"
-        print_steps(f"{record['model']}: {verdict}", holds, record["steps"], page)
+        verdict, state = verification_verdict(record)
+        page = asked.output / "verification.html"
+        print_steps(f"{record['model']}: {verdict}", state, record["steps"], page)
     sys.exit(0 if record["ok"] else 1)

@@ -28,9 +28,9 @@ def main(shared: str) -> None:
         found = {each.config.name: each for each in subjects(Path(shared), Path(folder))}
         for name in MODELS:
             choice = Choice(model=name, checkpoint=found[name].checkpoint)
-            record = compare_end_to_end(choice, _no_download, command, Path(shared) / "coco" / "val2017_66")
-            rows.append(record.row)
-            print(name, record.row.found.verdict, sep=": ", flush=True)
+            compared = compare_end_to_end(choice, _no_download, command, Path(shared) / "coco" / "val2017_66")
+            rows.append(compared.record.row)
+            print(name, compared.record.row.found.verdict, sep=": ", flush=True)
     result = EndToEndTable(
         what="image bytes to detections: the official pipeline in TensorFlow and effconv, every stage",
         command=command,

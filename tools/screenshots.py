@@ -1,9 +1,10 @@
 """Every page as a browser shows it, at two widths, in light and dark: `make screenshots`, to be looked at.
 
-Pages are made by the commands that write them, of the detector that ships with effconv; pictures and pages are left in
-the folder that is named (`build/screenshots`).
+Pages are made by the commands that write them, of the detector that ships with effconv; a port's of what was measured,
+a verification's of made-up figures. Pictures and pages are left in the folder that is named (`build/screenshots`).
 """
 
+import json
 import shutil
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from playwright.sync_api import sync_playwright
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 SHAPES = REPOSITORY / "examples" / "shapes"
+PORT_STAGES = REPOSITORY / "results" / "measured" / "ports-stages.json"
 WIDTHS = (400, 1400)  # pixels
 HIGHEST = 5000  # pixels of a picture; of a longer page the beginning
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
@@ -59,8 +61,50 @@ def make_pages(folder: Path) -> dict[str, Path]:
     effconv("check", demo / "pictures", "--report", folder / "check.html", "--force")
     changes = ("--no-same-maxpool", "--batch-norm-epsilon", "--no-clip")
     effconv("ablate", *changes, "--limit", 60, "--report", folder / "ablate.html", "--force")
-    names = ("parity", "parity-failing", "check", "ablate")
+    images = ("--coco", demo / "pictures", "--limit", 6)
+    effconv("parity", "--end-to-end", *MODEL, *images, "--report", folder / "end-to-end.html", "--force")
+    other = ("--nms", "hard", "--report", folder / "end-to-end-failing.html", "--force")
+    effconv("parity", "--end-to-end", *MODEL, *images, *other, fails=True)
+    port_page(folder / "port.html")
+    verification_page(folder / "verify.html")
+    names = ("parity", "parity-failing", "check", "ablate", "end-to-end", "end-to-end-failing", "port", "verify")
     return {"demo": demo / "index.html", **{name: folder / f"{name}.html" for name in names}}
+
+
+def port_page(path: Path) -> None:
+    """The page of the first port that was measured: the port itself need not be installed."""
+    from effconv.parity.referee.stage_records import PortStagesRecord
+    from effconv.parity.referee.stages_job import StagesRecord
+    from effconv.parity.referee.stages_page import write_stages_report
+
+    measured = PortStagesRecord.read(json.loads(PORT_STAGES.read_text(encoding="utf-8")))
+    found = measured.comparisons[0]
+    record = StagesRecord(ok=found.ok, verdict=found.verdict, found=found, provenance=measured.provenance)
+    write_stages_report(record, path)
+
+
+def verification_page(path: Path) -> None:
+    """The page of a verification that is made up: a real one takes a released checkpoint and all of COCO."""
+    from effconv.parity.rendering.html import write_page
+    from effconv.parity.verification.verification_page import CLAIMS, verification_html
+
+    outcomes = (None, True, True, False, None)
+    steps = [
+        {"name": name, "holds": holds, "verdict": "made up, to be looked at"}
+        for name, holds in zip(CLAIMS, outcomes, strict=True)
+    ]
+    rows = [
+        {"metric": "AP", "ours": 0.3431, "published": 0.343},
+        {"metric": "APs", "ours": 0.1, "published": None},
+    ]
+    record = {
+        "model": "made up",
+        "ok": False,
+        "steps": steps,
+        "metrics": {"published": {"holds": None, "rows": rows}, "conditions": {"images": 0}},
+        "provenance": {"made up": True},
+    }
+    write_page(verification_html(record), path)
 
 
 def main() -> None:

@@ -4,19 +4,18 @@ Between two operations of the fast form stand modules, shapes to look at and cho
 they come to depends on the size of the images alone, so they are gone through once for each size.
 """
 
-import operator
 import threading
 import weakref
 from collections.abc import Callable, Iterable
 from enum import Enum
-from typing import Any
+from typing import Any, cast
 
 import torch
-from torch import Tensor, fx, nn
+from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_map_only
 
 Outputs = tuple[list[Tensor], list[Tensor]]
+IMAGES = "images"
 SIZES = 4  # of which the operations are kept; a list of them is small, and writing it takes as long as a few images
 
 
@@ -91,16 +90,14 @@ def recorded(
     with recorder:
         outputs = forward(images)
     known = {id(each) for each in constants()}
-    for each in recorder.used:
+    for each in recorder.used.values():
         if id(each) not in known:
             raise ReplayError(f"a tensor of shape {tuple(each.shape)} is neither computed nor a constant")
-    recorder.graph.output(tuple([recorder.node(each) for each in part] for part in outputs))
-    run, used = fx.GraphModule({}, recorder.graph).forward, recorder.used
-    again = run(images, *used)
-    for part, other in zip(outputs, again, strict=True):
+    run = recorder.program(outputs)
+    for part, other in zip(outputs, run(images), strict=True):
         if not all(_same_bits(one, two) for one, two in zip(part, other, strict=True)):
             raise ReplayError("the same operations gave something else")
-    return lambda images: run(images, *used), outputs
+    return run, outputs
 
 
 def _same_bits(one: Tensor, two: Tensor) -> bool:
@@ -108,44 +105,79 @@ def _same_bits(one: Tensor, two: Tensor) -> bool:
 
 
 class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Writes every operation into `graph`, whose inputs are the images and what is in `used`."""
+    """Writes every operation down as a line of a function of the images."""
 
     def __init__(self, images: Tensor):
         super().__init__()  # type: ignore[no-untyped-call]
-        self.graph = fx.Graph()
-        self.last_input = self.graph.placeholder("images")
-        # By identity. A tensor that was freed may leave its own to another: hence the reference beside the node.
-        self.nodes: dict[int, tuple[weakref.ref[Tensor], fx.Node]] = {}
-        self.enter(images, self.last_input)
-        self.used: list[Tensor] = []
+        self.lines: list[str] = []
+        self.values: dict[str, Any] = {}  # what the lines name beside what they compute: operations, types, tensors
+        self.used: dict[str, Tensor] = {}  # the tensors among them
+        self.read: dict[str, int] = {}  # the last line that reads what a line computes
+        # By identity. A tensor that was freed may leave its own to another: hence the reference beside the name.
+        self.names: dict[int, tuple[weakref.ref[Tensor], str]] = {}
+        self.enter(images, IMAGES)
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
         return False  # for otherwise PyTorch imports its compiler, which takes as long as fifteen images
 
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        node = self.graph.call_function(function, *tree_map_only(Tensor, self.node, (args, kwargs or {})))
+        given = [self.written(each) for each in args]
+        given += [f"{name}={self.written(value)}" for name, value in (kwargs or {}).items()]
+        name = f"r{len(self.lines)}"
+        self.lines.append(f"{name} = {self.value(function)}({', '.join(given)})")
         result = function(*args, **(kwargs or {}))
         if isinstance(result, Tensor):
-            self.enter(result, node)
+            self.enter(result, name)
         elif not isinstance(result, (list, tuple)):
             raise ReplayError(f"{function} gives a {type(result).__name__}, which may be another the next time")
         else:
             for number, each in enumerate(result):
-                self.enter(each, self.graph.call_function(operator.getitem, (node, number)))
+                self.read[name] = len(self.lines)
+                part = f"r{len(self.lines)}"
+                self.lines.append(f"{part} = {name}[{number}]")
+                self.enter(each, part)
         return result
 
-    def enter(self, tensor: Tensor, node: fx.Node) -> None:
-        """`node` stands for `tensor` from now on."""
-        self.nodes[id(tensor)] = weakref.ref(tensor), node
+    def enter(self, tensor: Tensor, name: str) -> None:
+        """`name` stands for `tensor` from now on."""
+        self.names[id(tensor)] = weakref.ref(tensor), name
 
-    def node(self, tensor: Tensor) -> fx.Node:
-        """What stands for `tensor` in the graph; one that was not computed becomes an input."""
-        entered = self.nodes.get(id(tensor))
-        if entered is not None and entered[0]() is tensor:
-            return entered[1]
-        with self.graph.inserting_after(self.last_input):
-            self.last_input = self.graph.placeholder(f"constant{len(self.used)}")
-        self.used.append(tensor)
-        self.enter(tensor, self.last_input)
-        return self.last_input
+    def written(self, given: Any) -> str:
+        """An argument of the next line."""
+        if isinstance(given, Tensor):
+            return self.tensor(given)
+        if isinstance(given, (list, tuple)):
+            return f"[{', '.join(map(self.written, given))}]"
+        return repr(given) if given is None or isinstance(given, (bool, int, str)) else self.value(given)
+
+    def tensor(self, given: Tensor) -> str:
+        """What stands for `given` in the next line; one that was not computed is named for what it is."""
+        entered = self.names.get(id(given))
+        if entered is None or entered[0]() is not given:
+            self.enter(given, self.value(given))
+            self.used[self.names[id(given)][1]] = given
+        name = self.names[id(given)][1]
+        self.read[name] = len(self.lines)
+        return name
+
+    def value(self, given: Any) -> str:
+        """The name of what is the same at every pass."""
+        name = f"v{len(self.values)}"
+        self.values[name] = given
+        return name
+
+    def program(self, outputs: Outputs) -> Callable[[Tensor], Outputs]:
+        """The function; what it computes is let go after the last line that reads it."""
+        result = ", ".join(f"[{', '.join(map(self.tensor, part))}]" for part in outputs)
+        done: dict[int, list[str]] = {}
+        for number in range(len(self.lines)):
+            name = f"r{number}"
+            done.setdefault(self.read.get(name, number), []).append(name)
+        body = [f"def run({IMAGES}):"]
+        for number, line in enumerate(self.lines):
+            over = done.get(number, [])
+            body += [f"    {line}", *([f"    del {', '.join(over)}"] if over else [])]
+        scope = dict(self.values)
+        exec("\n".join([*body, f"    return {result}"]), scope)
+        return cast(Callable[[Tensor], Outputs], scope["run"])

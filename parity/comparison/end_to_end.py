@@ -9,8 +9,8 @@ measurement (`moved_outputs.py`) or fails.
 
 import dataclasses
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable, Mapping
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -23,7 +23,7 @@ from ...effdet_torch.postprocessing.candidates import flatten_levels
 from ...effdet_torch.postprocessing.detections import found
 from ...effdet_torch.postprocessing.eigen import sigmoid_halved
 from ...effdet_torch.postprocessing.postprocess import Postprocessor
-from ..difference import fault_of, largest, relative_error, ulp_distance
+from ..difference import fault_of, largest, relative_error
 from ..evaluation.pipeline import Pipeline
 from ..limits import FLOAT64_LIMIT, accumulated_limit
 from ..reference.network import OfficialNetwork, import_tensorflow
@@ -36,27 +36,23 @@ from ..reference.pipeline import (
 )
 from ..traces.candidate import Lockstep
 from .compare import precisions
+from .end_to_end_stages import (
+    STAGES,
+    Measured,
+    Stage,
+    candidates_stage,
+    detections_stage,
+    input_stage,
+    outputs_stage,
+    scores_stage,
+)
 from .moved_outputs import Outputs, explanation
 from .pairing import Pairing, pair_detections
 from .soundness import sound_layers
 
-STAGES = ("input", "layers", "raw outputs", "decoded boxes", "scores", "detections", "detections end to end")
-
-# The sigmoid that is shipped computes as TensorFlow 2.15 does, bit for bit; later ones differ from it by up to 6 units
-# in the last place. It refuses any other function: a sigmoid of half precision is a thousand units off.
-SCORE_ULPS = 8.0
-
 # A score's largest slope over its logit is a quarter; suppression multiplies it by overlaps' factors, which move with
 # the boxes. Of objects matched one to one in the same order it refuses scores that are 10 % off.
 SCORE_FACTOR = 16.0
-
-
-class Stage(NamedTuple):
-    """One comparison of one image: whether it holds, and what was found in words."""
-
-    name: str
-    holds: bool
-    verdict: str
 
 
 class ImageResult(NamedTuple):
@@ -66,6 +62,9 @@ class ImageResult(NamedTuple):
     stages: list[Stage]
     lists: str
     pairing: Pairing
+    official: OfficialDetections  # arrays, without the rows of zeros
+    ours: OfficialDetections
+    score_limit: float  # of the difference within a pair, as far as rounding alone is expected to go
 
     @property
     def holds(self) -> bool:
@@ -108,19 +107,21 @@ class BothSides:
         exact = self.official_outputs(image, "float64")
         wide = self.our_outputs(image, self.ours.double)
         self.expected = self._expected(images, wide)
-        names = list(self.official["float64"].outputs)
+        names, worst = list(self.official["float64"].outputs), 0.0
+        what = "of an output's largest value, in float64"
         for name, ours, theirs in zip(names, wide, exact, strict=True):
             error = math.inf if fault_of(ours, "") else relative_error(ours, theirs, largest(theirs))
             if not error <= FLOAT64_LIMIT:
                 text = f"{name} differs in float64 by {error:.1e}: `effconv parity` names the layer"
-                return Stage(STAGES[1], False, text)
-        count = 0
+                return Stage(STAGES[1], False, text, Measured(error, FLOAT64_LIMIT, what))
+            worst = max(worst, error)
+        count, measured = 0, Measured(worst, FLOAT64_LIMIT, what)
         for key, _, sound in sound_layers(self.ours.single, self.ours.double, images):
             count += 1
             if not sound.ok:
-                return Stage(STAGES[1], False, f"{key}: its {sound.reason}")
+                return Stage(STAGES[1], False, f"{key}: its {sound.reason}", measured)
         text = f"{count} layers sound by themselves, outputs in float64 equal to {FLOAT64_LIMIT:.0e}"
-        return Stage(STAGES[1], True, text)
+        return Stage(STAGES[1], True, text, measured)
 
     def _expected(self, images: NDArray[np.float32], exact: Outputs) -> list[float]:
         """What rounding every layer once costs each output, beside our own in float64."""
@@ -147,21 +148,22 @@ def compare_image(
     official_image, official_scale = (each.numpy() for each in official_input(encoded, config))
     official_image = official_image[None]
     image = image.transpose(1, 2, 0)[None]
-    stages = [_input_stage(image, scale, official_image, official_scale)]
+    stages = [input_stage(image, scale, official_image, official_scale)]
     if closer:
         stages.append(sides.look_closer(official_image))
     official, ours = sides.official_outputs(official_image), sides.our_outputs(official_image)
-    stages.append(_outputs_stage(ours, official, sides.expected))
+    stages.append(outputs_stage(ours, official, sides.expected))
     candidates = _official_candidates(official, config)
     # TensorFlow of today computes the sigmoid otherwise than that of the official records.
     same_sigmoid = dataclasses.replace(pipeline.postprocess, sigmoid=sigmoid_halved)
-    stages.append(_candidates_stage(_candidates(same_sigmoid, official), candidates))
-    stages.append(_scores_stage(_candidates(pipeline.postprocess, official), candidates))
+    stages.append(candidates_stage(_candidates(same_sigmoid, official), candidates))
+    stages.append(scores_stage(_candidates(pipeline.postprocess, official), candidates))
     reference = _official_detections(candidates, official_scale, config)
-    stages.append(_detections_stage(_detections(same_sigmoid, official, scale), reference))
+    stages.append(detections_stage(_detections(same_sigmoid, official, scale), reference))
     if not stages[0].holds:
         ours = sides.our_outputs(image)
-    pairing = _pair(reference, _detections(pipeline.postprocess, ours, scale))
+    found_by_us = _detections(pipeline.postprocess, ours, scale)
+    pairing = _pair(reference, found_by_us)
 
     def paired_anew(outputs: Outputs) -> Pairing:
         return _pair(reference, _official_detections(_official_candidates(outputs, config), official_scale, config))
@@ -172,8 +174,9 @@ def compare_image(
     costs = zip(official[:half], sides.expected[:half], strict=True)
     score_gap = SCORE_FACTOR * max(largest(each) * accumulated_limit(cost) for each, cost in costs) / 4
     lists, verdict = explanation(pairing, score_gap, official, sides.expected, trial)
-    stages.append(Stage(STAGES[-1], lists != "unexplained", verdict))
-    return ImageResult(name, stages, lists, pairing)
+    measured = Measured(pairing.score_gap, score_gap, "of a matched object's score")
+    stages.append(Stage(STAGES[-1], lists != "unexplained", verdict, measured))
+    return ImageResult(name, stages, lists, pairing, reference, found_by_us, score_gap)
 
 
 def compare_images(
@@ -189,41 +192,6 @@ def compare_images(
         if report:
             report(len(results))
     return results
-
-
-def _input_stage(
-    ours: NDArray[np.float32], scale: np.float32, official: NDArray[np.float32], official_scale: np.float32
-) -> Stage:
-    if ours.shape != official.shape:
-        return Stage(STAGES[0], False, f"shape {ours.shape}, official {official.shape}")
-    different = int((ours != official).sum())
-    if different == 0 and scale == official_scale:
-        return Stage(STAGES[0], True, f"{ours.size} values identical")
-    gap = np.abs(ours.astype(np.float64) - official).max()
-    return Stage(
-        STAGES[0],
-        False,
-        f"{different} of {ours.size} values differ, by up to {gap:.3g}; scale {scale}, official {official_scale}",
-    )
-
-
-def _outputs_stage(ours: Outputs, official: Outputs, expected: Sequence[float]) -> Stage:
-    worst = 0.0
-    for one, other, cost in zip(ours, official, expected, strict=True):
-        if problem := fault_of(one, "candidate") or fault_of(other, "reference"):
-            return Stage(STAGES[2], False, problem)
-        worst = max(worst, relative_error(one, other, largest(other)) / accumulated_limit(cost))
-    return Stage(STAGES[2], worst <= 1, f"the largest float32 difference is {worst:.2f} of what rounding allows")
-
-
-def _scores_stage(ours: OfficialCandidates, official: OfficialCandidates) -> Stage:
-    """The scores that users get, of the same logits: those of the candidates, best first on both sides."""
-    if len(ours.scores) != len(official.scores):
-        return Stage(STAGES[4], False, f"{len(ours.scores)} scores, official {len(official.scores)}")
-    ours_sorted, theirs = np.sort(ours.scores), np.sort(official.scores)
-    distance = math.inf if fault_of(ours_sorted, "") else ulp_distance(ours_sorted, theirs)
-    text = f"scores of the same logits within {distance:.0f} units in the last place, allowed {SCORE_ULPS:.0f}"
-    return Stage(STAGES[4], distance <= SCORE_ULPS, text)
 
 
 def _official_candidates(outputs: Outputs, config: Config) -> OfficialCandidates:
@@ -249,36 +217,9 @@ def _candidates(postprocess: Postprocessor, outputs: Outputs) -> OfficialCandida
     return OfficialCandidates(boxes.numpy(), decoded.scores[0].numpy(), decoded.classes[0].numpy())
 
 
-def _candidates_stage(ours: OfficialCandidates, official: OfficialCandidates) -> Stage:
-    if len(ours.scores) != len(official.scores):
-        return Stage(STAGES[3], False, f"{len(ours.scores)} candidates, official {len(official.scores)}")
-    for column, places in _differing(ours, official):
-        return Stage(STAGES[3], False, f"{column} of {len(places)} candidates differ, first of number {places[0]}")
-    return Stage(STAGES[3], True, f"{len(ours.scores)} candidates identical")
-
-
 def _detections(postprocess: Postprocessor, outputs: Outputs, scale: np.float32) -> OfficialDetections:
     detections = found(postprocess(*_levels(outputs), torch.tensor([scale])), 0)
     return OfficialDetections(detections.boxes[0].numpy(), detections.scores[0].numpy(), detections.classes[0].numpy())
-
-
-def _detections_stage(ours: OfficialDetections, official: OfficialDetections) -> Stage:
-    if len(ours.scores) != len(official.scores):
-        return Stage(STAGES[5], False, f"{len(ours.scores)} detections, official {len(official.scores)}")
-    for column, places in _differing(ours, official):
-        return Stage(STAGES[5], False, f"{column} differ from detection {places[0]} on, of the same outputs")
-    return Stage(STAGES[5], True, f"{len(ours.scores)} detections of the same outputs identical")
-
-
-def _differing(
-    ours: OfficialCandidates | OfficialDetections, official: OfficialCandidates | OfficialDetections
-) -> Iterator[tuple[str, NDArray[np.intp]]]:
-    """(column, places where it differs in any bit) of two tables of equal length."""
-    columns: Iterable[tuple[str, Any, Any]] = zip(official._fields, ours, official, strict=True)
-    for column, one, other in columns:
-        places = np.flatnonzero((one != other).reshape(len(one), -1).any(1))
-        if len(places):
-            yield column, places
 
 
 def _levels(outputs: Outputs) -> tuple[list[torch.Tensor], list[torch.Tensor]]:

@@ -1,9 +1,11 @@
 """`effconv parity --end-to-end` as one job: find model and images, compare, record."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from ...effdet_torch.config import Config
 from ...effdet_torch.preprocessing.decode import read_encoded
 from ..datasets.layouts import read_dataset
 from ..evaluation.pipeline import Settings, build
@@ -11,12 +13,25 @@ from ..provenance import provenance
 from ..reference.network import import_tensorflow
 from ..traces.images import drawn
 from ..traces.official import official_variables
-from .end_to_end import STAGES, BothSides, ImageResult, compare_images
+from .end_to_end import BothSides, ImageResult, compare_images
 from .end_to_end_record import EndToEnd, EndToEndRecord, EndToEndRow, ImageRow, ListCounts, StageCount, StageRow
+from .end_to_end_stages import STAGES
 from .records import Reference
 from .subject import Choice, candidate_record, choose_subject, load_candidate
 
+Images = list[tuple[str, Callable[[], bytes]]]  # names, and how the bytes are had
+
 DRAWN = ((90, 120), (300, 200))  # (H, W) of the pictures compared where none is named
+
+
+@dataclass(frozen=True, kw_only=True)
+class EndToEndComparison:
+    """A comparison's record, and what a page with its pictures needs."""
+
+    record: EndToEndRecord
+    config: Config
+    images: Images  # that were compared
+    results: Sequence[ImageResult]  # one per image
 
 
 def compare_end_to_end(
@@ -27,8 +42,8 @@ def compare_end_to_end(
     limit: int | None = None,
     settings: Settings | None = None,
     report: Callable[[int, int], None] | None = None,
-) -> EndToEndRecord:
-    """The record of the images of a dataset folder, of one file, or of drawn ones.
+) -> EndToEndComparison:
+    """Compare the images of a dataset folder, of one file, or of drawn ones.
 
     `report(done, total)` counts images. Raises EffconvError for bad input and without TensorFlow.
     """
@@ -49,10 +64,11 @@ def compare_end_to_end(
         reference=Reference(label=label, more=source),
         found=end_to_end(results),
     )
-    return EndToEndRecord(row=row, provenance={"command": command, **provenance()})
+    record = EndToEndRecord(row=row, provenance={"command": command, **provenance()})
+    return EndToEndComparison(record=record, config=subject.config, images=images, results=results)
 
 
-def _images(file: Path | None, coco: Path | None) -> list[tuple[str, Callable[[], bytes]]]:
+def _images(file: Path | None, coco: Path | None) -> Images:
     if coco:
         return [(image.path.name, partial(read_encoded, image.path)) for image in read_dataset(coco).images]
     if file:
@@ -102,7 +118,9 @@ def end_to_end(results: Sequence[ImageResult]) -> EndToEnd:
             ImageRow(
                 image=each.image,
                 lists=each.lists,
-                stages=tuple(StageRow(**stage._asdict()) for stage in each.stages),
+                stages=tuple(
+                    StageRow(name=stage.name, holds=stage.holds, verdict=stage.verdict) for stage in each.stages
+                ),
             )
             for each in results
             if each.lists != "identical" or not each.holds

@@ -27,7 +27,7 @@ class StageCount(Plain):
 
 @dataclass(frozen=True, kw_only=True)
 class StageRow(Plain):
-    """One stage of one image (`end_to_end.Stage`)."""
+    """One stage of one image (`end_to_end_stages.Stage`)."""
 
     name: str
     holds: bool
@@ -51,7 +51,7 @@ class EndToEnd(Plain):
     verdict: str
     images: int
     lists: ListCounts
-    stages: Mapping[str, StageCount]  # by name, in the order of `end_to_end.STAGES`
+    stages: Mapping[str, StageCount]  # by name, in the order of `end_to_end_stages.STAGES`
     detections: int  # of the official pipeline
     matched: int  # one to one
     in_another_place: int  # of the matched: at another rank of the list

@@ -33,11 +33,11 @@ def pair_detections(
     other_categories: NDArray[np.int64],
 ) -> Pairing:
     """Pair detections, boxes (N, 4) and (M, 4) yxyx: each of the first, best first, with the nearest free one."""
-    overlaps = _overlaps(_finite(boxes), _finite(other_boxes))
-    overlaps[categories[:, None] != other_categories[None]] = -1
+    shared = overlaps(boxes, other_boxes)
+    shared[categories[:, None] != other_categories[None]] = -1
     free = np.ones(len(other_boxes), bool)
     pairs = []
-    for place, row in enumerate(overlaps):
+    for place, row in enumerate(shared):
         possible = np.flatnonzero(free & (row >= SAME_IOU))
         if not len(possible):
             continue
@@ -67,8 +67,9 @@ def _finite(boxes: NDArray[np.float32]) -> NDArray[np.float64]:
     return boxes.astype(np.float64).clip(-LONGEST, LONGEST)
 
 
-def _overlaps(boxes: NDArray[np.float64], others: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(N, M) intersections over unions; 1 for equal boxes without area."""
+def overlaps(some: NDArray[np.float32], more: NDArray[np.float32]) -> NDArray[np.float64]:
+    """(N, M) intersections over unions of boxes (N, 4) and (M, 4) yxyx; 1 for equal boxes without area."""
+    boxes, others = _finite(some), _finite(more)
     low = np.maximum(boxes[:, None, :2], others[None, :, :2])
     high = np.minimum(boxes[:, None, 2:], others[None, :, 2:])
     shared = np.clip(high - low, 0, None).prod(-1)

@@ -114,7 +114,7 @@ def run_demo(
     evaluation = evaluate_model(asked, _no_download, command, report("evaluating"))
     assert evaluation is not None
     if live:
-        compared = compare_end_to_end(choice, _no_download, command, pictures, LIVE).row.found
+        compared = compare_end_to_end(choice, _no_download, command, pictures, LIVE).record.row.found
         done("from bytes to detections", compared.ok, compared.verdict)
     else:
         done("from bytes to detections", *_beside_recording(read_detections(detections), dataset))

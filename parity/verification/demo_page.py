@@ -11,13 +11,8 @@ from ..comparison.records import LayerRow
 from ..rendering.depth import Curve, depth_chart
 from ..rendering.html import FAILS, HOLDS, OPEN, Page, cell, table
 from .demo_pictures import Panel
+from .outcome import OUTCOMES
 
-OUTCOMES = {True: ("holds", "ok-text"), False: ("does not hold", "failed-text"), None: ("not proven", "open-text")}
-VERDICTS = {
-    True: ("nothing changed on the way", HOLDS),
-    False: ("something changed on the way", FAILS),
-    None: ("no step fails, but not every step is proven", OPEN),
-}
 PENS = {
     "float32 error": ("float32 accumulated", "error", "first"),
     "float32 limit": ("float32 accumulated", "limit", "limit first"),
@@ -28,14 +23,11 @@ PENS = {
 
 def demo_verdict(record: Mapping[str, Any]) -> tuple[str, str]:
     """What a demonstration came to, in words and as a state of `Page`."""
-    return VERDICTS[demo_holds(record)]
-
-
-def demo_holds(record: Mapping[str, Any]) -> bool | None:
-    """Whether all of a demonstration's steps hold; None where none fails and one is not proven."""
     if not record["ok"]:
-        return False
-    return True if all(step["holds"] for step in record["steps"]) else None
+        return "something changed on the way", FAILS
+    if not all(step["holds"] for step in record["steps"]):
+        return "no step fails, but not every step is proven", OPEN
+    return "nothing changed on the way", HOLDS
 
 
 def demo_page(

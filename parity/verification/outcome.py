@@ -2,6 +2,9 @@
 
 from typing import NamedTuple
 
+# In words, and as a class of the pages' style sheet.
+OUTCOMES = {True: ("holds", "ok-text"), False: ("does not hold", "failed-text"), None: ("not proven", "open-text")}
+
 
 class StepOutcome(NamedTuple):
     """One step's outcome: `holds` is None where nothing could be proven either way."""

@@ -7,11 +7,13 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
+from ..rendering.html import FAILS, HOLDS, OPEN
 from ..rendering.terminal import keeps_lines, wide_console, wrapped
 from .outcome import StepOutcome
 
 WORDS = {True: "holds", False: "DOES NOT HOLD", None: "not proven"}
 COLOURS = {True: "green", False: "red", None: "yellow"}
+OF_STATES = {HOLDS: "green", FAILS: "red", OPEN: "yellow"}
 NAME, OUTCOME = 24, 13  # columns
 LONG_FIRST = NAME + 1 + OUTCOME + 1  # where verdicts begin
 
@@ -23,11 +25,11 @@ def done_line(step: StepOutcome) -> str:
 
 
 def print_steps(
-    verdict: str, holds: bool | None, steps: Sequence[Mapping[str, Any]], page: Path, console: Console | None = None
+    verdict: str, state: str, steps: Sequence[Mapping[str, Any]], page: Path, console: Console | None = None
 ) -> None:
-    """A verdict in a line, a line per step of the record, and where the whole is written."""
+    """A verdict, in a line by its state as `Page` has it, a line per step of the record, and where the whole is."""
     console = console or wide_console()
-    console.print(verdict, style=f"bold {COLOURS[holds]}", soft_wrap=keeps_lines(console), markup=False)
+    console.print(verdict, style=f"bold {OF_STATES[state]}", soft_wrap=keeps_lines(console), markup=False)
     for step in steps:
         text = Text(step_line(StepOutcome(**step), console))
         text.stylize(COLOURS[step["holds"]], NAME + 1, LONG_FIRST)

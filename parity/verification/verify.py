@@ -32,9 +32,11 @@ from ..evaluation.published import compare_with_published
 from ..evaluation.published_rows import OFFICIAL_ANNOTATIONS
 from ..provenance import provenance, version
 from ..reference.network import import_tensorflow
+from ..rendering.html import render
 from ..rendering.markdown import markdown_table
 from ..same_run import changes
 from .outcome import StepOutcome
+from .verification_page import verification_html, verification_verdict
 from .written_weights import compare_written
 
 
@@ -62,6 +64,7 @@ def verification_outputs(folder: Path, config: Config) -> Mapping[Path, Kind]:
         folder / "detections.json": output_kinds.DETECTIONS,
         folder / "verification.json": output_kinds.RECORD,
         folder / "verification.md": output_kinds.REPORT,
+        folder / "verification.html": output_kinds.REPORT,
     }
 
 
@@ -72,7 +75,8 @@ def verify(
     report: Callable[[str], Report],
     tell: Callable[[StepOutcome], None],
 ) -> dict[str, Any]:
-    """The record of all steps; `tell(step)` is called as each is done. Written to OUTPUT/verification.json and .md.
+    """The record of all steps, as it is written to OUTPUT/verification.json, .md and .html; `tell(step)` is called as
+    each is done.
 
     `fetch(model)` gives the released checkpoint, verified; `report(what)` a progress report. Raises EffconvError for
     whatever keeps a step from being carried out; going on with the same command starts from there.
@@ -131,9 +135,11 @@ def verify(
         "metrics": metrics.plain(),
         "provenance": {"command": command, **provenance()},
     }
-    with replacing(asked.output / "verification.json", asked.output / "verification.md") as (data, page):
+    names = (asked.output / f"verification{ending}" for ending in (".json", ".md", ".html"))
+    with replacing(*names) as (data, text, page):
         data.write_text(json_text(record, indent=1) + "\n", encoding="utf-8")
-        page.write_text(verification_page(record), encoding="utf-8")
+        text.write_text(verification_markdown(record), encoding="utf-8")
+        page.write_text(render(verification_html(record)), encoding="utf-8", errors="xmlcharrefreplace")
     return record
 
 
@@ -173,27 +179,13 @@ def _no_download(model: str) -> Path:
     raise AssertionError(f"{model}: the checkpoint is at hand")
 
 
-def verification_verdict(record: Mapping[str, Any]) -> tuple[str, bool | None]:
-    """What a verification came to: in words that name what fails, and whether all holds (None: not all is proven)."""
-    unproven = [step["name"] for step in record["steps"] if step["holds"] is None]
-    if record["ok"]:
-        if unproven:
-            return f"verified, but not proven: {', '.join(unproven)}", None
-        return "verified: every step holds", True
-    failing = [step["name"] for step in record["steps"] if step["holds"] is False]
-    return (
-        f"not verified: {', '.join(failing)} failed" if failing else f"not verified: {unproven[-1]} not proven",
-        False,
-    )
-
-
-def verification_page(record: Mapping[str, Any]) -> str:
+def verification_markdown(record: Mapping[str, Any]) -> str:
     """One page in Markdown: the verdict, a row per step, and the twelve metrics beside the published ones."""
     outcome = {True: "holds", False: "does not hold", None: "not proven"}
     lines = [
         PAGE_MARK,
         "",
-        f"# {record['model']}: {'verified' if record['ok'] else 'not verified'}",
+        f"# {record['model']}: {verification_verdict(record)[0]}",
         "",
         markdown_table(
             ("step", "outcome", "what was found"),

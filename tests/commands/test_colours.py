@@ -19,6 +19,7 @@ from effconv.cli import main
 from effconv.parity.comparison.records import ComparisonRecord
 from effconv.parity.comparison.report import print_comparison
 from effconv.parity.evaluation.report import print_published, print_scores
+from effconv.parity.rendering.html import HOLDS
 from effconv.parity.verification.report import print_steps
 
 whole = make_record()
@@ -28,7 +29,7 @@ print("-- parity", flush=True)
 print_comparison(record, False)
 print_comparison(record, True)
 print("-- verify", flush=True)
-print_steps("efficientdet-d0: verified", True, steps, Path("verified/verification.md"))
+print_steps("efficientdet-d0: verified", HOLDS, steps, Path("verified/verification.html"))
 print("-- eval", flush=True)
 print_scores(RECORD)
 print("-- published", flush=True)

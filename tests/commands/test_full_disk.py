@@ -205,7 +205,9 @@ def test_records_and_reports(command: str, tmp_path: Path, repository: Path, mon
     assert set(files(tmp_path)) <= {"r.json.rows"}
 
 
-@pytest.mark.parametrize("name", ["tiny-swish.safetensors", "layers.json", "verification.json", "verification.md"])
+@pytest.mark.parametrize(
+    "name", ["tiny-swish.safetensors", "layers.json", "verification.json", "verification.md", "verification.html"]
+)
 def test_a_verification(name: str, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Full at each of its files in turn; the steps between, which take TensorFlow and minutes, are left out."""
     agrees = {"ok": True, "verdict": "every layer agrees", "rows": [], "provenance": {"effconv": "0"}}
@@ -236,7 +238,7 @@ def test_a_verification(name: str, pictures: Path, tmp_path: Path, monkeypatch: 
             result = run(words)
         assert "every step holds" not in result.stdout
         require_refused(result)
-        assert f"/{name.replace('.md', '.json')}: cannot be written (" in result.stderr
+        assert f"/{name.replace('.md', '.json').replace('.html', '.json')}: cannot be written (" in result.stderr
         after = files(tmp_path)
         assert not [path for path in after if Path(path).name.startswith(".")]
         assert f"out/{name}" in before or f"out/{name}" not in after
@@ -244,7 +246,7 @@ def test_a_verification(name: str, pictures: Path, tmp_path: Path, monkeypatch: 
         done = run(words)
         assert done.exit_code == 0, done.output
     weights = ("tiny-swish.safetensors", "tiny-swish.manifest.json")
-    names = (*weights, "layers.json", "verification.json", "verification.md")
+    names = (*weights, "layers.json", "verification.json", "verification.md", "verification.html")
     assert set(files(tmp_path)) == {f"out/{each}" for each in names}
 
 

@@ -130,7 +130,14 @@ IN_FOLDERS = {
     ),
     "verify": (
         OF_TINY,
-        ("verification.json", "verification.md", "layers.json", "detections.json", "tiny-lite.safetensors"),
+        (
+            "verification.json",
+            "verification.md",
+            "verification.html",
+            "layers.json",
+            "detections.json",
+            "tiny-lite.safetensors",
+        ),
     ),
 }
 

@@ -106,9 +106,9 @@ def test_each_comparison_is_the_one_asked_for() -> None:
 
 
 def test_an_engine_is_not_compared_end_to_end() -> None:
-    refused = run("--end-to-end", "--engine", "fast", "--report", "x.md", "--explain")
-    assert "--explain, --report, --engine: not used by --end-to-end; leave them out" in refused
-    assert "--report goes with a comparison of layers" in refused
+    refused = run("--end-to-end", "--engine", "fast", "--explain")
+    assert "--explain, --engine: not used by --end-to-end; leave them out" in refused
+    assert "--explain goes with a comparison of layers" in refused
     assert "--engine goes with a comparison of layers or --coco" in refused
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from effconv.effdet_torch.engines import fast as fast_form
 from effconv.effdet_torch.engines.convolution import HAS_ONEDNN
@@ -58,6 +59,44 @@ def test_the_bits_of_the_modules(size: tuple[int, int], batch: int, tiny: Path, 
         fresh._replays.known.clear()  # so that this one goes through its modules
         assert equal(found, fresh(given))
     assert len(passes) == 2 + 4
+
+
+def test_images_may_lie_in_another_order_than_those_written_down(tiny: Path) -> None:
+    quick, fresh = fast(load_tiny(tiny)), fast(load_tiny(tiny))
+    for seed in range(2):
+        quick(images(seed=seed))
+    given = images(seed=2)
+    every_other = torch.stack([given, given], dim=-1)[..., 0]
+    expected = fresh(given)
+    for other in (given, given.contiguous(memory_format=torch.channels_last), every_other):
+        assert equal(quick(other), expected)
+
+
+def test_what_is_no_longer_needed_is_let_go() -> None:
+    """Of ten maps one after the other, no more than two are there at a time."""
+
+    def forward(given: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+        for _ in range(10):
+            given = given + 1
+        return [given], []
+
+    run, _ = recorded(forward, images(), list)
+    alive: list[weakref.ref[Tensor]] = []
+    most = 0
+
+    class Counted(TorchDispatchMode):
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+            nonlocal most
+            result = function(*args, **(kwargs or {}))
+            alive.append(weakref.ref(result))
+            most = max(most, sum(each() is not None for each in alive))
+            return result
+
+    given = images()
+    with Counted():
+        run(given)
+    assert len(alive) == 10
+    assert most == 2
 
 
 def test_what_a_pass_gave_is_left_alone_by_the_next(tiny: Path) -> None:

@@ -81,7 +81,7 @@ def end_to_end(choice: Choice, monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setattr(end_to_end_job, "official_variables", lambda *_, **__: ({}, source))
     monkeypatch.setattr(end_to_end_job, "import_tensorflow", lambda: torch)
     monkeypatch.setattr(end_to_end_job, "compare_images", lambda *_: [])
-    found = end_to_end_job.compare_end_to_end(choice, Path, "").row
+    found = end_to_end_job.compare_end_to_end(choice, Path, "").record.row
     assert found.reference.more["checkpoint_fingerprint"] == source["checkpoint_fingerprint"]
     return found
 

@@ -17,9 +17,10 @@ from effconv.effdet_torch.postprocessing.anchors import official_anchors
 from effconv.effdet_torch.postprocessing.eigen import sigmoid
 from effconv.effdet_torch.postprocessing.postprocess import Postprocessor
 from effconv.parity.comparison import end_to_end, moved_outputs
-from effconv.parity.comparison.end_to_end import STAGES, BothSides, Stage, compare_image, compare_images
+from effconv.parity.comparison.end_to_end import BothSides, compare_image, compare_images
 from effconv.parity.comparison.end_to_end_job import end_to_end as found_in
 from effconv.parity.comparison.end_to_end_record import ListCounts, StageCount
+from effconv.parity.comparison.end_to_end_stages import STAGES, Stage
 from effconv.parity.comparison.pairing import Pairing
 from effconv.parity.evaluation.pipeline import Pipeline, Settings, build
 from effconv.parity.reference.pipeline import official_anchor_boxes
@@ -252,8 +253,11 @@ def test_the_command(tmp_path: Path) -> None:
     assert (found["images"], found["ok"]) == (2, True)
     one = run("--image", str(folder / "val2017" / "001.jpg"), "--size", "256x128")
     assert one.stdout.startswith("tiny-swish: nothing changed on the way: 1 images, ")
-    wrong = run("--image-decoder", "pillow")
+    page = tmp_path / "page.html"
+    wrong = run("--image-decoder", "pillow", "--report", str(page))
     assert wrong.exit_code == 1
+    assert "2 of 2 images differ, first input of drawn 0: " in page.read_text()
+    assert page.read_text().count("<img ") == 4
     assert wrong.stdout.startswith("tiny-swish: 2 of 2 images differ, first input of drawn 0: ")
     assert "drawn 0: unexplained: input: " in wrong.stdout
     (folder / "val2017" / "001.jpg").write_bytes(b"no picture")

@@ -1,5 +1,6 @@
 """Every page in a real browser, on a telephone and a desk, by day and by night: nothing is cut off, tiny or faint."""
 
+import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -8,19 +9,25 @@ from typing import Any
 import numpy as np
 import pytest
 from drawn_datasets import change, write_clean
+from end_to_end_results import CONFIG, OBJECTS, comparison, result
+from recorded_stages import MEASURED, record_of
+from verification_runs import verification
 
 from effconv.effdet_torch.config import get_config
 from effconv.parity.ablation.page import write_ablation_page
 from effconv.parity.ablation.record import AblationRecord
+from effconv.parity.comparison.end_to_end_page import write_end_to_end_report
 from effconv.parity.comparison.page import write_page as write_comparison_page
 from effconv.parity.comparison.records import ComparisonRecord
 from effconv.parity.datasets.check import check_dataset
 from effconv.parity.datasets.check_page import write_check_page
 from effconv.parity.datasets.layouts import read_dataset
 from effconv.parity.embedded import CURVE, TRAINING
+from effconv.parity.referee.stages_page import write_stages_report
 from effconv.parity.rendering.html import HOLDS, Page, write_page
 from effconv.parity.verification.demo_page import demo_page
 from effconv.parity.verification.demo_pictures import strips
+from effconv.parity.verification.verification_page import verification_html
 from page_layout import MEGABYTE, SCHEMES, WIDTHS, layout_faults
 from page_record import make_record
 
@@ -72,7 +79,40 @@ def demo(path: Path) -> None:
     write_page(demo_page(record, layers, training, CURVE, strips(dataset, rows, rows, 1, 0.4)), path)
 
 
-PAGES = (failing_comparison, agreeing_comparison, ablations, check, demo)
+def end_to_end(path: Path) -> None:
+    apart = [*OBJECTS[1:], ((0, 0, 30, 30), 0.5, 80), ((60, 62, 110, 130), 0.4, 2)]
+    results = [result(f"{LONG}.jpg", apart, holds=False), result("alike.jpg", OBJECTS)]
+    results += [result(f"{number}.jpg", apart[:number], holds=False) for number in range(4)]
+    compared = dataclasses.replace(comparison(results), config=dataclasses.replace(CONFIG, class_names=(LONG,) * 90))
+    write_end_to_end_report(compared, path)
+
+
+def agreeing_end_to_end(path: Path) -> None:
+    write_end_to_end_report(comparison([result(f"{LONG}.jpg", OBJECTS)]), path)
+
+
+def verified(path: Path) -> None:
+    record = verification({"checkpoint": None, "layers": False}, model=LONG)
+    record["steps"][2]["verdict"] = f"{LONG} {LONG}"
+    write_page(verification_html(record), path)
+
+
+def port_stages(path: Path) -> None:
+    found = max(MEASURED, key=lambda each: sum(not row.ok for row in each.rows))
+    write_stages_report(record_of(dataclasses.replace(found, picture=f"{LONG}.jpg")), path)
+
+
+PAGES = (
+    failing_comparison,
+    agreeing_comparison,
+    ablations,
+    check,
+    demo,
+    end_to_end,
+    agreeing_end_to_end,
+    verified,
+    port_stages,
+)
 
 
 @pytest.fixture(params=PAGES, ids=lambda make: make.__name__)

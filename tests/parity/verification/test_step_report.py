@@ -1,4 +1,4 @@
-"""The verdict of `demo` and `verify` is said first, and what fails is named in it."""
+"""The verdict of `demo` and `verify` is said first, in the colour of its state."""
 
 import io
 from pathlib import Path
@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from effconv.parity.verification.demo_page import demo_holds, demo_verdict
+from effconv.parity.rendering.html import FAILS, HOLDS, OPEN
+from effconv.parity.verification.demo_page import demo_verdict
 from effconv.parity.verification.outcome import StepOutcome
 from effconv.parity.verification.report import done_line, print_steps
-from effconv.parity.verification.verify import verification_verdict
 
 LONG = "nothing changed on the way: all 477 layers hold, all 709 tensors are the checkpoint's, as TensorFlow reads it"
 
@@ -22,25 +22,12 @@ def record(*steps: tuple[str, bool | None], ok: bool) -> dict[str, Any]:
 GOOD = record(("layers", True), ("metrics", True), ok=True)
 UNKNOWN = record(("checkpoint", None), ("metrics", True), ok=True)
 BAD = record(("checkpoint", None), ("layers", False), ("metrics", False), ok=False)
-OPEN = record(("layers", True), ("metrics", None), ok=False)
-
-
-@pytest.mark.parametrize(
-    ("found", "said", "holds"),
-    [
-        (GOOD, "verified: every step holds", True),
-        (UNKNOWN, "verified, but not proven: checkpoint", None),
-        (BAD, "not verified: layers, metrics failed", False),
-        (OPEN, "not verified: metrics not proven", False),
-    ],
-)
-def test_a_verification_names_what_fails(found: dict[str, Any], said: str, holds: bool | None) -> None:
-    assert verification_verdict(found) == (said, holds)
 
 
 def test_a_demonstration_is_whole_only_where_every_step_is_proven() -> None:
-    assert [demo_holds(each) for each in (GOOD, UNKNOWN, BAD)] == [True, None, False]
-    assert demo_verdict(BAD)[0] == "something changed on the way"
+    assert demo_verdict(GOOD) == ("nothing changed on the way", HOLDS)
+    assert demo_verdict(UNKNOWN) == ("no step fails, but not every step is proven", OPEN)
+    assert demo_verdict(BAD) == ("something changed on the way", FAILS)
 
 
 @pytest.mark.parametrize("columns", ["80", None])
@@ -51,7 +38,7 @@ def test_the_verdict_is_first_and_a_terminal_of_80_columns_shows_all(
     if columns:
         monkeypatch.setenv("COLUMNS", columns)
     output = io.StringIO()
-    print_steps("shapes: a verdict", False, BAD["steps"], Path("demo/index.html"), Console(file=output, width=80))
+    print_steps("shapes: a verdict", FAILS, BAD["steps"], Path("demo/index.html"), Console(file=output, width=80))
     first, *lines, last = output.getvalue().splitlines()
     assert (first.rstrip(), last) == ("shapes: a verdict", "-> demo/index.html")
     assert [line.split()[0] for line in lines if not line.startswith(" ")] == ["checkpoint", "layers", "metrics"]

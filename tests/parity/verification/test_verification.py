@@ -26,8 +26,10 @@ from effconv.parity.datasets.layouts import read_dataset
 from effconv.parity.evaluation import contents, published, published_rows
 from effconv.parity.evaluation.coco import METRICS
 from effconv.parity.evaluation.published_rows import PublishedRow
+from effconv.parity.rendering.html import render
 from effconv.parity.verification import verify as verification
-from effconv.parity.verification.verify import verification_page
+from effconv.parity.verification.verification_page import verification_html
+from effconv.parity.verification.verify import verification_markdown
 from evaluation_runs import SWISH
 from loopback import Server, status
 from page_record import make_record
@@ -141,8 +143,9 @@ def test_the_whole_claim_through_every_fault(web: Server, monkeypatch: pytest.Mo
     assert (len(lines), last) == (5, f"-> {output / 'verification.md'}")
     assert [line.split(": ")[1] for line in result.stderr.splitlines() if line.startswith("checkpoint: ")] == ["holds"]
     record = json.loads((output / "verification.json").read_text())
-    assert (output / "verification.md").read_text() == verification_page(record)
+    assert (output / "verification.md").read_text() == verification_markdown(record)
     assert record["ok"] is True
+    assert (output / "verification.html").read_text() == render(verification_html(record))
     assert len(json.loads((output / "detections.json").read_text())) == 100 * IMAGES
 
     # Once more: nothing is downloaded or compared again; a step that fails is named and sets the exit status.
@@ -292,8 +295,8 @@ def test_the_page_says_what_holds_and_what_was_published() -> None:
         "metrics": {"published": {"rows": rows}, "conditions": {"nms": "soft", "images": 5000}},
         "provenance": {"command": "effconv verify --model d0", "effconv": "0.1.0", "git_commit": "abc"},
     }
-    page = verification_page(record)
-    assert page.startswith(f"{PAGE_MARK}\n\n# efficientdet-d0: not verified\n")
+    page = verification_markdown(record)
+    assert page.startswith(f"{PAGE_MARK}\n\n# efficientdet-d0: not verified; steps that do not hold: layers\n")
     for line in (
         "| checkpoint | holds | known |",
         "| layers | does not hold | first x |",
@@ -303,4 +306,5 @@ def test_the_page_says_what_holds_and_what_was_published() -> None:
         "Evaluated with: nms soft, images 5000.",
     ):
         assert line in page.splitlines()
-    assert verification_page({**record, "ok": True}).startswith(f"{PAGE_MARK}\n\n# efficientdet-d0: verified\n")
+    all_hold = {**record, "ok": True, "steps": [{**step, "holds": True} for step in record["steps"]]}
+    assert "# efficientdet-d0: verified: every step holds" in verification_markdown(all_hold).splitlines()
