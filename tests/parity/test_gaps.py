@@ -51,6 +51,8 @@ def test_nothing_hides_in_a_part(place: tuple[int, ...]) -> None:
         given = arrays()
         given[which][place] = math.nan
         assert math.isnan(measure(given, [Pair(0, 1, (2,))])[0].times)
+    given[0][place] = given[1][place]  # a bound that is no number allows nothing, equal values neither
+    assert math.isnan(measure(given, [Pair(0, 1, (2,))])[0].times)
     given = arrays()
     given[2][place] = 0
     assert measure(given, [Pair(0, 1, (2,))])[0].times == math.inf
