@@ -1,14 +1,14 @@
 """How far two arrays are apart, in several measures at once. Pure numpy; a large layer is gone through in parts."""
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-Array = NDArray[np.floating]
+from .gaps import Array, Gap, Pair, measure, spread
 
-PART = 1 << 16  # values looked at in one go, so that temporaries stay in the processor's cache
+PART = 1 << 16  # values of one array looked at in one go, so that temporaries stay in the processor's cache
 SAMPLE = 1 << 17  # values that histogram and ulp distance are made from: every k-th row and column of a larger layer
 ULP_RANGE = 1e-3  # smaller values, relative to the layer's largest, are left out of the ulp distance
 HEAT_CELLS = 32  # rows and columns of a heat map, at most
@@ -29,21 +29,20 @@ class Difference(NamedTuple):
 
 def fault_of(array: Array, whose: str) -> str:
     """Why an array cannot be compared: NaN or infinity in it; empty when it can."""
-    for part in _parts(array):
-        if not np.isfinite(part).all():
+    for part, finite in zip(parts := _parts(array), spread(_are_finite, parts, array.size), strict=True):
+        if not finite:
             return f"{'NaN' if np.isnan(part).any() else 'infinity'} in the {whose}"
     return ""
 
 
 def largest(array: Array) -> float:
     """max |x|."""
-    return max(float(np.abs(part).max()) for part in _parts(array))
+    return float(np.max(spread(_largest, _parts(array), array.size)))
 
 
 def relative_error(candidate: Array, reference: Array, scale: float) -> float:
     """max |a - b| / scale; where the scale is zero, 0 for equal arrays and infinity for others."""
-    pairs = zip(_parts(candidate), _parts(reference), strict=True)
-    return _ratio(max(float(np.abs(a.astype(np.float64) - b).max()) for a, b in pairs), scale)
+    return ratio(measure([candidate, reference], [Pair(0, 1)])[0].largest, scale)
 
 
 def times_bound(candidate: Array, reference: Array, bound: Array, more: float = 0.0) -> float:
@@ -55,20 +54,8 @@ def error_and_times(
     candidate: Array, reference: Array, scale: float, bound: Array, more: float = 0.0
 ) -> tuple[float, float]:
     """(`relative_error`, `times_bound`) of the same two arrays, which are gone through once."""
-    error = worst = 0.0
-    for a, b, limit in zip(_parts(candidate), _parts(reference), _parts(bound), strict=True):
-        gap = np.subtract(a, b, dtype=np.float64)
-        np.abs(gap, out=gap)
-        error = max(error, float(gap.max()))
-        allowed = limit + more
-        if allowed.all():
-            worst = max(worst, float(np.divide(gap, allowed, out=gap).max()))
-            continue
-        # Where nothing may differ, a difference is infinitely far out.
-        with np.errstate(divide="ignore", invalid="ignore"):
-            ratio = gap / allowed
-        worst = max(worst, float(np.max(ratio, where=gap > 0, initial=0.0)))
-    return _ratio(error, scale), worst
+    (gap,) = measure([candidate, reference, bound], [Pair(0, 1, (2,), more)])
+    return ratio(gap.largest, scale), gap.times
 
 
 def apart(array: Array | None, exact: Array | None) -> float:
@@ -83,56 +70,52 @@ def difference(candidate: Array, reference: Array, scale: float) -> Difference:
 
     Arrays are (B, H, W, C), or of one axis, which has no heat map.
     """
-    squares = reference_squares = candidate_squares = product = 0.0
-    apart = []  # the largest |a - b| of each pixel's channels
-    channels = candidate.shape[-1] if candidate.ndim == 4 else 1
-    for a, b in zip(_parts(candidate), _parts(reference), strict=True):
-        # In the wider type, so that the subtraction itself does not round.
-        a64, b64 = a.astype(np.float64).ravel(), b.astype(np.float64).ravel()
-        gap = a64 - b64
-        # Four times as fast as `max(-1)`, which is slow where an axis is short.
-        apart.append(np.maximum.reduceat(np.abs(gap), np.arange(0, gap.size, channels)))
-        squares += float(gap @ gap)
-        reference_squares += float(b64 @ b64)
-        candidate_squares += float(a64 @ a64)
-        product += float(a64 @ b64)
-    gaps = np.concatenate(apart)
-    worst = float(gaps.max())
+    return distances(candidate, reference, scale, measure([candidate, reference], [Pair(0, 1, moments=True)])[0])
+
+
+def distances(candidate: Array, reference: Array, scale: float, gap: Gap) -> Difference:
+    """`difference` of two arrays whose gap, with its moments, was measured beside other pairs."""
+    moments = gap.moments
+    assert moments
     a, b = _sampled(candidate), _sampled(reference)
     histogram, zeros = _histogram(a, b, scale)
-    length = np.sqrt(candidate_squares) * np.sqrt(reference_squares)
+    length = np.sqrt(moments.first_squares) * np.sqrt(moments.second_squares)
     return Difference(
-        error=_ratio(worst, scale),
-        rms=_ratio(float(np.sqrt(squares)), float(np.sqrt(reference_squares))),
-        cosine=float(product / length) if length else float(candidate_squares == reference_squares),
-        ulp=_ulp(a, b, ULP_RANGE * scale) if worst else 0.0,
+        error=ratio(gap.largest, scale),
+        rms=ratio(float(np.sqrt(moments.squares)), float(np.sqrt(moments.second_squares))),
+        cosine=float(moments.product / length) if length else float(moments.first_squares == moments.second_squares),
+        ulp=_ulp(a, b, ULP_RANGE * scale) if gap.largest else 0.0,
         histogram=histogram,
         zeros=zeros,
-        heat=_heat(gaps.reshape(candidate.shape[:3]), scale) if candidate.ndim == 4 else None,
+        heat=_heat(moments.pixels, scale) if candidate.ndim == 4 else None,
     )
 
 
-def _ratio(value: float, scale: float) -> float:
+def ratio(value: float, scale: float) -> float:
+    """value / scale; where the scale is zero, 0 for zero and infinity for others."""
     if scale == 0:
         return 0.0 if value == 0 else float("inf")
     return value / scale
 
 
-def _parts(array: Array) -> Iterator[Array]:
-    """The array along its rows, in parts of about PART values."""
-    if array.ndim != 4:
-        for start in range(0, max(len(array), 1), PART):
-            yield array[start : start + PART]
-        return
-    rows = max(1, PART // max(1, array.shape[2] * array.shape[3]))
-    for image in array:
-        for start in range(0, image.shape[0], rows):
-            yield image[start : start + rows]
+def _parts(array: Array) -> list[Array]:
+    """The array in parts of about PART values, in the order of its memory."""
+    order = sorted(range(array.ndim), key=lambda axis: -array.strides[axis])
+    flat = array.transpose(order).reshape(-1)  # a view, but for a piece of a larger array
+    return [flat[start : start + PART] for start in range(0, max(len(flat), 1), PART)]
+
+
+def _are_finite(parts: Sequence[Array]) -> list[bool]:
+    return [bool(np.isfinite(part).all()) for part in parts]
+
+
+def _largest(parts: Sequence[Array]) -> list[float]:
+    return [float(np.maximum(part.max(), -part.min())) for part in parts]
 
 
 def _sampled(array: Array) -> Array:
     every = int(np.ceil(np.sqrt(array.size / SAMPLE)))
-    return array[:, ::every, ::every] if array.ndim == 4 else array[:: every * every]
+    return np.ascontiguousarray(array[:, ::every, ::every] if array.ndim == 4 else array[:: every * every])
 
 
 def _histogram(a: Array, b: Array, scale: float) -> tuple[tuple[int, ...], int]:
@@ -152,8 +135,9 @@ def _ulp(a: Array, b: Array, least: float) -> float:
     """Largest distance, counted in representable numbers of the arrays' type, where |b| is at least `least`."""
     chosen = np.abs(b) >= least
     first, second = _ordered(a[chosen]), _ordered(b[chosen])
-    # Exact up to 2**53; larger distances are rounded, because those between float64 values can exceed an int64.
-    return float(np.abs(first.astype(np.longdouble) - second.astype(np.longdouble)).max(initial=0))
+    # Distances between float64 values can exceed an int64, and none an unsigned one, in which subtraction wraps around.
+    apart = np.maximum(first, second).view(np.uint64) - np.minimum(first, second).view(np.uint64)
+    return float(apart.max(initial=0))
 
 
 def _ordered(values: Array) -> NDArray[np.int64]:

@@ -13,6 +13,7 @@ from typing import Any
 
 from headline import headline_table
 from install_table import install_summary, install_table
+from reader_table import reader_table
 from strip import strip
 
 from effconv.parity.ablation.chart import ablation_chart
@@ -95,6 +96,7 @@ def tables() -> dict[str, str]:
     budgeted = ("efficientdet-d0", "512x512")
     return {
         "headline": headline_table(records),
+        "reader": reader_section(records.get("reader")),
         "install": install_table(records["install"]),
         "install-summary": install_summary(records["install"]),
         "parity": parity_table(parity),
@@ -155,6 +157,11 @@ def inference_section(record: Mapping[str, Any] | None) -> str:
 def runs_section(record: Mapping[str, Any] | None) -> str:
     """The table of a record of whole runs; where it was not measured yet, that."""
     return NOT_MEASURED if record is None else runs_table(RunsRecord.read(record))
+
+
+def reader_section(record: Mapping[str, Any] | None) -> str:
+    """The table of what a reader of the README waits for; where it was not measured yet, that."""
+    return NOT_MEASURED if record is None else reader_table(record)
 
 
 def speeds() -> str:

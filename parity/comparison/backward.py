@@ -13,7 +13,8 @@ from ...effdet_torch.config import Config
 from ...effdet_torch.model import EfficientDet
 from ...errors import EffconvError
 from ..copying import copied
-from ..difference import Array, difference, fault_of, largest, relative_error
+from ..difference import difference, fault_of, largest, relative_error
+from ..gaps import Array
 from ..limits import FLOAT64_LIMIT
 from ..reference.network import gradients
 from ..traces.trace import nhwc

@@ -12,13 +12,14 @@ from numpy.typing import NDArray
 from ...convert.layers import Layer, layers
 from ...effdet_torch.model import EfficientDet
 from ..copying import copied_with_shared_weights
-from ..difference import Array, apart, difference, error_and_times, fault_of, largest, relative_error, times_bound
-from ..limits import FLOAT64_LIMIT, FLUSHED, accumulated_limit, unnamed_limit
+from ..difference import apart, fault_of
+from ..gaps import Array
 from ..traces.candidate import Lockstep
 from ..traces.trace import Activation, Kind, Trace
 from .bounds import Bounds
+from .checks import Costs, bounded_checks, checks_of
 from .rounded import rounding_costs, with_sequential_means
-from .rows import Check, Noise, Row
+from .rows import Check, Row
 from .soundness import Soundness, precision_of, sound_layers
 
 Report = Callable[[int, int], None]
@@ -128,8 +129,8 @@ def compare_in_turn(
     rounded = Lockstep(networks.rounded, trace.images, table, rounding=dtype) if once else None
     runs = [run for run in (single, double, rounded) if run]
     missing = set(trace.required)
-    expected = reference_noise = 0.0
-    sound = "local" in trace.kinds and is_complete(trace)  # then the reference's own float32 is looked at locally
+    # Where the reference's own float32 is looked at locally, its noise counts.
+    rounding = Costs(sound="local" in trace.kinds and is_complete(trace))
     try:
         for activation in trace.activations(kind):
             missing.discard(activation.key)
@@ -148,19 +149,17 @@ def compare_in_turn(
                 if bounds:
                     bound = bounds.take(layer.module)
                     pair = bound, bounds.take_in_sequence(layer.module, bound)
-                    both = [limit.permute(0, 2, 3, 1).numpy() for limit in pair]
-                    checks, soundness = _bounded_checks(activation, own, wide, both[0], both[1], exact)
-                    del bound, pair, both
+                    ours, theirs = (limit.permute(0, 2, 3, 1).numpy() for limit in pair)
+                    both = ours, ours if pair[1] is bound else theirs
+                    checks, soundness = bounded_checks(activation, own, wide, both, exact)
+                    del bound, pair, ours, theirs, both
                 else:
                     if rounded:
                         cost = apart(_sample(rounded.at(layer.key), shape, activation.step), wide)
                     else:
                         cost = (costs or {}).get(layer.key, 0.0)
-                    expected = max(expected, cost)
-                    if sound and activation.float64 is not None:
-                        noise = apart(activation.float32, activation.float64)
-                        reference_noise = max(reference_noise, noise)
-                    checks = _checks(activation, kind, own, wide, (expected, reference_noise), exact)
+                    rounding.expected = max(rounding.expected, cost)
+                    checks = checks_of(activation, kind, own, wide, rounding, exact)
             del own, wide
             if kind == "local":
                 for run in runs:
@@ -184,7 +183,7 @@ def compare_traces(reference: Trace, other: Trace, model: EfficientDet) -> Itera
     """
     table = layers(reference.config)
     known = {layer.key: layer for layer in table}
-    expected = 0.0
+    rounding = Costs(sound=False)
     candidates = other.activations("accumulated")
     networks = precisions(model)
     rounded = Lockstep(networks.rounded, reference.images, table, rounding=torch.float32)
@@ -200,8 +199,8 @@ def compare_traces(reference: Trace, other: Trace, model: EfficientDet) -> Itera
             checks: dict[str, Check] = {}
             if not fault and own is not None and wide is not None:
                 runs = (_sample(run.at(layer.key), shape, activation.step) for run in (rounded, double))
-                expected = max(expected, apart(*runs))
-                checks = _checks(activation, "accumulated", own, wide, (expected, 0.0), False)
+                rounding.expected = max(rounding.expected, apart(*runs))
+                checks = checks_of(activation, "accumulated", own, wide, rounding, False)
             yield Row(layer, shape, checks, {"accumulated": fault} if fault else {})
     finally:
         rounded.close()
@@ -223,53 +222,3 @@ def _fault(
     if single.shape != activation.float32.shape:
         return fault or f"shape {single.shape}, in the reference {shape}"
     return fault or fault_of(single, "candidate") or fault_of(double, "candidate in float64")
-
-
-def _checks(
-    activation: Activation, kind: Kind, single: Array, double: Array, costs: tuple[float, float], exact: bool
-) -> dict[str, Check]:
-    """The candidate's float32 and float64 beside the reference's, within what rounding may add up to."""
-    expected, reference_noise = costs  # of rounding every layer once; of the reference, 0 where it may not be sound
-    scale = largest(activation.float32 if activation.float64 is None else activation.float64)
-    own = relative_error(single, double, scale)
-    checks = {}
-    if activation.float64 is not None:
-        checks[f"float64 {kind}"] = Check(difference(double, activation.float64, scale), FLOAT64_LIMIT)
-        noise = Noise(own, relative_error(activation.float32, activation.float64, scale), False)
-    elif activation.noise is not None:
-        noise = Noise(own, activation.noise, False)
-    else:
-        noise = Noise(own, expected, True)
-    limit = (
-        0.0 if exact else unnamed_limit(expected) if kind == "local" else accumulated_limit(expected, reference_noise)
-    )
-    checks[f"float32 {kind}"] = Check(difference(single, activation.float32, scale), limit, noise)
-    return checks
-
-
-def _bounded_checks(
-    activation: Activation, single: Array, double: Array, bound: Array, reference_bound: Array, exact: bool
-) -> tuple[dict[str, Check], dict[str, Soundness]]:
-    """One layer of both sides on the same input: each sound by itself, and the two as near as sound sides are."""
-    scale = largest(activation.float32 if activation.float64 is None else activation.float64)
-    own, times = error_and_times(single, double, scale, bound)
-    checks = {}
-    soundness = {"candidate": Soundness(own, times)}
-    noise = Noise(own, own if activation.noise is None else activation.noise, activation.noise is None)
-    if activation.float64 is not None:
-        checks["float64 local"] = Check(difference(double, activation.float64, scale), FLOAT64_LIMIT)
-        reference_error, times = error_and_times(
-            activation.float32, activation.float64, scale, reference_bound, FLUSHED
-        )
-        if checks["float64 local"].ok:  # else the bound, of the candidate's weights, says nothing of the reference
-            soundness["reference"] = Soundness(reference_error, times)
-        noise = Noise(own, reference_error, False)
-    apart = difference(single, activation.float32, scale)
-    if exact:
-        checks["float32 local"] = Check(apart, 0.0, noise)
-    else:
-        together = 2 * bound if reference_bound is bound else bound + reference_bound
-        times = times_bound(single, activation.float32, together, FLUSHED)
-        largest_bound = largest(together) / scale if scale else 0.0
-        checks["float32 local"] = Check(apart, largest_bound, noise, times)
-    return checks, soundness

@@ -7,7 +7,8 @@ from typing import NamedTuple
 from ...convert.layers import layers
 from ...effdet_torch.model import EfficientDet
 from ..copying import copied_with_shared_weights
-from ..difference import Array, fault_of, largest, relative_error
+from ..difference import fault_of, largest, relative_error
+from ..gaps import Array
 from ..limits import FLOAT64_LIMIT
 from ..mistakes.network import CHANGES, Change, changed
 from ..traces.candidate import Lockstep

@@ -19,7 +19,8 @@ from ...effdet_torch.model import EfficientDet
 from ..comparison.compare import precisions
 from ..comparison.rounded import rounding_costs
 from ..comparison.rows import Check, Row
-from ..difference import Array, difference, fault_of, largest
+from ..difference import difference, fault_of, largest
+from ..gaps import Array
 from ..limits import FLOAT64_LIMIT, accumulated_limit
 from ..traces.trace import Kind
 from .reference_run import ReferenceRun

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from ...convert.layers import Layer
 from ...effdet_torch.model import EfficientDet
 from ...errors import EffconvError
-from ..difference import Array
+from ..gaps import Array
 
 
 class ComputedLayer(NamedTuple):

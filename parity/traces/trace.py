@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...effdet_torch.config import Config
-from ..difference import Array
+from ..gaps import Array
 
 # "accumulated": the run goes from the image on, so float64 shows where float32 has drifted to. "local": every layer's
 # float64 is computed from the run's own float32 activations before it, so it shows what that layer alone rounds.

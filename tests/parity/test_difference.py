@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from effconv.parity import difference as module
+from effconv.parity import gaps
 from effconv.parity.difference import (
     HEAT_CELLS,
     HISTOGRAM_BINS,
@@ -36,6 +37,8 @@ LENGTHS = [(1,), (59,), (60,), (61,), (199,), (200,), (201,), (1000,)]
 @pytest.fixture(autouse=True)
 def _small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "PART", PART)
+    monkeypatch.setattr(gaps, "PART", PART)
+    monkeypatch.setattr(gaps, "CHANNELS", 4)
     monkeypatch.setattr(module, "SAMPLE", SAMPLE)
 
 
@@ -216,7 +219,7 @@ def test_faults_are_named(shape: tuple[int, ...]) -> None:
 
 
 def test_arrays_of_other_shapes_are_refused() -> None:
-    with pytest.raises(ValueError, match="zip"):
+    with pytest.raises(ValueError, match="one shape"):
         relative_error(np.zeros((1, 40, 4, 4)), np.zeros((2, 40, 4, 4)), 1.0)
 
 

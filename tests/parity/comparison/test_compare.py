@@ -2,7 +2,7 @@
 
 import threading
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pytest
@@ -14,10 +14,11 @@ from effconv.effdet_torch.backbone import EfficientNet, Stem
 from effconv.effdet_torch.bifpn import ImageSizeError
 from effconv.effdet_torch.heads import Head
 from effconv.effdet_torch.model import EfficientDet
-from effconv.parity.comparison import compare as module
+from effconv.parity.comparison import checks
 from effconv.parity.comparison.compare import compare, compare_in_turn, precisions
 from effconv.parity.comparison.rows import Check, Row, first_failure
-from effconv.parity.difference import difference, relative_error
+from effconv.parity.difference import difference
+from effconv.parity.gaps import Gap, Pair, measure
 from effconv.parity.mistakes.modules import NoGate, override
 from effconv.parity.traces.images import noise
 from effconv.parity.traces.trace import Activation, Kind
@@ -278,13 +279,11 @@ def test_only_the_current_layer_is_in_memory(
                 yield Activation(each.key, single, double)
                 del single, double
 
-    def watched(candidate: np.ndarray, reference: np.ndarray, scale: float) -> float:
-        if given[-1]() is not candidate:
-            others.append(weakref.ref(candidate))
-            others.append(weakref.ref(reference))
-        return relative_error(candidate, reference, scale)
+    def watched(arrays: Sequence[np.ndarray], pairs: Sequence[Pair]) -> list[Gap]:
+        others.extend(weakref.ref(array) for array in arrays if array is not given[-1]())
+        return measure(arrays, pairs)
 
-    monkeypatch.setattr(module, "relative_error", watched)
+    monkeypatch.setattr(checks, "measure", watched)
     rows = list(compare_in_turn(Fresh({kind: runs[kind]}, model.config), precisions(model), kind))
     assert failing(rows) == {}
     assert len(given) == len(rows)
