@@ -35,27 +35,6 @@ def chosen_codes(selection: Selection, codes: Tensor) -> Tensor:
     return torch.gather(codes, 1, selection.anchors[..., None].expand(-1, -1, 4))
 
 
-def codes_of_levels(selection: Selection, levels: Sequence[Tensor]) -> Tensor:
-    """The same of per-level codes (B, A*4, h, w), lowest level first, read where they lie: no other code is touched.
-
-    To copy all of them into one tensor takes several threads, which wait for each other longer than they work where
-    another runtime's threads are still awake.
-    """
-    codes = levels[0].new_empty((*selection.anchors.shape, 4))
-    first = 0
-    for level in levels:
-        per_position, width = level.shape[1] // 4, level.shape[3]
-        after = first + per_position * level.shape[2] * width
-        images, places = ((selection.anchors >= first) & (selection.anchors < after)).nonzero(as_tuple=True)
-        anchors = selection.anchors[images, places] - first
-        positions = torch.div(anchors, per_position, rounding_mode="floor")
-        channels = (anchors % per_position * 4)[:, None] + torch.arange(4)
-        rows, columns = torch.div(positions, width, rounding_mode="floor"), positions % width
-        codes[images, places] = level[images[:, None], channels, rows[:, None], columns[:, None]]
-        first = after
-    return codes
-
-
 def best_class(logits: Tensor) -> Selection:
     """The best class of each anchor, (B, N, C) -> N pairs in the anchors' order; the first class where several tie.
 

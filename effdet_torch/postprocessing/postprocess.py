@@ -16,7 +16,7 @@ from ...errors import EffconvError
 from ..config import Config
 from . import eigen
 from .anchors import decode_boxes, feature_sizes, official_anchors
-from .candidates import Selection, TopPairs, all_pairs, best_class, chosen_codes, codes_of_levels, flatten_levels
+from .candidates import Selection, TopPairs, all_pairs, best_class, chosen_codes, flatten_levels
 from .detections import Detections
 from .nms import AcrossClasses, Candidates, Combined, PerClass
 from .suppression import OFFICIAL, Suppression
@@ -63,12 +63,12 @@ class Postprocessor:
         the codes of candidates are NaN or infinite (logits of minus infinity are scores of 0).
         """
         self._check_shapes(class_logits, box_codes)
+        codes = flatten_levels(box_codes, 4).float()
         classes, choose = self.config.num_classes, self.candidates
         selection = choose.of_levels(class_logits, classes) if isinstance(choose, TopPairs) else None
         if selection is None:
-            codes = flatten_levels(box_codes, 4).float()
             return self.flat(flatten_levels(class_logits, classes).float(), codes, image_scales)
-        return self.finish(self._chosen_of_levels(selection, box_codes), image_scales)
+        return self.finish(self._chosen(selection, codes), image_scales)
 
     def flat(self, logits: Tensor, codes: Tensor, image_scales: Tensor | None = None) -> Detections:
         """The same from logits (B, N, C) and box codes (B, N, 4) float32, N in the anchors' order."""
@@ -83,12 +83,6 @@ class Postprocessor:
     def decoded(self, logits: Tensor, codes: Tensor) -> Candidates:
         """What suppression is given, from logits (B, N, C) and box codes (B, N, 4), N in the anchors' order."""
         return self._chosen(self.candidates(logits), codes)
-
-    def _chosen_of_levels(self, selection: Selection, box_codes: Sequence[Tensor]) -> Candidates:
-        """`_chosen` of per-level codes on the CPU, without a copy of those that were not selected."""
-        if selection.anchors.shape[1] > sum(level[0].numel() // 4 for level in box_codes):
-            return self._chosen(selection, flatten_levels(box_codes, 4).float())
-        return self.selected(selection, codes_of_levels(selection, box_codes).float())
 
     def _chosen(self, selection: Selection, codes: Tensor) -> Candidates:
         if selection.anchors.shape[1] <= codes.shape[1]:
@@ -140,7 +134,7 @@ class CombinedPostprocessor(Postprocessor):
         if torch.compiler.is_compiling():  # whose result cannot decide what is computed
             return super().__call__(class_logits, box_codes, image_scales)
         self._check_shapes(class_logits, box_codes)
-        every, count = sum(level[0].numel() for level in class_logits), self.first
+        every, count = sum(level.shape[1:].numel() for level in class_logits), self.first
         while count <= self.first or count * MORE < every:
             candidates = self._highest(count, class_logits, box_codes)
             found = self.finish(candidates, image_scales)
@@ -156,14 +150,11 @@ class CombinedPostprocessor(Postprocessor):
         """The `count` highest pairs of each image, in the order of `all_pairs`."""
         classes, highest = self.config.num_classes, TopPairs(count)
         selection = highest.of_levels(class_logits, classes)
-        compiled = selection is not None
         if selection is None:
             selection = highest(flatten_levels(class_logits, classes).float())
         # Of equal scores the lower index comes first.
         order = (selection.anchors * classes + selection.classes).argsort(dim=1)
         selection = Selection(*(torch.gather(each, 1, order) for each in selection))
-        if compiled:
-            return self._chosen_of_levels(selection, box_codes)
         return self._chosen(selection, flatten_levels(box_codes, 4).float())
 
 

@@ -1,13 +1,15 @@
 """`effconv parity --end-to-end` as one job: find model and images, compare, record."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 from ...effdet_torch.config import Config
 from ...effdet_torch.preprocessing.decode import read_encoded
+from ..datasets.dataset import Dataset
 from ..datasets.layouts import read_dataset
+from ..datasets.renumbering import known_names
 from ..evaluation.pipeline import Settings, build
 from ..provenance import provenance
 from ..reference.network import import_tensorflow
@@ -48,7 +50,8 @@ def compare_end_to_end(
     `report(done, total)` counts images. Raises EffconvError for bad input and without TensorFlow.
     """
     subject = choose_subject(choice, fetch)
-    images = _images(choice.image, coco)[:limit]
+    dataset = read_dataset(coco) if coco else None
+    images = _images(choice.image, dataset)[:limit]
     variables, source = official_variables(subject.checkpoint, subject.config, subject.weights, verify=subject.verify)
     pipeline = build(subject.config, settings or Settings(size=choice.size))
     model = load_candidate(choice, subject)
@@ -65,12 +68,20 @@ def compare_end_to_end(
         found=end_to_end(results),
     )
     record = EndToEndRecord(row=row, provenance={"command": command, **provenance()})
-    return EndToEndComparison(record=record, config=subject.config, images=images, results=results)
+    return EndToEndComparison(record=record, config=_named(subject.config, dataset), images=images, results=results)
 
 
-def _images(file: Path | None, coco: Path | None) -> Images:
-    if coco:
-        return [(image.path.name, partial(read_encoded, image.path)) for image in read_dataset(coco).images]
+def _named(config: Config, dataset: Dataset | None) -> Config:
+    """With the dataset's names of categories, where the model has none of its own and its numbers are the dataset's."""
+    numbers = range(1, config.num_classes + 1)
+    if dataset is None or known_names(config) or not set(dataset.categories) <= set(numbers):
+        return config
+    return replace(config, class_names=tuple(dataset.categories.get(number, "") for number in numbers))
+
+
+def _images(file: Path | None, dataset: Dataset | None) -> Images:
+    if dataset:
+        return [(image.path.name, partial(read_encoded, image.path)) for image in dataset.images]
     if file:
         return [(file.name, partial(read_encoded, file))]
     return [(f"drawn {seed}", partial(drawn, seed, size)) for seed, size in enumerate(DRAWN)]

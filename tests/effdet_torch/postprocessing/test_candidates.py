@@ -5,15 +5,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from effconv.effdet_torch.postprocessing.candidates import (
-    Selection,
-    TopPairs,
-    all_pairs,
-    best_class,
-    chosen_codes,
-    codes_of_levels,
-    flatten_levels,
-)
+from effconv.effdet_torch.postprocessing.candidates import TopPairs, all_pairs, best_class, flatten_levels
 
 
 def sorted_pairs(logits: Tensor, count: int) -> np.ndarray:
@@ -86,17 +78,6 @@ def test_flattening_is_row_column_anchor_value() -> None:
     assert flat[0].tolist() == order + [[value + 5000 for value in row] for row in order]
     channels_last = [level.contiguous(memory_format=torch.channels_last), level + 5000]
     assert torch.equal(flat, flatten_levels(channels_last, values))
-
-
-@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
-def test_codes_are_read_where_they_lie(layout: torch.memory_format) -> None:
-    random = torch.Generator().manual_seed(0)
-    noise = [torch.randn(2, 12, *size, generator=random) for size in ((4, 5), (2, 3), (1, 1))]
-    levels = [level.contiguous(memory_format=layout) for level in noise]
-    flat = flatten_levels(levels, 4)
-    anchors = torch.stack([torch.randperm(flat.shape[1], generator=random) for _ in range(2)])
-    selection = Selection(torch.zeros(anchors.shape), anchors, torch.zeros_like(anchors))
-    assert torch.equal(codes_of_levels(selection, levels), chosen_codes(selection, flat))
 
 
 def test_no_pairs_is_refused() -> None:

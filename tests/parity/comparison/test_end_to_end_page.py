@@ -1,6 +1,7 @@
 """The page from bytes to detections: what differs is told and marked, no name is taken for HTML, and its size."""
 
 import base64
+import dataclasses
 import io
 import re
 from pathlib import Path
@@ -14,7 +15,7 @@ from effconv.convert.output_kinds import REPORT
 from effconv.effdet_torch.drawing import name_colour
 from effconv.parity.comparison import end_to_end_page
 from effconv.parity.comparison.end_to_end import ImageResult
-from effconv.parity.comparison.end_to_end_job import EndToEndComparison
+from effconv.parity.comparison.end_to_end_job import EndToEndComparison, _named
 from effconv.parity.comparison.end_to_end_page import (
     MOST_ALIKE,
     MOST_PICTURES,
@@ -23,6 +24,8 @@ from effconv.parity.comparison.end_to_end_page import (
 )
 from effconv.parity.comparison.end_to_end_pictures import LONGER, MOST_MARKED, compared_pictures
 from effconv.parity.comparison.object_differences import object_differences
+from effconv.parity.datasets.layouts import read_dataset
+from effconv.parity.datasets.shapes import write_shapes
 from page_layout import MEGABYTE
 
 MOVED = ((60, 60, 110, 95), 0.8, 2)  # seven tenths of the second
@@ -50,6 +53,16 @@ def test_each_kind_of_difference_is_told_the_highest_score_first() -> None:
     assert told(result("x", barely)) == []
     assert told(result("x", [])) == [("TensorFlow alone", place, None) for place in range(4)]
     assert told(result("x", OBJECTS, [])) == [("effconv alone", None, place) for place in range(4)]
+
+
+def test_categories_have_the_datasets_names_where_the_model_has_none(tmp_path: Path) -> None:
+    write_shapes(tmp_path, "val2017", 1, 0, SIZE)
+    dataset = read_dataset(tmp_path)
+    nameless = dataclasses.replace(CONFIG, num_classes=11, class_names=())
+    assert _named(nameless, dataset).class_names == tuple(dataset.categories.get(n, "") for n in range(1, 12))
+    own = dataclasses.replace(nameless, class_names=tuple("abcdefghijk"))
+    for config, given in ((nameless, None), (own, dataset), (dataclasses.replace(nameless, num_classes=2), dataset)):
+        assert _named(config, given) == config
 
 
 def test_a_box_is_told_by_pixels_and_overlap() -> None:
