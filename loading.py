@@ -19,7 +19,7 @@ from .convert.namings.recognition import EFFCONV, Fit, recognise
 from .convert.namings.tensors import from_port
 from .convert.sources import open_checkpoint
 from .convert.weights_file import StoredWeights, read_weights
-from .effdet_torch.config import VARIANTS, Config, ConfigError, get_config
+from .effdet_torch.config import VARIANTS, Config, ConfigError, get_config, require_classes
 from .errors import CheckpointError
 
 FUNCTIONS = ("port", "official")
@@ -94,7 +94,8 @@ def load(
     with torch.device("meta"):
         network = EfficientDet(config)
     tensors = {key: torch.from_numpy(array) for key, array in state.items()}
-    if num_classes not in (None, config.num_classes):
+    if num_classes is not None and num_classes != config.num_classes:
+        require_classes(num_classes)
         from .effdet_torch.training.start import transferred
 
         return transferred(tensors, config, (None,) * num_classes, seed=0).model.eval()

@@ -17,6 +17,7 @@ from ..strict_json import as_read
 
 FUSIONS = ("fastattn", "sum")
 ACTIVATIONS = ("swish", "relu6")
+MOST_CLASSES = 100_000
 IMAGENET_MEAN = (0.485 * 255, 0.456 * 255, 0.406 * 255)
 IMAGENET_STD = (0.229 * 255, 0.224 * 255, 0.225 * 255)
 
@@ -228,6 +229,12 @@ def config_from_dict(data: Any, source: str) -> Config:
     return config
 
 
+def require_classes(number: object) -> None:
+    """Raises ConfigError for what is no number of classes that a model can have: an integer in 1..MOST_CLASSES."""
+    if not isinstance(number, int) or isinstance(number, bool) or not 1 <= number <= MOST_CLASSES:
+        raise ConfigError(f"num_classes must be an integer in 1..{MOST_CLASSES}, found {number!r}")
+
+
 def _check(config: Config) -> None:
     def require(field: str, value: Any, low: float, high: float, kind: type = int) -> None:
         number = isinstance(value, (int, kind)) and not isinstance(value, bool)
@@ -253,7 +260,7 @@ def _check(config: Config) -> None:
         raise ValueError(f"class_names must be short names, found {config.class_names!r}")
     if len(config.class_names) not in (0, config.num_classes):
         raise ValueError(f"class_names must be {config.num_classes} or none, found {len(config.class_names)}")
-    for field, high in (("fpn_channels", 4096), ("fpn_cells", 64), ("head_repeats", 64), ("num_classes", 100_000)):
+    for field, high in (("fpn_channels", 4096), ("fpn_cells", 64), ("head_repeats", 64), ("num_classes", MOST_CLASSES)):
         require(field, getattr(config, field), 1, high)
     for field in ("width", "depth"):
         require(field, getattr(config, field), 0.01, 100, float)

@@ -43,6 +43,12 @@ def test_every_source_gives_the_same_model(tiny: Path, tmp_path: Path) -> None:
             assert torch.equal(ours, theirs), name
 
 
+@pytest.mark.parametrize("number", [0, -1, 2.5, "3", True, 100_001])
+def test_what_is_no_number_of_classes_is_named(number: object, tiny: Path) -> None:
+    with pytest.raises(ConfigError, match=rf"num_classes must be an integer in 1..100000, found {number!r}"):
+        effconv.load(tiny, model=config_path(tiny), num_classes=number)  # type: ignore[arg-type]
+
+
 def test_another_number_of_classes_gets_new_predictions(tiny: Path) -> None:
     own = effconv.load(tiny, model=config_path(tiny))
     assert effconv.load(tiny, model=config_path(tiny), num_classes=own.config.num_classes).config == own.config

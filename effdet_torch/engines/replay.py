@@ -4,6 +4,7 @@ Between two operations of the fast form stand modules, shapes to look at and cho
 they come to depends on the size of the images alone, so they are gone through once for each size.
 """
 
+import keyword
 import threading
 import weakref
 from collections.abc import Callable, Iterable
@@ -123,14 +124,18 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         given = [self.written(each) for each in args]
-        given += [f"{name}={self.written(value)}" for name, value in (kwargs or {}).items()]
+        named = {name: self.written(value) for name, value in (kwargs or {}).items()}
+        if any(map(keyword.iskeyword, named)):
+            raise ReplayError(f"{function} takes an argument that no line of Python can name")
+        given += [f"{name}={value}" for name, value in named.items()]
         name = f"r{len(self.lines)}"
         self.lines.append(f"{name} = {self.value(function)}({', '.join(given)})")
         result = function(*args, **(kwargs or {}))
+        parts = result if isinstance(result, (list, tuple)) else [result]
+        if others := [type(each).__name__ for each in parts if not isinstance(each, Tensor)]:
+            raise ReplayError(f"{function} gives a {others[0]}, which may be another the next time")
         if isinstance(result, Tensor):
             self.enter(result, name)
-        elif not isinstance(result, (list, tuple)):
-            raise ReplayError(f"{function} gives a {type(result).__name__}, which may be another the next time")
         else:
             for number, each in enumerate(result):
                 self.read[name] = len(self.lines)
@@ -180,4 +185,4 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             body += [f"    {line}", *([f"    del {', '.join(over)}"] if over else [])]
         scope = dict(self.values)
         exec("\n".join([*body, f"    return {result}"]), scope)
-        return cast(Callable[[Tensor], Outputs], scope["run"])
+        return cast(Callable[[Tensor], Outputs], scope.pop("run"))  # else the two would keep each other

@@ -5,8 +5,8 @@ with `torchrun --nproc-per-node N -m effconv.cli eval ...`.
 """
 
 import contextlib
-import threading
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -81,14 +81,15 @@ class NetworkDetector:
             graphs_folder(),
         )
         dtype = next(network.parameters()).dtype
-        compiled = threading.Thread(target=load_compiled, daemon=True)
+        compiled: list[Future[None]] = []
 
         def find(inputs: Tensor, count: int, scales: Tensor) -> Detections:
-            if first := compiled.ident is None:  # while the network is slow: its first pass prepares itself
-                compiled.start()
+            if not compiled:  # while the network is slow: its first pass prepares itself
+                thread = ThreadPoolExecutor(1)
+                compiled.append(thread.submit(load_compiled))
+                thread.shutdown(wait=False)
             outputs = network(inputs.to(running.device, dtype))
-            if first:
-                compiled.join()
+            compiled[0].result()  # what fails there is said here
             # Rows without an image are left out before anything is made of them.
             logits, codes = ([level[:count].float() for level in kind] for kind in outputs)
             return pipeline.postprocess(logits, codes, scales[:count].to(running.device))

@@ -1,5 +1,6 @@
 """Images of a dataset, decoded and preprocessed ahead of the network by worker processes, in batches of one size."""
 
+import signal
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -45,6 +46,14 @@ class _Inputs(Dataset[Any]):
         return place, image, scale, digest(encoded)
 
 
+def _ignore_interruption(worker: int) -> None:
+    """Leave Ctrl-C, which a terminal sends to all processes, to the one that ends the others.
+
+    A worker that ends by itself first waits until what it has read is taken: seconds, as nobody takes it.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
 def stream(images: Sequence[Image], preprocess: Preprocessor, batch: int, workers: int) -> Iterator[Batch]:
     """Batches of up to `batch` images, in order. `workers` processes prepare them; 0 prepares them in this one.
 
@@ -56,6 +65,7 @@ def stream(images: Sequence[Image], preprocess: Preprocessor, batch: int, worker
         num_workers=workers,
         collate_fn=list,
         prefetch_factor=4 if workers else None,
+        worker_init_fn=_ignore_interruption if workers else None,
     )
     return _batches(iter(loader), images, preprocess, batch)
 

@@ -94,6 +94,8 @@ def train(job: Job, command: str, say: Say, report: Report | None = None) -> dic
         if state:
             training.restore(state)
             say(f"going on after {training.steps} of {per_epoch * job.epochs} steps")
+        elif head:
+            say(f"class head: {head}")
         started, began_at = time.monotonic(), training.steps
         Session(training, examples, judged, job, folder, group, command).run(stops, say, report)
         seconds = time.monotonic() - started
@@ -128,7 +130,7 @@ def initial_model(job: Job, dataset: Dataset, say: Say) -> tuple[Start, dict[int
     """(the model a job starts from, in training mode; {dataset's category id: the model's}; what became of its class
     head, "" where there was none).
 
-    Says what became of the class head, and which category is which where the ids are not the dataset's.
+    Says which category is which where the ids are not the dataset's.
     """
     if job.init is None:
         if job.model is None:
@@ -147,7 +149,6 @@ def initial_model(job: Job, dataset: Dataset, say: Say) -> tuple[Start, dict[int
     trained = load(job.init, model=job.model)
     numbers, classes = _classes(job, dataset, trained.config, say)
     head = class_head(trained.config, {new: dataset.categories[old] for old, new in numbers.items()}, classes)
-    say(f"class head: {head.said}")
     return transferred(trained.state_dict(), trained.config, head.rows, job.settings.seed), numbers, head.said
 
 

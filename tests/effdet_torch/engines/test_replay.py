@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from effconv.effdet_torch.engines import fast as fast_form
-from effconv.effdet_torch.engines.convolution import HAS_ONEDNN
+from effconv.effdet_torch.engines.convolution import HAS_ONEDNN, FoldedConv2d
 from effconv.effdet_torch.engines.fast import FastEfficientDet, fast
-from effconv.effdet_torch.engines.replay import SIZES, ReplayError, Replays, recorded
+from effconv.effdet_torch.engines.replay import SIZES, ReplayError, Replays, _Recorder, recorded
 from effconv.effdet_torch.model import EfficientDet
 from tiny_models import load_tiny
 
@@ -225,11 +225,13 @@ def test_it_is_freed_with_its_last_name(tiny: Path) -> None:
     quick = fast(load_tiny(tiny))
     for _ in range(3):
         quick(images())
-    gone = weakref.ref(quick)
+    packed = next(part for part in quick.modules() if isinstance(part, FoldedConv2d) and part.derived()).derived()[0]
+    gone = [weakref.ref(each) for each in (quick, next(quick.parameters()), packed, *quick._replays.known.values())]
+    assert len(gone) == 4
     gc.disable()
     try:
-        del quick
-        assert gone() is None, "something refers to the model in a circle"
+        del quick, packed
+        assert [each() for each in gone] == [None] * 4, "something refers to it in a circle"
     finally:
         gc.enable()
 
@@ -254,6 +256,14 @@ def test_a_tensor_from_elsewhere_is_refused() -> None:
     for value in (1.0, 2.0, 3.0):
         elsewhere.fill_(value)
         assert torch.equal(replays(images(), forward, lambda: [known])[1][0], images() * value)
+
+
+def test_what_no_line_can_be_written_of_is_refused() -> None:
+    recorder = _Recorder(images())
+    with pytest.raises(ReplayError, match="gives a NoneType"):
+        recorder.__torch_dispatch__(lambda: (torch.ones(1), None), ())
+    with pytest.raises(ReplayError, match="no line of Python can name"):
+        recorder.__torch_dispatch__(lambda **_: torch.ones(1), (), (), {"from": 0})
 
 
 def test_what_depends_on_more_than_the_size_is_refused() -> None:
