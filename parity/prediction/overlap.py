@@ -21,9 +21,9 @@ from ...effdet_torch.preprocessing.header import exif_orientation
 from ...effdet_torch.preprocessing.preprocess import Preprocessor
 from ...errors import ImageError
 from ..evaluation.pipeline import Pipeline
-from ..in_order import in_order
 from ..pictures import write_picture
 from .image_files import JPEG_ENDINGS
+from .in_order import in_order
 
 JPEG_QUALITY = 92
 

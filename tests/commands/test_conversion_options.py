@@ -241,7 +241,7 @@ def stand_ins(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     def run_demo(output: Path, *_: Any) -> dict[str, Any]:
         output.mkdir()
         (output / "index.html").touch()
-        return {"ok": True, "steps": []}
+        return {"model": "shapes", "ok": True, "steps": []}
 
     monkeypatch.setattr(zoo, "find_release", lambda config, generation: Asked(f"{config.name}-{generation}"))
     monkeypatch.setattr(onnx_export, "export_onnx", export)

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from effconv.parity.in_order import in_order
+from effconv.parity.prediction.in_order import in_order
 
 AHEAD = 2
 
