@@ -141,3 +141,4 @@ def test_what_is_no_table_and_no_emphasis_stays(text: str) -> None:
 
 def test_emphasis_is_of_whole_words() -> None:
     assert fitted("(*one*), **two words**, *2*3*", 80) == "(one), two words, 2*3"
+    assert fitted("| *a* |\n|---|\n| 2*3*4 |", 80).splitlines() == ["a", "-----", "2*3*4"]
