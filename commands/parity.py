@@ -116,8 +116,8 @@ def parity(
     Without a model, a small one that ships with effconv is compared. An option that has no part in the comparison
     asked for is refused.
 
-    With --port, --module or --candidate-trace, another network is compared with effconv's, and --explain names its
-    porting mistakes.
+    With --port, --module or --candidate-trace, another network is compared with effconv's. --explain names the porting
+    mistakes of --port and --module, and of an ONNX graph (--engine FILE.onnx); a trace has no network to try them on.
 
     With --engine NAME, the outputs of that engine on --device are compared with the model's. With --engine FILE, an
     exported file is: of an ONNX graph the inner values that are layers of the model, of a detector the objects it finds

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from ..rendering import html
 from ..rendering.html import FAILS, HOLDS, Page, asset, cell, definitions, packed_json, render, table
 from .records import ComparisonRecord, Heat
-from .tried import NOT_TRIED, excluded, excluded_line
+from .tried import NOT_TRIED, excluded_line, unhelpful
 
 # One script, in this order: the last file uses the functions of the others.
 SCRIPTS = ("table.js", "plot.js", "growth.js", "detail.js", "page.js")
@@ -128,14 +128,21 @@ def explanations(record: ComparisonRecord) -> str:
     listed = f"\n{table(heads, lines, 'explanations')}" if lines else ""
     return (
         '<section aria-labelledby="explanations-title"><h2 id="explanations-title">What would explain it</h2>\n'
-        "<p>Each known mistake was made alone, and the comparison run again. Those that are not listed leave the first "
-        f"difference where it is.</p>{listed}{tried_and_excluded(record)}</section>"
+        f"{_how(record)}{listed}{other_mistakes(record)}</section>"
     )
 
 
-def tried_and_excluded(record: ComparisonRecord) -> str:
-    """The known mistakes that explain nothing, folded: what each did, or why it was not tried."""
-    rows = excluded(record)
+def _how(record: ComparisonRecord) -> str:
+    """What was done, where anything was: not so where no known mistake could be the cause."""
+    if not record.explanations and all(each.effect == NOT_TRIED for each in record.tried):
+        return ""
+    said = "Each known mistake that could be the cause was made alone, and the comparison run again"
+    return f"<p>{said}{'; the others are below' if unhelpful(record) else ''}.</p>"
+
+
+def other_mistakes(record: ComparisonRecord) -> str:
+    """The known mistakes that are no explanation, folded: what each did, or why it was not tried."""
+    rows = unhelpful(record)
     if not rows:
         return ""
     heads = ("change", "what it is", "made to", "effect", "first difference with it", "error there")
@@ -149,11 +156,13 @@ def tried_and_excluded(record: ComparisonRecord) -> str:
         )
         lines.append([cell(row.change), cell(row.summary, "text"), *told])
     meaning = (
-        "<p>The effect is on the first difference: smaller or worse where it moves or its error changes by more than "
-        "a hundredth. The error is max|a-b|/max|b|.</p>"
+        "<p>The effect is on the first difference: helps less where it moves on, but further with another change; "
+        "worse where it moves back; smaller or worse where its error changes by more than a hundredth. "
+        "The error is max|a-b|/max|b|.</p>"
     )
     said = f"<p>{escape(excluded_line(record))}</p>"
-    return f"\n{said}<details><summary>Tried and excluded</summary>{meaning}{table(heads, lines, 'excluded')}</details>"
+    listed = table(heads, lines, "excluded")
+    return f"\n{said}<details><summary>The other known mistakes</summary>{meaning}{listed}</details>"
 
 
 def weights(record: ComparisonRecord) -> str:

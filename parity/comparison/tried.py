@@ -12,8 +12,17 @@ if TYPE_CHECKING:  # reports are made without PyTorch
     from ..mistakes.network import Change
 
 EXPLAINS, IN_PART = "explains", "in part"
+HELPS_LESS = "helps less"  # it moves the first difference on, another change further
 SMALLER, NO_EFFECT, WORSE = "smaller", "no effect", "worse"
 NOT_TRIED = "not tried"
+NOTHING_LEFT = "nothing was left to explain"
+# Why no mistake at all was tried of another network: no layer differs from ours where it is given our values.
+FLOAT32_ALONE = (
+    "in float64 no layer differs, so the cause is in float32 alone (precision or a kernel), no known mistake"
+)
+NOT_FOUND = "every layer that was found holds, and no known mistake explains one that was not"
+NONE_BY_ITSELF = "no layer differs where it is given effconv's values before it, so no known mistake shows"
+BEYOND = (FLOAT32_ALONE, NOT_FOUND, NONE_BY_ITSELF)
 SAME = 0.01  # a figure that changes by less, in proportion, is called the same
 
 Order = Mapping[str, int]  # the place of each layer in the order of computation, by its key
@@ -74,41 +83,59 @@ def outcome(
 
 
 def _effect(before: Place | None, after: Place | None, order: Order) -> str:
-    """Of a change that does not move the first difference on."""
+    """Of a change that is none of the explanations."""
     if after is None:
-        return SMALLER
+        return HELPS_LESS
     if before is None:
         return WORSE
     moved = order.get(after.layer, -1) - order.get(before.layer, -1)
     if moved:
-        return SMALLER if moved > 0 else WORSE
+        return HELPS_LESS if moved > 0 else WORSE
     if after.error == before.error or math.isclose(after.error, before.error, rel_tol=SAME):
         return NO_EFFECT
     return SMALLER if after.error < before.error else WORSE  # what is no number is not smaller
 
 
-def excluded(record: ComparisonRecord) -> list[TriedRow]:
-    """The mistakes that explain nothing on either side, in the order in which they were looked at."""
+def unhelpful(record: ComparisonRecord) -> list[TriedRow]:
+    """The mistakes that are no explanation on either side, in the order in which they were looked at."""
     helped = {each.change for each in record.explanations}
     return [each for each in record.tried if each.change not in helped]
 
 
 def excluded_line(record: ComparisonRecord) -> str:
     """How many known mistakes were looked at in vain, in a sentence; empty where none was."""
-    rows = excluded(record)
-    tried = {each.change for each in rows if each.effect != NOT_TRIED}
-    others = len({each.change for each in rows} - tried)
+    rows = unhelpful(record)
     if not rows:
         return ""
+    tried = {each.change for each in rows if each.effect != NOT_TRIED}
+    others = len({each.change for each in rows} - tried)
+    if not tried:
+        return _nothing_tried(record, rows, others)
     if record.explanations:
-        line = f"{_counted(len(tried), 'other known mistake')} tried and excluded"
+        less = {each.change for each in rows if each.effect == HELPS_LESS}
+        counts = [f"{_counted(len(tried - less), 'other known mistake')} tried and excluded"] if tried - less else []
+        if less:
+            counts.append(f"{_counted(len(less), 'other known mistake')} tried and would help less")
+        line = "; ".join(counts)
     else:
-        sides = "either side" if "reference" in {each.side for each in rows} else "effconv's side"
-        line = f"not explained: {_counted(len(tried), 'known mistake')} tried, and none of them, made on {sides}, "
+        sides = {each.side for each in rows if each.effect != NOT_TRIED}
+        # On one side alone it is always effconv's network that is changed, whichever of the two that is.
+        made = "either side" if len(sides) > 1 else "effconv's side"
+        line = f"not explained: {_counted(len(tried), 'known mistake')} tried, and none of them, made on {made}, "
         line += "moves the first difference"
-        if not tried:
-            line = "not explained: no known mistake could be the cause"
     return f"{line}; {others} {'was' if others == 1 else 'were'} not tried." if others else f"{line}."
+
+
+def _nothing_tried(record: ComparisonRecord, rows: Sequence[TriedRow], count: int) -> str:
+    """The sentence where no mistake was tried but those that explain something."""
+    if record.explanations:
+        whole = any(each.explains for each in record.explanations)
+        why = NOTHING_LEFT if whole else "none could be the cause of what is left"
+        return f"{_counted(count, 'other known mistake')} not tried: {why}."
+    reasons = {each.reason for each in rows}
+    why = reasons.pop() if len(reasons) == 1 and reasons <= set(BEYOND) else "no known mistake could be the cause"
+    others = f"{count} {'was' if count == 1 else 'were'} not tried"
+    return f"not explained: {why}; {others}."
 
 
 def _counted(count: int, what: str) -> str:

@@ -10,7 +10,20 @@ from ...convert.layers import layers
 from ...effdet_torch.model import EfficientDet
 from ..comparison.explain import Explained, Explanation
 from ..comparison.records import TriedRow
-from ..comparison.tried import EXPLAINS, IN_PART, Place, left_out, not_tried, outcome, worth_trying
+from ..comparison.rows import Row
+from ..comparison.tried import (
+    EXPLAINS,
+    FLOAT32_ALONE,
+    IN_PART,
+    NONE_BY_ITSELF,
+    NOT_FOUND,
+    NOTHING_LEFT,
+    Place,
+    left_out,
+    not_tried,
+    outcome,
+    worth_trying,
+)
 from ..mistakes.network import CHANGES, Change, changed
 from .compare_module import Fault, first_fault
 from .reference_run import in_float64, reference_run
@@ -31,6 +44,7 @@ def explain_module(
     double: nn.Module,
     model: EfficientDet,
     images: Tensor,
+    rows: Sequence[Row],
     taps: Sequence[Tap],
     report: Report | None = None,
     limits: Mapping[str, float] | None = None,
@@ -38,10 +52,14 @@ def explain_module(
     """The known mistakes of a network (`double`, in float64, or one in float32 that is held to `limits`), in their
     order: one after another is made by a copy of `model` too, as long as the first fault moves on or vanishes. Two are
     tried at once where one alone moves nothing. Of each of the others, what it did when it was tried last.
+
+    `rows` are its layers as they were compared, one of which fails. Where none differs by itself, no change is tried.
     """
     order = {layer.key: place for place, layer in enumerate(layers(model.config))}
     twin = in_float64(model)
     fault = first_fault(double, reference_run(twin, images), taps, limits=limits)
+    if fault is None:
+        return Explained((), [left_out(change, _beyond(rows, taps)) for change in CHANGES.values()])
     found: list[Explanation] = []
     tried_rows: dict[str, TriedRow] = {}  # by the change's name
     while fault is not None:
@@ -70,8 +88,19 @@ def explain_module(
         fault = best.fault
     # The search ends as soon as nothing differs any more.
     spared = [change for change in CHANGES.values() if found and change.name not in tried_rows]
-    tried_rows |= {change.name: left_out(change, "nothing was left to explain") for change in spared}
+    tried_rows |= {change.name: left_out(change, NOTHING_LEFT) for change in spared}
     return Explained(found, [tried_rows[name] for name in CHANGES if name in tried_rows])
+
+
+def _beyond(rows: Sequence[Row], taps: Sequence[Tap]) -> str:
+    """Why no known mistake explains `rows`, of which some fail but none by itself."""
+    keys = {tap.layer.key for tap in taps}
+    found = [row for row in rows if row.layer.key in keys]
+    if all(row.ok for row in found):
+        return NOT_FOUND
+    # What cannot be compared has no check: it does not hold either.
+    checks = [row.checks.get(name) for row in found for name in ("float64 local", "float64 accumulated")]
+    return FLOAT32_ALONE if all(check and check.ok for check in checks) else NONE_BY_ITSELF
 
 
 def _place(fault: Fault | None) -> Place | None:

@@ -116,5 +116,5 @@ def compare_graph(
     explained = Explained()
     if explain and first_failure(rows):
         with progress("explaining", CHANGES) as report:
-            explained = explain_module(graph, reference, images, taps, report, limits)
+            explained = explain_module(graph, reference, images, rows, taps, report, limits)
     return comparison_of(run, rows, taps, explained, reference.config, shown)

@@ -133,7 +133,7 @@ def compare(
     explained = Explained()
     if explain and first_failure(rows):
         with progress("explaining", CHANGES) as report:
-            explained = explain_module(double, reference, run.images, taps, report)
+            explained = explain_module(double, reference, run.images, rows, taps, report)
     label = f"{type(module).__module__}.{type(module).__name__}, PyTorch {torch.__version__}"
     shown = Shown(label, images_label or pictures_label, command)
     return comparison_of(run, rows, taps, explained, config, shown)

@@ -8,7 +8,8 @@ from collections.abc import Iterator, Sequence
 from .terminal import table_width, wrapped
 
 GAP = "  "  # between columns
-EMPHASIS = re.compile(r"(\*{1,2})(\S(?:.*?\S)?)\1")
+EMPHASIS = re.compile(r"(?<![\w*])(\*{1,2})(?![\s*])(.*?)(?<![\s*])\1(?![\w*])")  # 2*3*4 has none
+RULE = re.compile(r"\|[ :]*-")  # the second line of every table
 BETWEEN = re.compile(r"(?<!\\)\|")  # an escaped one is text
 FIGURE = re.compile(r"([-+]?[\d.,]+(e[-+]?\d+)?( \S+)?|-|)$")  # a number with its unit, or none
 
@@ -21,13 +22,20 @@ def fitted(text: str, width: int | None = None) -> str:
     A word that is longer than there is room for stays whole.
     """
     lines: list[str] = []
-    for is_table, group in itertools.groupby(text.split("\n"), lambda line: line.startswith("|")):
-        if is_table:
+    for is_table, grouped in itertools.groupby(text.split("\n"), lambda line: line.startswith("|")):
+        group = [*grouped]
+        if is_table and _is_table(group):
             head, _, *rows = [_cells(line) for line in group]
             lines += _table(head, rows, width or table_width())
         else:
             lines += [wrapped(EMPHASIS.sub(r"\2", line), 2, width) for line in group]
     return "\n".join(lines)
+
+
+def _is_table(lines: Sequence[str]) -> bool:
+    """Whether lines that begin with a bar are a table: a rule below the heading, and as many cells in every row."""
+    whole = all(line.rstrip().endswith("|") for line in lines)
+    return whole and len(lines) > 1 and bool(RULE.match(lines[1])) and len({len(_cells(line)) for line in lines}) == 1
 
 
 def _cells(line: str) -> list[str]:

@@ -14,12 +14,19 @@ SWISH = Path(__file__).parent.parent / "golden" / "tiny-swish"
 MODEL = ("--model", str(SWISH / "config.json"), "--ckpt", str(SWISH))
 BUILD = """
 from pathlib import Path
+import torch
 from strange_port import StrangePort, with_weights_of
 from tiny_models import load_tiny
 
 def build(padding=float("-inf")):
     kind = type("Theirs", (StrangePort,), {"pool_padding": padding})
     return with_weights_of(load_tiny(Path(FOLDER)), kind)
+
+def rounded():
+    class Rounded(StrangePort):
+        def forward(self, images):
+            return super().forward(images if images.dtype == torch.float64 else images.half().float())
+    return with_weights_of(load_tiny(Path(FOLDER)), Rounded)
 
 ready = build()
 number = 7
@@ -67,6 +74,18 @@ def test_a_mistake_is_named(tmp_path: Path) -> None:
         "call": 0,
         "evidence": "its weight is ours",
     }
+
+
+def test_a_network_that_is_wrong_in_float32_alone_says_so() -> None:
+    result = run("--module", "somebodys:rounded", "--explain")
+    assert result.exit_code == 1, result.output
+    assert "not explained: in float64 no layer differs" in " ".join(result.stdout.split())
+
+
+def test_the_help_names_what_takes_explain() -> None:
+    said = " ".join(run("--help").stdout.split())
+    assert "--explain names the porting mistakes of --port and --module, and of an ONNX graph" in said
+    assert "--candidate-trace, another network is compared with effconv's, and --explain" not in said
 
 
 def test_names_from_a_file(tmp_path: Path) -> None:

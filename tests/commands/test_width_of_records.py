@@ -22,7 +22,7 @@ from effconv.parity.benchmarks.network_records import AblationCostRecord, Infere
 from effconv.parity.benchmarks.process_records import ComparisonCostRecord, ConversionRecord, MetricsEnginesRecord
 from effconv.parity.benchmarks.waiting import WaitingRecord, waiting_table
 from effconv.parity.evaluation.report import print_published, print_scores
-from effconv.parity.rendering.fitted import fitted
+from effconv.parity.rendering.fitted import EMPHASIS, fitted
 from effconv.parity.rendering.terminal import wrapped_text
 
 
@@ -71,11 +71,11 @@ def test_a_benchmark_fits(name: str, columns: str | None, repository: Path, caps
     assert max(map(len, lines if columns else rows), default=0) <= 80
     assert not [line for line in lines if line.startswith("|")]
     # Nothing is lost on the way but marks of Markdown: every word is there.
-    assert words(table(record)) == words(shown)
+    assert words(EMPHASIS.sub(r"\2", table(record))) == words(shown)
 
 
 def words(text: str) -> set[str]:
-    plain = text.replace("*", "").replace("|", " ").split()
+    plain = text.replace("|", " ").split()
     return {word for word in plain if set(word) != {"-"}}
 
 
@@ -118,3 +118,27 @@ def test_a_table_fits_by_its_widest_column_and_cuts_no_word() -> None:
     ]
     assert fitted("| a |\n|---|\n| abcdefghij |", 4).splitlines() == ["a", "----------", "abcdefghij"]
     assert fitted("not a | table of *any* kind", 80) == "not a | table of any kind"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "| a lone line",
+        "| a | b |",
+        "| a | b |\n| c | d |",  # no rule below the heading
+        "| a |\n|---|\n| b | c |",  # a row of more cells
+        "| a\n|---",
+        "|",
+        "a*b*c and 2**3**4",
+        "5 * 3 * 2",
+        "*args and **kwargs",
+        "every * and ** alone",
+    ],
+)
+def test_what_is_no_table_and_no_emphasis_stays(text: str) -> None:
+    assert fitted(text, 80) == text
+
+
+def test_emphasis_is_of_whole_words() -> None:
+    assert fitted("(*one*), **two words**, *2*3*", 80) == "(one), two words, 2*3"
+    assert fitted("| *a* |\n|---|\n| 2*3*4 |", 80).splitlines() == ["a", "-----", "2*3*4"]

@@ -3,6 +3,7 @@
 import io
 import math
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,14 @@ from effconv.parity.comparison.page import render_page
 from effconv.parity.comparison.records import ComparisonRecord, TriedRow
 from effconv.parity.comparison.report import comparison_markdown, print_comparison
 from effconv.parity.comparison.tried import (
+    HELPS_LESS,
     NO_EFFECT,
     NOT_TRIED,
     SMALLER,
     WORSE,
     Place,
     excluded_line,
+    left_out,
     outcome,
     worth_trying,
 )
@@ -48,7 +51,7 @@ BEFORE = Place("backbone.stem.norm", 1e-3)
         (BEFORE, BEFORE._replace(error=math.nan), WORSE),
         (BEFORE._replace(error=math.inf), BEFORE._replace(error=math.inf), NO_EFFECT),
         (BEFORE, Place("backbone.stem.conv", 1e-5), WORSE),
-        (BEFORE._replace(layer="backbone.stem.conv"), BEFORE, SMALLER),
+        (BEFORE._replace(layer="backbone.stem.conv"), BEFORE, HELPS_LESS),
         (None, BEFORE, WORSE),
     ],
 )
@@ -140,7 +143,9 @@ def test_the_page_lists_them_folded_below_the_explanations(found: Explained) -> 
     for explained in (True, False):
         text = render_page(with_tried(found, explained))
         section = text[text.index('id="explanations-title"') :]
-        folded = section[section.index("<details><summary>Tried and excluded</summary>") : section.index("</details>")]
+        folded = section[
+            section.index("<details><summary>The other known mistakes</summary>") : section.index("</details>")
+        ]
         changes = re.findall(r"<tr><td>([a-z0-9-]+)</td>", folded)
         excluded = [each for each in found.tried if not explained or each.change != "batch-norm-epsilon"]
         assert changes == [each.change for each in excluded]
@@ -153,3 +158,44 @@ def test_what_cannot_be_compared_has_no_figure(found: Explained) -> None:
     assert row.error is None
     assert TriedRow.read(as_read(row.plain())) == row
     assert "not comparable" in render_page(with_tried(Explained((), [row])))
+
+
+def test_where_one_side_was_tried_that_side_is_named() -> None:
+    """A wrong reference beside a candidate that has the checkpoint's own weights: only the candidate is changed."""
+    clean = load_tiny(TINY)
+    other = load_tiny(TINY)
+    kernel = other.backbone.stem.conv.weight  # type: ignore[union-attr]
+    kernel.data = kernel.data.roll(1, 0)
+    trace = CandidateTrace(other, noise(0, (64, 64)), {})
+    first = next(row for row in compare_in_turn(trace, precisions(clean), "local") if not row.ok)
+    record = with_tried(explain(trace, clean, clean, first), explained=False)
+    assert {each.side for each in record.tried if each.side} == {"reference"}
+    assert ", made on effconv's side, moves the first difference; " in excluded_line(record)
+
+
+@pytest.mark.parametrize(
+    ("whole", "why"), [(True, "nothing was left to explain"), (False, "none could be the cause of what is left")]
+)
+def test_nothing_tried_in_vain_says_so(found: Explained, whole: bool, why: str) -> None:
+    spared = [left_out(change, "") for change in CHANGES.values() if change.name != "batch-norm-epsilon"]
+    record = with_tried(Explained((), spared))
+    explanations = [replace(each, explains=whole) for each in record.explanations]
+    line = excluded_line(replace(record, explanations=explanations))
+    assert line == f"{len(CHANGES) - 1} other known mistakes were not tried: {why}."
+
+
+def test_what_moves_the_difference_on_is_not_called_excluded(found: Explained) -> None:
+    less = outcome(CHANGES["no-skip"], "candidate", BEFORE._replace(layer="backbone.stem.conv"), BEFORE, ORDER)
+    record = with_tried(Explained((), [less]))
+    assert excluded_line(record) == "1 other known mistake was tried and would help less."
+    assert "<td>helps less</td>" in render_page(record)
+
+
+@pytest.mark.parametrize("explained", [True, False])
+def test_the_page_says_what_was_made_alone(found: Explained, explained: bool) -> None:
+    made = "Each known mistake that could be the cause was made alone, and the comparison run again; the others are "
+    text = render_page(with_tried(found, explained))
+    assert made in text
+    assert "not listed" not in text
+    nothing = Explained((), [left_out(change, "no layer differs") for change in CHANGES.values()])
+    assert made not in render_page(with_tried(nothing, explained=False))

@@ -12,8 +12,11 @@ from torch import Tensor, nn
 import effconv
 from effconv.convert.layers import layers
 from effconv.effdet_torch.model import EfficientDet
+from effconv.parity.comparison.tried import excluded_line
 from effconv.parity.mistakes.network import CHANGES
+from effconv.parity.referee.explain_module import explain_module
 from effconv.parity.referee.pairing import distinct
+from effconv.parity.referee.referee import Shown, comparison_of, with_outputs
 from effconv.parity.referee.reference_run import in_float64, reference_run
 from effconv.parity.referee.taps import ModuleError
 from tiny_models import load_tiny
@@ -127,6 +130,44 @@ def test_float32_kernels_that_return_zero_do_not_hold(model: EfficientDet) -> No
     found = effconv.compare(with_weights_of(model, Float32Zeros), model, explain=False)
     assert not found.ok
     assert "float32 accumulated" in found.verdict
+
+
+class Float32Rounded(StrangePort):
+    """Right in float64; in float32 the images are rounded to half precision."""
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        return super().forward(images if images.dtype == torch.float64 else images.half().float())
+
+
+class Float32NoNumbers(StrangePort):
+    """Right in float64; in float32 nothing is a number, so that nothing can be compared."""
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        return super().forward(images if images.dtype == torch.float64 else images * float("nan"))
+
+
+@pytest.mark.parametrize("kind", [Float32Rounded, Float32NoNumbers])
+def test_what_fails_in_float32_alone_is_said_to_be_no_known_mistake(
+    model: EfficientDet, kind: type[StrangePort]
+) -> None:
+    found = effconv.compare(with_weights_of(model, kind), model)
+    assert found.first_fault
+    assert not found.explanations
+    tried = found.typed_record.tried
+    assert [each.change for each in tried] == list(CHANGES)
+    assert {(each.effect, each.side) for each in tried} == {("not tried", None)}
+    assert excluded_line(found.typed_record) == (
+        "not explained: in float64 no layer differs, so the cause is in float32 alone (precision or a kernel), no "
+        f"known mistake; {len(CHANGES)} were not tried."
+    )
+
+
+def test_an_output_that_is_not_found_is_no_known_mistake(model: EfficientDet) -> None:
+    run = reference_run(in_float64(model), torch.zeros(1, 3, 128, 160))
+    rows = with_outputs([], run)
+    found = explain_module(in_float64(model), model, run.images, rows, [], None)
+    record = comparison_of(run, rows, [], found, model.config, Shown("theirs", "none", "none")).typed_record
+    assert excluded_line(record).startswith("not explained: every layer that was found holds, and no known mistake")
 
 
 def test_images_of_ones_own_and_a_checkpoint(model: EfficientDet) -> None:
