@@ -17,7 +17,7 @@ from .end_to_end import ImageResult
 from .end_to_end_job import EndToEndComparison
 from .end_to_end_pictures import MOST_MARKED, SHOWN_SCORE, Compared, Drawing, compared_pictures
 from .end_to_end_record import EndToEndRecord, end_to_end_lines
-from .end_to_end_stages import STAGES, Stage
+from .end_to_end_stages import STAGES, Measured, Stage
 from .object_differences import box_text
 from .records import Side
 from .report import require_report_kind, side_line
@@ -130,15 +130,18 @@ def _stage_line(name: str, stages: Sequence[Stage]) -> list[str]:
     """A stage over all images: the largest difference, beside what that image's may be."""
     held = sum(each.holds for each in stages)
     measured = [each.measured for each in stages if each.measured]
-    worst = max(measured, key=lambda each: each.differs / each.limit if each.limit else each.differs, default=None)
-    unlike = "not comparable" if len(measured) < len(stages) else ""
-    figures = (
-        [cell(unlike or _figure(worst.differs), "number"), cell(_figure(worst.limit), "number"), cell(worst.what)]
-        if worst
-        else [cell(unlike or "-", "number"), cell("-", "number"), cell("")]
-    )
+    worst = max(measured, key=_excess, default=None)
+    if worst and (held == len(stages) or worst.differs > worst.limit):
+        figures = [cell(_figure(worst.differs), "number"), cell(_figure(worst.limit), "number"), cell(worst.what)]
+    else:  # what failed has no figure
+        figures = [cell("not comparable" if stages else "-", "number"), cell("-", "number"), cell("")]
     outcome = _outcome(held == len(stages)) if stages else cell("not looked at", "open-text")
     return [cell(name), outcome, *figures, cell(f"{held} of {len(stages)}", "number")]
+
+
+def _excess(each: Measured) -> tuple[bool, float]:
+    """By what the worst of several images is chosen; what failed may be of another kind than what others measured."""
+    return each.differs > each.limit, each.differs / each.limit if each.limit else each.differs
 
 
 def _outcome(holds: bool) -> str:

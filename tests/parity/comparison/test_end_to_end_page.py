@@ -12,7 +12,7 @@ from end_to_end_results import CONFIG, LIMIT, OBJECTS, SIZE, Object, comparison,
 from PIL import Image
 
 from effconv.convert.output_kinds import REPORT
-from effconv.effdet_torch.drawing import name_colour
+from effconv.effdet_torch.name_colours import name_colour
 from effconv.parity.comparison import end_to_end_page
 from effconv.parity.comparison.end_to_end import ImageResult
 from effconv.parity.comparison.end_to_end_job import EndToEndComparison, _named
@@ -23,6 +23,7 @@ from effconv.parity.comparison.end_to_end_page import (
     write_end_to_end_report,
 )
 from effconv.parity.comparison.end_to_end_pictures import LONGER, MOST_MARKED, compared_pictures
+from effconv.parity.comparison.end_to_end_stages import Measured, Stage
 from effconv.parity.comparison.object_differences import object_differences
 from effconv.parity.datasets.layouts import read_dataset
 from effconv.parity.datasets.shapes import write_shapes
@@ -124,6 +125,28 @@ def test_a_run_that_holds_has_pictures_too(tmp_path: Path) -> None:
     assert "does not hold" not in text
     assert text.count("<img ") == 2 * MOST_ALIKE
     assert text.count("No object differs.") == MOST_ALIKE
+
+
+def test_a_stages_row_shows_what_failed(tmp_path: Path) -> None:
+    """Of several images that which fails, though another's figure is larger; no figure where what failed has none."""
+    holds, fails = result("a.jpg", OBJECTS), result("b.jpg", DIFFERENT, holds=False)
+    failing = {
+        "input": None,
+        "scores": Measured(9.0, 8.0, "units in the last place of a score"),
+        "detections end to end": Measured(5.0, 0.0, "objects without a partner"),
+    }
+    stages = [
+        Stage(each.name, False, "fails", failing[each.name]) if each.name in failing else each for each in fails.stages
+    ]
+    close = [each._replace(measured=Measured(1.0, 1.0, "of what is allowed")) for each in holds.stages]
+    text = page(comparison([holds._replace(stages=close), fails._replace(stages=stages)]), tmp_path / "x.html")
+    for name, differs, limit, what in (
+        ("input", "not comparable", "-", ""),
+        ("scores", "9", "8", "units in the last place of a score"),
+        ("detections end to end", "5", "0", "objects without a partner"),
+    ):
+        figures = f'<td class="number">{differs}</td><td class="number">{limit}</td><td>{what}</td>'
+        assert f'<td>{name}</td><td class="failed-text">does not hold</td>{figures}' in text
 
 
 def test_no_image_is_no_proof(tmp_path: Path) -> None:
