@@ -35,7 +35,7 @@ def run(monkeypatch: pytest.MonkeyPatch, tiny: Path, made: list[Change], *option
 def test_a_port_that_is_official(monkeypatch: pytest.MonkeyPatch, tiny: Path) -> None:
     result = run(monkeypatch, tiny, [])
     assert result.exit_code == 0, result.output
-    assert result.stdout.startswith("effconv: 6 stages are the official ones\n")
+    assert result.stdout.startswith("effconv: 6 of 6 stages are the official ones\n")
     assert "a drawn picture (300x200)" in result.stdout
 
 

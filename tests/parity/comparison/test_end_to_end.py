@@ -102,7 +102,7 @@ def test_another_setting_is_named_where_it_acts(settings: Settings, stage: str, 
     assert next(each.name for each in result.stages if not each.holds) == stage
     record = found_in([result])
     assert not record.ok
-    assert record.verdict.startswith(f"1 of 1 images differ, first {stage} of drawn: ")
+    assert record.verdict.startswith(f"1 of 1 image differs, first {stage} of drawn: ")
 
 
 def swapped(detections: Any) -> Any:
@@ -303,7 +303,7 @@ def test_the_command(tmp_path: Path) -> None:
     found = json.loads(run("--coco", str(folder), "--limit", "2", "--json").stdout)
     assert (found["images"], found["ok"]) == (2, True)
     one = run("--image", str(folder / "val2017" / "001.jpg"), "--size", "256x128")
-    assert one.stdout.startswith("tiny-swish: nothing changed on the way: 1 images, ")
+    assert one.stdout.startswith("tiny-swish: nothing changed on the way: 1 image, ")
     page = tmp_path / "page.html"
     wrong = run("--image-decoder", "pillow", "--report", str(page))
     assert wrong.exit_code == 1

@@ -3,6 +3,8 @@
 import base64
 import dataclasses
 import io
+import json
+import os
 import re
 from pathlib import Path
 
@@ -15,7 +17,7 @@ from effconv.convert.output_kinds import REPORT
 from effconv.effdet_torch.name_colours import name_colour
 from effconv.parity.comparison import end_to_end_page
 from effconv.parity.comparison.end_to_end import ImageResult
-from effconv.parity.comparison.end_to_end_job import EndToEndComparison, _named
+from effconv.parity.comparison.end_to_end_job import EndToEndComparison, _images, _named
 from effconv.parity.comparison.end_to_end_page import (
     MOST_ALIKE,
     MOST_PICTURES,
@@ -73,6 +75,25 @@ def test_a_box_is_told_by_pixels_and_overlap() -> None:
     assert moved.overlap == pytest.approx(0.7)
 
 
+def test_images_of_the_same_file_name_are_counted_each(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """COCO's file_name may have a folder in it."""
+    shapes = tmp_path / "shapes"
+    write_shapes(shapes, "val2017", 2, 0, SIZE)
+    annotations = shapes / "annotations" / "instances_val2017.json"
+    content = json.loads(annotations.read_text())
+    for image, folder in zip(content["images"], "ab", strict=True):
+        (shapes / "val2017" / folder).mkdir()
+        (shapes / "val2017" / image["file_name"]).rename(shapes / "val2017" / folder / "1.jpg")
+        image["file_name"] = f"{folder}/1.jpg"
+    annotations.write_text(json.dumps(content))
+    names = [name for name, _ in _images(None, read_dataset(shapes), shapes)]
+    assert names == ["val2017/a/1.jpg", "val2017/b/1.jpg"]
+    compared = comparison([result("1.jpg", DIFFERENT, holds=False) for _ in names])
+    assert compared.record.row.found.verdict.startswith("2 of 2 images differ")
+    monkeypatch.setattr(end_to_end_page, "MOST_PICTURES", 1)
+    assert "Of 1 image more with a difference there is no room for pictures." in page(compared, tmp_path / "x.html")
+
+
 def pixels(jpeg: bytes) -> np.ndarray:
     return np.asarray(Image.open(io.BytesIO(jpeg))).astype(int)
 
@@ -107,7 +128,7 @@ def test_what_differs_is_beside_its_pictures(tmp_path: Path) -> None:
     same, differs = result("alike.jpg", OBJECTS), result("differs.jpg", DIFFERENT, holds=False)
     text = page(comparison([same, differs]), tmp_path / "x.html")
     assert '<div class="banner failed">' in text
-    assert "1 of 2 images differ, first detections end to end of differs.jpg: objects differ" in text
+    assert "1 of 2 images differs, first detections end to end of differs.jpg: objects differ" in text
     assert '<a href="#picture-1">differs.jpg</a>, which differs from stage detections end to end on' in text
     assert text.index('<section id="picture-1"><h2>differs.jpg') < text.index('<section id="picture-2"><h2>alike.jpg')
     row = "<td>another class</td><td>car 0.7000</td><td>cat 0.7000</td><td>0 pixels apart, overlap 1</td>"
@@ -167,7 +188,7 @@ def test_many_images_give_no_large_page(tmp_path: Path) -> None:
     assert len(text) < MEGABYTE
     shown = text.count("<img ") // 2
     assert 1 <= shown < MOST_PICTURES
-    assert f"Of {40 - shown} more images with a difference there is no room for pictures." in text
+    assert f"Of {40 - shown} images more with a difference there is no room for pictures." in text
     assert f"And {len(many) - MOST_MARKED} more, of lower scores." in text
     simple = [result(f"{number}.jpg", OBJECTS[:3], holds=False) for number in range(40)]
     assert len(chosen_pictures(comparison(simple))) == MOST_PICTURES
@@ -188,6 +209,16 @@ def test_a_name_is_text(tmp_path: Path) -> None:
     assert "&lt;script&gt;" in text
 
 
+def test_a_name_in_markdown_is_text_whatever_its_bytes(tmp_path: Path) -> None:
+    """`caf\\xe9.jpg` on a disk whose names are UTF-8, and signs that Markdown has a meaning for."""
+    name = os.fsdecode(b"*a* <b>_c_`\n# d caf\xe9.jpg")
+    compared = comparison([result(name, DIFFERENT, holds=False)])
+    markdown = page(compared, tmp_path / "x.md")
+    assert r"\*a\* \<b\>\_c\_\` # d caf\udce9.jpg: unexplained" in markdown
+    assert "\n# d" not in markdown
+    assert "caf&#56553;.jpg" in page(compared, tmp_path / "x.html")
+
+
 def test_a_box_that_is_no_number_is_no_trouble(tmp_path: Path) -> None:
     boxes = ((0, 0, float("inf"), 9), (float("nan"), 0, 9, 9), (-1e9, 0, 1e9, 9))
     strange: list[Object] = [(box, 0.5, 1) for box in boxes]
@@ -199,6 +230,7 @@ def test_a_box_that_is_no_number_is_no_trouble(tmp_path: Path) -> None:
 def test_other_reports_have_the_verdict_and_what_made_it(tmp_path: Path) -> None:
     compared = comparison([result("x.jpg", DIFFERENT, holds=False)])
     markdown = page(compared, tmp_path / "x.md")
-    assert "# efficientdet-d0: 1 of 1 images differ" in markdown
+    assert "# efficientdet-d0: 1 of 1 image differs" in markdown
     assert '"command": "effconv parity --end-to-end"' in markdown
-    assert '"verdict": "1 of 1 images differ' in page(compared, tmp_path / "x.json")
+    assert "holds in 0 of 1 image\n" in markdown
+    assert '"verdict": "1 of 1 image differs' in page(compared, tmp_path / "x.json")
