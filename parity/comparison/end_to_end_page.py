@@ -92,8 +92,8 @@ def end_to_end_page(
     lines = [_stage_line(name, [stage for each in results for stage in each.stages if stage.name == name])
              for name in STAGES]  # fmt: skip
     told = (
-        f"Objects are drawn from a score of {SHOWN_SCORE:g} up, and all that differ, up to {MOST_MARKED} of a picture: "
-        "those have a dashed band and a number."
+        f"Objects in the picture are drawn from a score of {SHOWN_SCORE:g} up, and all that differ, "
+        f"up to {MOST_MARKED} of a picture: those have a dashed band and a number."
     )
     sections = "\n".join(_section(number, each, config) for number, each in enumerate(pictures, 1))
     return Page(

@@ -51,8 +51,11 @@ def test_a_port_that_differs(monkeypatch: pytest.MonkeyPatch, tiny: Path, tmp_pa
         f"    {changes.LEGACY_ANCHORS.sentence}\n    effconv made to do the same differs from it by 0\n"
         in result.stdout
     )
-    again = run(monkeypatch, tiny, [changes.LEGACY_ANCHORS], *options, "--json")
+    page = tmp_path / "x.html"
+    again = run(monkeypatch, tiny, [changes.LEGACY_ANCHORS], *options, "--json", "--report", str(page))
     assert again.exit_code == 1
+    assert '<div class="banner failed">' in page.read_text()
+    assert f"{changes.LEGACY_ANCHORS.sentence}</li>" in page.read_text()
     record = StagesRecord.read(json.loads(again.stdout))
     assert not record.ok
     assert record.found.picture == "mine.jpg"

@@ -6,16 +6,20 @@ import io
 import json
 import os
 import re
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from end_to_end_results import CONFIG, LIMIT, OBJECTS, SIZE, Object, comparison, result
 from PIL import Image
 
+from effconv.cli import main
 from effconv.convert.output_kinds import REPORT
 from effconv.effdet_torch.name_colours import name_colour
-from effconv.parity.comparison import end_to_end_page
+from effconv.effdet_torch.preprocessing.decode import read_encoded
+from effconv.parity.comparison import end_to_end_job, end_to_end_page
 from effconv.parity.comparison.end_to_end import ImageResult
 from effconv.parity.comparison.end_to_end_job import EndToEndComparison, _images, _named
 from effconv.parity.comparison.end_to_end_page import (
@@ -210,21 +214,49 @@ def test_a_name_is_text(tmp_path: Path) -> None:
 
 
 def test_a_name_in_markdown_is_text_whatever_its_bytes(tmp_path: Path) -> None:
-    """`caf\\xe9.jpg` on a disk whose names are UTF-8, and signs that Markdown has a meaning for."""
-    name = os.fsdecode(b"*a* <b>_c_`\n# d caf\xe9.jpg")
+    """`menu\\xe9.jpg` on a disk whose names are UTF-8, and signs that Markdown has a meaning for."""
+    name = os.fsdecode(b"*a* <b>_c_`\n# d menu\xe9.jpg")
     compared = comparison([result(name, DIFFERENT, holds=False)])
     markdown = page(compared, tmp_path / "x.md")
-    assert r"\*a\* \<b\>\_c\_\` # d caf\udce9.jpg: unexplained" in markdown
+    assert r"\*a\* \<b\>\_c\_\` # d menu\udce9.jpg: unexplained" in markdown
     assert "\n# d" not in markdown
-    assert "caf&#56553;.jpg" in page(compared, tmp_path / "x.html")
+    assert "menu&#56553;.jpg" in page(compared, tmp_path / "x.html")
 
 
+@pytest.mark.parametrize("options", [(), ("--json",)])
+def test_a_picture_that_has_gone_does_not_lose_the_result(
+    options: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compared = comparison([result("x.jpg", OBJECTS)])
+    gone = tmp_path / "x.jpg"
+    compared = dataclasses.replace(compared, images=[("x.jpg", partial(read_encoded, gone))])
+    monkeypatch.setattr(end_to_end_job, "compare_end_to_end", lambda *given: compared)
+    told = CliRunner().invoke(main, ["parity", "--end-to-end", "--report", str(tmp_path / "x.html"), *options])
+    assert told.exit_code == 2
+    assert compared.record.row.found.verdict in " ".join(told.stdout.split())
+    assert str(gone) in told.stderr
+    assert not (tmp_path / "x.html").exists()
+
+
+@pytest.mark.filterwarnings("error")
 def test_a_box_that_is_no_number_is_no_trouble(tmp_path: Path) -> None:
     boxes = ((0, 0, float("inf"), 9), (float("nan"), 0, 9, 9), (-1e9, 0, 1e9, 9))
     strange: list[Object] = [(box, 0.5, 1) for box in boxes]
     text = page(comparison([result("x.jpg", strange, holds=False)]), tmp_path / "x.html")
     encoded = re.findall(r'src="data:image/jpeg;base64,([^"]+)"', text)
     assert len([pixels(base64.b64decode(each)) for each in encoded]) == 2
+    endless = result("x.jpg", [(boxes[0], 0.5, 1)], [(boxes[0], 0.7, 1)], holds=False)
+    assert told(endless) == [("another score", 0, 0)]
+    assert "<td>0 pixels apart, overlap 1</td>" in page(comparison([endless]), tmp_path / "y.html")
+
+
+def test_an_object_outside_the_picture_is_neither_drawn_nor_counted() -> None:
+    encoded = io.BytesIO()
+    Image.new("RGB", SIZE[::-1], (90, 90, 90)).save(encoded, "PNG")
+    outside: list[Object] = [((20, 170, 50, 220), 0.9, 1), ((-40, 20, -5, 60), 0.8, 2)]
+    made = compared_pictures(encoded.getvalue(), result("x", outside, [], holds=False), CONFIG)
+    assert (made.ours.drawn, made.ours.of, len(made.differences)) == (0, 2, 2)
+    assert np.abs(pixels(made.ours.jpeg) - 90).max() < 8, "no band at the edge"
 
 
 def test_other_reports_have_the_verdict_and_what_made_it(tmp_path: Path) -> None:

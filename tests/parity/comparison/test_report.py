@@ -10,11 +10,11 @@ from page_record import make_record
 
 
 def test_a_name_that_is_not_utf_8_is_no_trouble(tmp_path: Path) -> None:
-    """`caf\\xe9.npz`, as Python has it."""
+    """`menu\\xe9.jpg`, as Python has it."""
     record = ComparisonRecord.read(make_record())
-    images = replace(record.images, label="caf\udce9.jpg")
+    images = replace(record.images, label="menu\udce9.jpg")
     write_report(replace(record, images=images), tmp_path / "a.md")
-    assert r"caf\udce9.jpg" in (tmp_path / "a.md").read_text()
+    assert r"menu\udce9.jpg" in (tmp_path / "a.md").read_text()
 
 
 def test_provenance_is_in_markdown_as_it_is_in_the_record(tmp_path: Path) -> None:

@@ -68,7 +68,7 @@ def test_names_are_text_and_other_reports_have_the_verdict(tmp_path: Path) -> No
     text = written(hostile, tmp_path / "x.html")
     assert "<script" not in text
     assert "<b>" not in text
-    markdown = written(replace(hostile, found=replace(hostile.found, picture="caf\udce9.jpg")), tmp_path / "x.md")
+    markdown = written(replace(hostile, found=replace(hostile.found, picture="menu\udce9.jpg")), tmp_path / "x.md")
     assert markdown.splitlines()[2] == r"# \<b\>port\</b\>: 6 of 6 stages are the official ones"
-    assert r"caf\udce9.jpg (" in markdown, "a name that is not UTF-8"
+    assert r"menu\udce9.jpg (" in markdown, "a name that is not UTF-8"
     assert json.loads(written(hostile, tmp_path / "x.json"))["verdict"] == hostile.verdict
