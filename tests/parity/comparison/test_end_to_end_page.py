@@ -158,7 +158,7 @@ def test_a_stages_row_shows_what_failed(tmp_path: Path) -> None:
     failing = {
         "input": None,
         "scores": Measured(9.0, 8.0, "units in the last place of a score"),
-        "detections end to end": Measured(5.0, 0.0, "objects without a partner"),
+        "detections end to end": Measured(1.0, 0.0, "objects without a partner"),
     }
     stages = [
         Stage(each.name, False, "fails", failing[each.name]) if each.name in failing else each for each in fails.stages
@@ -168,7 +168,7 @@ def test_a_stages_row_shows_what_failed(tmp_path: Path) -> None:
     for name, differs, limit, what in (
         ("input", "not comparable", "-", ""),
         ("scores", "9", "8", "units in the last place of a score"),
-        ("detections end to end", "5", "0", "objects without a partner"),
+        ("detections end to end", "1", "0", "objects without a partner"),
     ):
         figures = f'<td class="number">{differs}</td><td class="number">{limit}</td><td>{what}</td>'
         assert f'<td>{name}</td><td class="failed-text">does not hold</td>{figures}' in text
