@@ -219,12 +219,13 @@ def _parity_end_to_end(
             show,
         )
     record = compared.record
-    if shown["report"]:
-        write_end_to_end_report(compared, shown["report"])
+    # First: a run takes minutes, and a picture that its report reads again may have gone.
     if shown["as_json"]:
         print_json(record.plain())
     else:
         click.echo(wrapped_text(end_to_end_lines(record)))
+    if shown["report"]:
+        write_end_to_end_report(compared, shown["report"])
     sys.exit(0 if record.row.found.ok else 1)
 
 
@@ -238,12 +239,12 @@ def _parity_of_stages(port: str, chosen: dict[str, Any], generation: str | None,
 
     fetch = releases(generation, choice.verify)
     record = stages_job.compare_port_stages(port, choice, fetch, command_line())
-    if shown["report"]:
-        write_stages_report(record, shown["report"])
     if shown["as_json"]:
         print_json(record.plain())
     else:
         click.echo(wrapped_text(stage_lines(record.found)))
+    if shown["report"]:
+        write_stages_report(record, shown["report"])
     sys.exit(0 if record.ok else 1)
 
 

@@ -57,7 +57,7 @@ def draw_boxes(pixels: NDArray[np.uint8], objects: Sequence[Drawn]) -> Image.Ima
     size = math.sqrt(width * height)
     line = max(1, round(size * LINE))
     canvas = ImageDraw.Draw(picture)
-    seen = [(each, inside) for each in objects if (inside := _inside(each.box, width, height))]
+    seen = [(each, inside) for each in objects if (inside := inside_picture(each.box, width, height))]
     for each, inside in reversed(seen):
         canvas.rectangle(inside, outline=name_colour(each.name), width=line)
     taken: list[Place] = []
@@ -67,7 +67,7 @@ def draw_boxes(pixels: NDArray[np.uint8], objects: Sequence[Drawn]) -> Image.Ima
     return picture
 
 
-def _inside(box: Box, width: int, height: int) -> Box | None:
+def inside_picture(box: Box, width: int, height: int) -> Box | None:
     """The part of a box that is inside the picture, as its first and last pixels; None when there is none."""
     xmin, ymin, xmax, ymax = box
     if not all(map(math.isfinite, box)) or xmin >= width or ymin >= height or xmax <= 0 or ymax <= 0:

@@ -43,6 +43,7 @@ from .end_to_end_stages import (
     candidates_stage,
     detections_stage,
     input_stage,
+    lists_stage,
     outputs_stage,
     scores_stage,
 )
@@ -64,7 +65,7 @@ class ImageResult(NamedTuple):
     pairing: Pairing
     official: OfficialDetections  # arrays, without the rows of zeros
     ours: OfficialDetections
-    score_limit: float  # of the difference within a pair, as far as rounding alone is expected to go
+    score_limit: float  # of the difference within a pair, by which the lists were judged
 
     @property
     def holds(self) -> bool:
@@ -119,7 +120,7 @@ class BothSides:
         for key, _, sound in sound_layers(self.ours.single, self.ours.double, images):
             count += 1
             if not sound.ok:
-                return Stage(STAGES[1], False, f"{key}: its {sound.reason}", measured)
+                return Stage(STAGES[1], False, f"{key}: its {sound.reason}")
         text = f"{count} layers sound by themselves, outputs in float64 equal to {FLOAT64_LIMIT:.0e}"
         return Stage(STAGES[1], True, text, measured)
 
@@ -173,10 +174,9 @@ def compare_image(
     half = len(official) // 2
     costs = zip(official[:half], sides.expected[:half], strict=True)
     score_gap = SCORE_FACTOR * max(largest(each) * accumulated_limit(cost) for each, cost in costs) / 4
-    lists, verdict = explanation(pairing, score_gap, official, sides.expected, trial)
-    measured = Measured(pairing.score_gap, score_gap, "of a matched object's score")
-    stages.append(Stage(STAGES[-1], lists != "unexplained", verdict, measured))
-    return ImageResult(name, stages, lists, pairing, reference, found_by_us, score_gap)
+    explained = explanation(pairing, score_gap, official, sides.expected, trial)
+    stages.append(lists_stage(pairing, explained))
+    return ImageResult(name, stages, explained.lists, pairing, reference, found_by_us, explained.score_limit)
 
 
 def compare_images(

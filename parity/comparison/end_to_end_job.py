@@ -16,7 +16,16 @@ from ..reference.network import import_tensorflow
 from ..traces.images import drawn
 from ..traces.official import official_variables
 from .end_to_end import BothSides, ImageResult, compare_images
-from .end_to_end_record import EndToEnd, EndToEndRecord, EndToEndRow, ImageRow, ListCounts, StageCount, StageRow
+from .end_to_end_record import (
+    EndToEnd,
+    EndToEndRecord,
+    EndToEndRow,
+    ImageRow,
+    ListCounts,
+    StageCount,
+    StageRow,
+    counted_images,
+)
 from .end_to_end_stages import STAGES
 from .records import Reference
 from .subject import Choice, candidate_record, choose_subject, load_candidate
@@ -51,7 +60,7 @@ def compare_end_to_end(
     """
     subject = choose_subject(choice, fetch)
     dataset = read_dataset(coco) if coco else None
-    images = _images(choice.image, dataset)[:limit]
+    images = _images(choice.image, dataset, coco)[:limit]
     variables, source = official_variables(subject.checkpoint, subject.config, subject.weights, verify=subject.verify)
     pipeline = build(subject.config, settings or Settings(size=choice.size))
     model = load_candidate(choice, subject)
@@ -79,12 +88,18 @@ def _named(config: Config, dataset: Dataset | None) -> Config:
     return replace(config, class_names=tuple(dataset.categories.get(number, "") for number in numbers))
 
 
-def _images(file: Path | None, dataset: Dataset | None) -> Images:
-    if dataset:
-        return [(image.path.name, partial(read_encoded, image.path)) for image in dataset.images]
+def _images(file: Path | None, dataset: Dataset | None, place: Path | None) -> Images:
+    if dataset and place:
+        folder = place if place.is_dir() else place.parent
+        return [(_name(image.path, folder), partial(read_encoded, image.path)) for image in dataset.images]
     if file:
         return [(file.name, partial(read_encoded, file))]
     return [(f"drawn {seed}", partial(drawn, seed, size)) for seed, size in enumerate(DRAWN)]
+
+
+def _name(path: Path, folder: Path) -> str:
+    """By which an image is told from all others: two folders of a dataset may hold files of the same name."""
+    return (path.relative_to(folder) if path.is_relative_to(folder) else path).as_posix()
 
 
 def end_to_end(results: Sequence[ImageResult]) -> EndToEnd:
@@ -104,13 +119,14 @@ def end_to_end(results: Sequence[ImageResult]) -> EndToEnd:
         verdict = "no image was compared"
     elif failures:
         stage, result = failures[0]
-        failed = len({each.image for _, each in failures})
-        verdict = f"{failed} of {len(results)} images differ, first {stage.name} of {result.image}: {stage.verdict}"
+        failed = sum(not each.holds for each in results)
+        of = f"{failed} of {counted_images(len(results))} {'differs' if failed == 1 else 'differ'}"
+        verdict = f"{of}, first {stage.name} of {result.image}: {stage.verdict}"
     elif detections and not matched:
         verdict = f"none of {detections} detections matched one to one"
     else:
         verdict = (
-            f"nothing changed on the way: {len(results)} images, {lists.identical} with identical detections, "
+            f"nothing changed on the way: {counted_images(len(results))}, {lists.identical} with identical detections, "
             f"{lists.explained} where rounding decides between equals; {matched} of {detections} detections matched "
             "one to one"
         )

@@ -5,19 +5,19 @@ from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
-from ...convert.output import replacing
 from ...convert.output_kinds import PAGE_MARK
 from ...effdet_torch.categories import category_name
 from ...effdet_torch.config import Config
 from ...strict_json import json_text
 from ..reference.pipeline import OfficialDetections
 from ..rendering.html import FAILS, HOLDS, Page, cell, definitions, table, write_page
+from ..rendering.markdown import markdown_text, write_text_report
 from ..rendering.record import write_record
 from .end_to_end import ImageResult
 from .end_to_end_job import EndToEndComparison
 from .end_to_end_pictures import MOST_MARKED, SHOWN_SCORE, Compared, Drawing, compared_pictures
-from .end_to_end_record import EndToEndRecord, end_to_end_lines
-from .end_to_end_stages import STAGES, Stage
+from .end_to_end_record import EndToEndRecord, counted_images, end_to_end_lines
+from .end_to_end_stages import STAGES, Measured, Stage
 from .object_differences import box_text
 from .records import Side
 from .report import require_report_kind, side_line
@@ -40,8 +40,7 @@ def write_end_to_end_report(compared: EndToEndComparison, path: Path) -> None:
     elif path.suffix == ".json":
         write_record(compared.record.plain(), path)
     else:
-        with replacing(path) as (file,):
-            file.write_text(end_to_end_markdown(compared.record), encoding="utf-8")
+        write_text_report(path, end_to_end_markdown(compared.record))
 
 
 def chosen_pictures(compared: EndToEndComparison) -> list[Compared]:
@@ -71,9 +70,12 @@ def end_to_end_page(
 ) -> Page:
     """The page. Names of files and categories are anybody's, and escaped."""
     row, found = record.row, record.row.found
-    shown = {each.result.image for each in pictures}
-    left_out = sum(each.image not in shown for each in found.not_identical)
-    more = f"<p>Of {left_out} more images with a difference there is no room for pictures.</p>" if left_out else ""
+    left_out = sum(_rank(each) < 2 for each in results) - sum(_rank(each.result) < 2 for each in pictures)
+    more = (
+        f"<p>Of {counted_images(left_out)} more with a difference there is no room for pictures.</p>"
+        if left_out
+        else ""
+    )
     counted = definitions(
         {
             "images": found.images,
@@ -90,8 +92,8 @@ def end_to_end_page(
     lines = [_stage_line(name, [stage for each in results for stage in each.stages if stage.name == name])
              for name in STAGES]  # fmt: skip
     told = (
-        f"Objects are drawn from a score of {SHOWN_SCORE:g} up, and all that differ, up to {MOST_MARKED} of a picture: "
-        "those have a dashed band and a number."
+        f"Objects in the picture are drawn from a score of {SHOWN_SCORE:g} up, and all that differ, "
+        f"up to {MOST_MARKED} of a picture: those have a dashed band and a number."
     )
     sections = "\n".join(_section(number, each, config) for number, each in enumerate(pictures, 1))
     return Page(
@@ -130,15 +132,18 @@ def _stage_line(name: str, stages: Sequence[Stage]) -> list[str]:
     """A stage over all images: the largest difference, beside what that image's may be."""
     held = sum(each.holds for each in stages)
     measured = [each.measured for each in stages if each.measured]
-    worst = max(measured, key=lambda each: each.differs / each.limit if each.limit else each.differs, default=None)
-    unlike = "not comparable" if len(measured) < len(stages) else ""
-    figures = (
-        [cell(unlike or _figure(worst.differs), "number"), cell(_figure(worst.limit), "number"), cell(worst.what)]
-        if worst
-        else [cell(unlike or "-", "number"), cell("-", "number"), cell("")]
-    )
+    worst = max(measured, key=_excess, default=None)
+    if worst and (held == len(stages) or worst.differs > worst.limit):
+        figures = [cell(_figure(worst.differs), "number"), cell(_figure(worst.limit), "number"), cell(worst.what)]
+    else:  # what failed has no figure
+        figures = [cell("not comparable" if stages else "-", "number"), cell("-", "number"), cell("")]
     outcome = _outcome(held == len(stages)) if stages else cell("not looked at", "open-text")
     return [cell(name), outcome, *figures, cell(f"{held} of {len(stages)}", "number")]
+
+
+def _excess(each: Measured) -> tuple[bool, float]:
+    """By what the worst of several images is chosen; what failed may be of another kind than what others measured."""
+    return each.differs > each.limit, each.differs / each.limit if each.limit else each.differs
 
 
 def _outcome(holds: bool) -> str:
@@ -209,10 +214,10 @@ def end_to_end_markdown(record: EndToEndRecord) -> str:
         [
             PAGE_MARK,
             "",
-            f"# {lines[0]}",
+            f"# {markdown_text(lines[0])}",
             "",
             *(f"- {name}: {side_line(side)}" for name, side in sides.items()),
-            *(f"- {line.strip()}" for line in lines[1:]),
+            *(f"- {markdown_text(line.strip())}" for line in lines[1:]),
             "",
             "```json",
             json_text(record.provenance, indent=1),

@@ -12,7 +12,7 @@ from PIL import ImageDraw
 
 from ...effdet_torch.categories import category_name
 from ...effdet_torch.config import Config
-from ...effdet_torch.drawing import Box, Drawn, draw_boxes
+from ...effdet_torch.drawing import Box, Drawn, draw_boxes, inside_picture
 from ...effdet_torch.preprocessing.decode import decode
 from ..reference.pipeline import OfficialDetections
 from .end_to_end import ImageResult
@@ -28,7 +28,10 @@ BAND, DASH = 2, 7  # pixels on either side of a marked object's outline; of a da
 
 
 class Drawing(NamedTuple):
-    """One side's picture, as JPEG, and how many of its objects are drawn, of how many."""
+    """One side's picture, as JPEG, and how many of its objects are drawn, of how many.
+
+    Objects wholly outside the picture, and those with an infinite side, cannot be drawn.
+    """
 
     jpeg: bytes
     drawn: int
@@ -94,11 +97,14 @@ def _side(
     numbers: Mapping[int, int],
     config: Config,
 ) -> Drawing:
-    objects = {place: _object(found, place, scale, numbers.get(place), config) for place in sorted(places)}
-    banded = _with_bands(pixels, [objects[place].box for place in numbers])
+    height, width = pixels.shape[:2]
+    every = {place: _object(found, place, scale, numbers.get(place), config) for place in sorted(places)}
+    objects = {place: each for place, each in every.items() if inside_picture(each.box, width, height)}
+    marked = [objects[place] for place in numbers if place in objects]
+    banded = _with_bands(pixels, [each.box for each in marked])
     # The first are on top, and their labels are placed first: those that differ.
     in_turn = [
-        *(objects[place] for place in numbers),
+        *marked,
         *(each for place, each in objects.items() if place not in numbers),
     ]
     encoded = io.BytesIO()
@@ -114,13 +120,14 @@ def _object(found: OfficialDetections, place: int, scale: float, number: int | N
 
 
 def _with_bands(pixels: NDArray[np.uint8], boxes: Sequence[Box]) -> NDArray[np.uint8]:
-    """A copy with a band of black and white dashes around each box, wide enough to be seen beside its outline."""
+    """A copy with a band of black and white dashes around each box, wide enough to be seen beside its outline.
+
+    Some of each box must be in the picture.
+    """
     picture = Picture.fromarray(pixels)
     canvas = ImageDraw.Draw(picture)
     width, height = picture.size
     for box in boxes:
-        if not np.isfinite(box).all():
-            continue
         left, right = (float(np.clip(value, BAND, max(BAND, width - 1 - BAND))) for value in box[::2])
         top, bottom = (float(np.clip(value, BAND, max(BAND, height - 1 - BAND))) for value in box[1::2])
         outer = (left - BAND, top - BAND, max(left, right) + BAND, max(top, bottom) + BAND)

@@ -88,15 +88,20 @@ class EndToEndTable(Plain):
     rows: tuple[EndToEndRow, ...]
 
 
+def counted_images(count: int) -> str:
+    """A number of images in words."""
+    return f"{count} image" if count == 1 else f"{count} images"
+
+
 def end_to_end_lines(record: EndToEndRecord) -> list[str]:
     """The record as text, the verdict first."""
     row, found = record.row, record.row.found
     lines = [
         f"{row.model}: {found.verdict}",
-        f"{row.candidate.label} beside {row.reference.label}, {found.images} images",
+        f"{row.candidate.label} beside {row.reference.label}, {counted_images(found.images)}",
     ]
     for name, outcome in found.stages.items():
-        lines.append(f"  {name:24} {outcome.held} of {outcome.of} images hold")
+        lines.append(f"  {name:24} holds in {outcome.held} of {counted_images(outcome.of)}")
     lines.append(f"  {found.matched} of {found.detections} detections matched one to one")
     for each in found.not_identical:
         stage = next((stage for stage in each.stages if not stage.holds), each.stages[-1])

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from ..difference import fault_of, largest, relative_error, ulp_distance
 from ..limits import accumulated_limit
 from ..reference.pipeline import OfficialCandidates, OfficialDetections
-from .moved_outputs import Outputs
+from .moved_outputs import Explanation, Outputs
+from .pairing import Pairing
 
 STAGES = ("input", "layers", "raw outputs", "decoded boxes", "scores", "detections", "detections end to end")
 
@@ -20,7 +21,10 @@ SCORE_ULPS = 8.0
 
 
 class Measured(NamedTuple):
-    """How far two sides of a stage are apart, what that may be, and what it counts or is relative to."""
+    """How far two sides of a stage are apart, what that may be, and what it counts or is relative to.
+
+    Of a stage that holds it differs by no more than the limit, of one that fails by more: it is what failed.
+    """
 
     differs: float
     limit: float
@@ -33,7 +37,7 @@ class Stage(NamedTuple):
     name: str
     holds: bool
     verdict: str
-    measured: Measured | None = None  # None where the two sides have nothing to be subtracted: of another shape
+    measured: Measured | None = None  # None where what failed has no figure, such as another shape
 
 
 def input_stage(
@@ -43,7 +47,7 @@ def input_stage(
     if ours.shape != official.shape:
         return Stage(STAGES[0], False, f"shape {ours.shape}, official {official.shape}")
     different = int((ours != official).sum())
-    measured = Measured(float(different), 0.0, "values that differ")
+    measured = Measured(float(different), 0.0, "values that differ") if different or scale == official_scale else None
     if different == 0 and scale == official_scale:
         return Stage(STAGES[0], True, f"{ours.size} values identical", measured)
     gap = np.abs(ours.astype(np.float64) - official).max()
@@ -94,6 +98,21 @@ def detections_stage(ours: OfficialDetections, official: OfficialDetections) -> 
         text = f"{column} differ from detection {places[0]} on, of the same outputs"
         return Stage(STAGES[5], False, text, measured)
     return Stage(STAGES[5], True, f"{len(ours.scores)} detections of the same outputs identical", measured)
+
+
+def lists_stage(pairing: Pairing, found: Explanation) -> Stage:
+    """The final lists of either side's own outputs; measured by what failed, or by the scores of matched objects."""
+    lost = len(pairing.only_first) + len(pairing.only_second)
+    scores = Measured(pairing.score_gap, found.score_limit, "of a matched object's score")
+    if found.lists != "unexplained":
+        return Stage(STAGES[6], True, found.verdict, scores)
+    if lost > found.lost_limit:
+        failed = Measured(float(lost), found.lost_limit, "objects without a partner")
+    elif not pairing.score_gap <= found.score_limit:
+        failed = scores
+    else:
+        failed = Measured(float(found.elsewhere), 0.0, "matched objects at another place of the list")
+    return Stage(STAGES[6], False, found.verdict, failed)
 
 
 def _count(ours: OfficialCandidates | OfficialDetections, official: OfficialCandidates | OfficialDetections) -> float:

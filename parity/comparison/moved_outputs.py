@@ -4,6 +4,7 @@ The reach is what rounding every layer once costs an output, never how far the t
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,14 +23,24 @@ REACH = 4.0  # times the expected cost: sound outputs are 1 to 3 times that apar
 LOST_FACTOR = 2.0
 
 
+class Explanation(NamedTuple):
+    """How two lists compare, in words too, and the limits that they were judged by."""
+
+    lists: str  # "identical", "explained" or "unexplained"
+    verdict: str
+    score_limit: float  # of the difference within a pair
+    lost_limit: float  # objects of either list without a partner
+    elsewhere: int  # of the matched: at another place of the list
+
+
 def explanation(
     pairing: Pairing,
     score_gap: float,
     official: Outputs,
     expected: Sequence[float],
     trial: Callable[[Outputs], Pairing] | None,
-) -> tuple[str, str]:
-    """("identical", "explained" or "unexplained", in words) of our list beside TensorFlow's.
+) -> Explanation:
+    """Our list beside TensorFlow's.
 
     Scores of the same object may differ by `score_gap`, or by what they differ where the order of near-ties changes
     what suppresses what. `expected` is what rounding costs each output, of its largest; `trial(outputs)` matches
@@ -39,24 +50,30 @@ def explanation(
     total = len(pairing.pairs) + len(pairing.only_first)
     verdict = f"{len(pairing.pairs)} of {total} detections matched one to one"
     if pairing.identical and pairing.score_gap <= score_gap:
-        return "identical", verdict
+        return Explanation("identical", verdict, score_gap, 0.0, 0)
     elsewhere = sum(one != other for one, other in pairing.pairs)
     lost = len(pairing.only_first) + len(pairing.only_second)
     verdict += f", {elsewhere} in another place, {len(pairing.only_first)} replaced"
-    if pairing.score_gap > score_gap:
-        verdict += f", scores up to {pairing.score_gap:.2g} apart, allowed {score_gap:.2g}"
+
+    def said(allowed: float) -> str:
+        """The verdict, with scores that are further apart than rounding alone makes them, and what they may be."""
+        apart = f", scores up to {pairing.score_gap:.2g} apart, allowed {allowed:.2g}"
+        return verdict if pairing.score_gap <= score_gap else verdict + apart
+
     if trial is None:
-        return "unexplained", verdict
+        return Explanation("unexplained", said(score_gap), score_gap, 0.0, elsewhere)
     found = [trial(outputs) for outputs in moved(official, expected)]
     changed = [each for each in found if not each.identical]
     most = max(len(each.only_first) + len(each.only_second) for each in found)
-    verdict += (
+    # Scores change what suppresses what only where a list changes.
+    widest = max(score_gap, LOST_FACTOR * max(each.score_gap for each in found)) if changed else score_gap
+    trials = (
         f"; with its outputs moved by what rounding costs, TensorFlow's own list changes in {len(changed)} of {TRIALS} "
         f"trials, by up to {most // 2} replaced"
     )
-    widest = max(score_gap, LOST_FACTOR * max(each.score_gap for each in found))
     explained = bool(changed) and lost <= LOST_FACTOR * most and pairing.score_gap <= widest
-    return "explained" if explained else "unexplained", verdict
+    lists = "explained" if explained else "unexplained"
+    return Explanation(lists, said(widest) + trials, widest, LOST_FACTOR * most, elsewhere)
 
 
 def moved(official: Outputs, expected: Sequence[float]) -> Iterator[Outputs]:

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..reference.pipeline import OfficialDetections
-from .pairing import SAME_IOU, Pairing, overlaps
+from .pairing import SAME_IOU, Pairing, finite_boxes, overlaps
 
 ALONE_OFFICIAL, ALONE_OURS = "TensorFlow alone", "effconv alone"
 MOVED, OTHER_CLASS, OTHER_SCORE = "moved", "another class", "another score"
@@ -36,7 +36,7 @@ def object_differences(
     shared = overlaps(official.boxes, ours.boxes)
 
     def between(kind: str, one: int, other: int) -> ObjectDifference:
-        gap = np.abs(official.boxes[one].astype(np.float64) - ours.boxes[other]).max()
+        gap = np.abs(finite_boxes(official.boxes[one]) - finite_boxes(ours.boxes[other])).max()
         return ObjectDifference(kind, one, other, float(shared[one, other]), float(gap))
 
     found = []

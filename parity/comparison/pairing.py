@@ -49,7 +49,7 @@ def pair_detections(
     matched = {one for one, _ in pairs}
     one, other = (np.array([pair[side] for pair in pairs], int) for side in (0, 1))
     score_gap = np.abs(scores[one].astype(np.float64) - other_scores[other]).max(initial=0.0)
-    mine, theirs = _finite(boxes[one]), _finite(other_boxes[other])
+    mine, theirs = finite_boxes(boxes[one]), finite_boxes(other_boxes[other])
     lengths = np.maximum(*(np.abs(each[..., 2:] - each[..., :2]).max(-1, initial=0) for each in (mine, theirs)))
     gaps = np.abs(mine - theirs).max(-1, initial=0)
     box_gap = (gaps / np.maximum(lengths, 1e-6)).max(initial=0.0)
@@ -62,14 +62,17 @@ def pair_detections(
     )
 
 
-def _finite(boxes: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Coordinates as float64; a size code of random weights can make a side infinite, which then is very long."""
+def finite_boxes(boxes: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Coordinates (N, 4) or (4,) as float64, at most LONGEST.
+
+    A size code of random weights can make a side infinite, which then is very long.
+    """
     return boxes.astype(np.float64).clip(-LONGEST, LONGEST)
 
 
 def overlaps(some: NDArray[np.float32], more: NDArray[np.float32]) -> NDArray[np.float64]:
     """(N, M) intersections over unions of boxes (N, 4) and (M, 4) yxyx; 1 for equal boxes without area."""
-    boxes, others = _finite(some), _finite(more)
+    boxes, others = finite_boxes(some), finite_boxes(more)
     low = np.maximum(boxes[:, None, :2], others[None, :, :2])
     high = np.minimum(boxes[:, None, 2:], others[None, :, 2:])
     shared = np.clip(high - low, 0, None).prod(-1)

@@ -7,11 +7,10 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from ...convert.output import replacing
 from ...convert.output_kinds import PAGE_MARK
 from ...errors import EffconvError
 from ...strict_json import json_text
-from ..rendering.markdown import markdown_table
+from ..rendering.markdown import markdown_table, write_text_report
 from ..rendering.record import write_record
 from ..rendering.terminal import keeps_lines, wide_console
 from .page import write_page
@@ -158,8 +157,7 @@ def write_report(record: ComparisonRecord, path: Path) -> None:
     elif path.suffix == ".json":
         write_record(record.plain(), path)
     else:
-        with replacing(path) as (file,):
-            file.write_text(comparison_markdown(record), encoding="utf-8")
+        write_text_report(path, comparison_markdown(record))
 
 
 def comparison_markdown(record: ComparisonRecord) -> str:

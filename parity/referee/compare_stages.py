@@ -71,13 +71,20 @@ class StageComparison(Plain):
         return all(row.ok for row in self.rows)
 
     @property
+    def whole(self) -> bool:
+        """Whether the port's code has every stage."""
+        return all(row.there for row in self.rows)
+
+    @property
     def verdict(self) -> str:
         """One line."""
         wrong = [row.stage for row in self.rows if not row.ok]
-        there = sum(row.there for row in self.rows)
+        missing = [row.stage for row in self.rows if not row.there]
+        there, every = len(self.rows) - len(missing), len(self.rows)
+        left_out = f"; not in its code: {', '.join(missing)}" if missing else ""
         if wrong:
-            return f"{self.theirs}: {len(wrong)} of {there} stages differ: {', '.join(wrong)}"
-        return f"{self.theirs}: {there} stages are the official ones"
+            return f"{self.theirs}: {len(wrong)} of {there} stages differ: {', '.join(wrong)}{left_out}"
+        return f"{self.theirs}: {there} of {every} stages are the official ones{left_out}"
 
 
 class Given(NamedTuple):

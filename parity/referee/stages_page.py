@@ -3,11 +3,11 @@
 from html import escape
 from pathlib import Path
 
-from ...convert.output import replacing
 from ...convert.output_kinds import PAGE_MARK
 from ...strict_json import json_text
 from ..comparison.report import require_report_kind
-from ..rendering.html import FAILS, HOLDS, Page, cell, table, write_page
+from ..rendering.html import FAILS, HOLDS, OPEN, Page, cell, table, write_page
+from ..rendering.markdown import markdown_text, write_text_report
 from ..rendering.record import write_record
 from .compare_stages import StageComparison, StageDifference, stage_lines
 from .stages_job import StagesRecord
@@ -22,10 +22,20 @@ def write_stages_report(record: StagesRecord, path: Path) -> None:
         write_record(record.plain(), path)
     else:
         verdict, about, *rows = stage_lines(record.found)
-        lines = [PAGE_MARK, "", f"# {verdict}", "", about, "", "```text", *rows, "```", ""]
+        lines = [
+            PAGE_MARK,
+            "",
+            f"# {markdown_text(verdict)}",
+            "",
+            markdown_text(about),
+            "",
+            "```text",
+            *rows,
+            "```",
+            "",
+        ]
         lines += ["```json", json_text(record.provenance, indent=1), "```", ""]
-        with replacing(path) as (file,):
-            file.write_text("\n".join(lines), encoding="utf-8")
+        write_text_report(path, "\n".join(lines))
 
 
 def stages_page(record: StagesRecord) -> Page:
@@ -39,7 +49,7 @@ def stages_page(record: StagesRecord) -> Page:
         title=f"{found.theirs} beside {found.official}",
         heading=f"{found.theirs}, from a picture's bytes to detections",
         verdict=found.verdict,
-        state=HOLDS if record.ok else FAILS,
+        state=(HOLDS if found.whole else OPEN) if record.ok else FAILS,
         explanation=_meaning(found, wrong),
         content=f"<section><h2>Stages</h2>{table(head, [_line(row) for row in found.rows], 'stages')}</section>\n{why}",
         provenance=record.provenance,

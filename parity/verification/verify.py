@@ -33,7 +33,7 @@ from ..evaluation.published_rows import OFFICIAL_ANNOTATIONS
 from ..provenance import provenance, version
 from ..reference.network import import_tensorflow
 from ..rendering.html import render
-from ..rendering.markdown import markdown_table
+from ..rendering.markdown import UNENCODABLE, markdown_table, markdown_text
 from ..same_run import changes
 from .outcome import StepOutcome
 from .verification_page import verification_html, verification_verdict
@@ -138,7 +138,7 @@ def verify(
     names = (asked.output / f"verification{ending}" for ending in (".json", ".md", ".html"))
     with replacing(*names) as (data, text, page):
         data.write_text(json_text(record, indent=1) + "\n", encoding="utf-8")
-        text.write_text(verification_markdown(record), encoding="utf-8")
+        text.write_text(verification_markdown(record), encoding="utf-8", errors=UNENCODABLE)
         page.write_text(render(verification_html(record)), encoding="utf-8", errors="xmlcharrefreplace")
     return record
 
@@ -189,7 +189,7 @@ def verification_markdown(record: Mapping[str, Any]) -> str:
         "",
         markdown_table(
             ("step", "outcome", "what was found"),
-            [(step["name"], outcome[step["holds"]], step["verdict"]) for step in record["steps"]],
+            [(step["name"], outcome[step["holds"]], markdown_text(step["verdict"])) for step in record["steps"]],
         ),
         "",
         markdown_table(

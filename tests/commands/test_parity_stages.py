@@ -35,7 +35,7 @@ def run(monkeypatch: pytest.MonkeyPatch, tiny: Path, made: list[Change], *option
 def test_a_port_that_is_official(monkeypatch: pytest.MonkeyPatch, tiny: Path) -> None:
     result = run(monkeypatch, tiny, [])
     assert result.exit_code == 0, result.output
-    assert result.stdout.startswith("effconv: 6 stages are the official ones\n")
+    assert result.stdout.startswith("effconv: 6 of 6 stages are the official ones\n")
     assert "a drawn picture (300x200)" in result.stdout
 
 
@@ -51,8 +51,11 @@ def test_a_port_that_differs(monkeypatch: pytest.MonkeyPatch, tiny: Path, tmp_pa
         f"    {changes.LEGACY_ANCHORS.sentence}\n    effconv made to do the same differs from it by 0\n"
         in result.stdout
     )
-    again = run(monkeypatch, tiny, [changes.LEGACY_ANCHORS], *options, "--json")
+    page = tmp_path / "x.html"
+    again = run(monkeypatch, tiny, [changes.LEGACY_ANCHORS], *options, "--json", "--report", str(page))
     assert again.exit_code == 1
+    assert '<div class="banner failed">' in page.read_text()
+    assert f"{changes.LEGACY_ANCHORS.sentence}</li>" in page.read_text()
     record = StagesRecord.read(json.loads(again.stdout))
     assert not record.ok
     assert record.found.picture == "mine.jpg"

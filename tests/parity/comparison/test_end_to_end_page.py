@@ -3,19 +3,25 @@
 import base64
 import dataclasses
 import io
+import json
+import os
 import re
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from end_to_end_results import CONFIG, LIMIT, OBJECTS, SIZE, Object, comparison, result
 from PIL import Image
 
+from effconv.cli import main
 from effconv.convert.output_kinds import REPORT
-from effconv.effdet_torch.drawing import name_colour
-from effconv.parity.comparison import end_to_end_page
+from effconv.effdet_torch.name_colours import name_colour
+from effconv.effdet_torch.preprocessing.decode import read_encoded
+from effconv.parity.comparison import end_to_end_job, end_to_end_page
 from effconv.parity.comparison.end_to_end import ImageResult
-from effconv.parity.comparison.end_to_end_job import EndToEndComparison, _named
+from effconv.parity.comparison.end_to_end_job import EndToEndComparison, _images, _named
 from effconv.parity.comparison.end_to_end_page import (
     MOST_ALIKE,
     MOST_PICTURES,
@@ -23,6 +29,7 @@ from effconv.parity.comparison.end_to_end_page import (
     write_end_to_end_report,
 )
 from effconv.parity.comparison.end_to_end_pictures import LONGER, MOST_MARKED, compared_pictures
+from effconv.parity.comparison.end_to_end_stages import Measured, Stage
 from effconv.parity.comparison.object_differences import object_differences
 from effconv.parity.datasets.layouts import read_dataset
 from effconv.parity.datasets.shapes import write_shapes
@@ -72,6 +79,25 @@ def test_a_box_is_told_by_pixels_and_overlap() -> None:
     assert moved.overlap == pytest.approx(0.7)
 
 
+def test_images_of_the_same_file_name_are_counted_each(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """COCO's file_name may have a folder in it."""
+    shapes = tmp_path / "shapes"
+    write_shapes(shapes, "val2017", 2, 0, SIZE)
+    annotations = shapes / "annotations" / "instances_val2017.json"
+    content = json.loads(annotations.read_text())
+    for image, folder in zip(content["images"], "ab", strict=True):
+        (shapes / "val2017" / folder).mkdir()
+        (shapes / "val2017" / image["file_name"]).rename(shapes / "val2017" / folder / "1.jpg")
+        image["file_name"] = f"{folder}/1.jpg"
+    annotations.write_text(json.dumps(content))
+    names = [name for name, _ in _images(None, read_dataset(shapes), shapes)]
+    assert names == ["val2017/a/1.jpg", "val2017/b/1.jpg"]
+    compared = comparison([result("1.jpg", DIFFERENT, holds=False) for _ in names])
+    assert compared.record.row.found.verdict.startswith("2 of 2 images differ")
+    monkeypatch.setattr(end_to_end_page, "MOST_PICTURES", 1)
+    assert "Of 1 image more with a difference there is no room for pictures." in page(compared, tmp_path / "x.html")
+
+
 def pixels(jpeg: bytes) -> np.ndarray:
     return np.asarray(Image.open(io.BytesIO(jpeg))).astype(int)
 
@@ -106,7 +132,7 @@ def test_what_differs_is_beside_its_pictures(tmp_path: Path) -> None:
     same, differs = result("alike.jpg", OBJECTS), result("differs.jpg", DIFFERENT, holds=False)
     text = page(comparison([same, differs]), tmp_path / "x.html")
     assert '<div class="banner failed">' in text
-    assert "1 of 2 images differ, first detections end to end of differs.jpg: objects differ" in text
+    assert "1 of 2 images differs, first detections end to end of differs.jpg: objects differ" in text
     assert '<a href="#picture-1">differs.jpg</a>, which differs from stage detections end to end on' in text
     assert text.index('<section id="picture-1"><h2>differs.jpg') < text.index('<section id="picture-2"><h2>alike.jpg')
     row = "<td>another class</td><td>car 0.7000</td><td>cat 0.7000</td><td>0 pixels apart, overlap 1</td>"
@@ -124,6 +150,28 @@ def test_a_run_that_holds_has_pictures_too(tmp_path: Path) -> None:
     assert "does not hold" not in text
     assert text.count("<img ") == 2 * MOST_ALIKE
     assert text.count("No object differs.") == MOST_ALIKE
+
+
+def test_a_stages_row_shows_what_failed(tmp_path: Path) -> None:
+    """Of several images that which fails, though another's figure is larger; no figure where what failed has none."""
+    holds, fails = result("a.jpg", OBJECTS), result("b.jpg", DIFFERENT, holds=False)
+    failing = {
+        "input": None,
+        "scores": Measured(9.0, 8.0, "units in the last place of a score"),
+        "detections end to end": Measured(1.0, 0.0, "objects without a partner"),
+    }
+    stages = [
+        Stage(each.name, False, "fails", failing[each.name]) if each.name in failing else each for each in fails.stages
+    ]
+    close = [each._replace(measured=Measured(1.0, 1.0, "of what is allowed")) for each in holds.stages]
+    text = page(comparison([holds._replace(stages=close), fails._replace(stages=stages)]), tmp_path / "x.html")
+    for name, differs, limit, what in (
+        ("input", "not comparable", "-", ""),
+        ("scores", "9", "8", "units in the last place of a score"),
+        ("detections end to end", "1", "0", "objects without a partner"),
+    ):
+        figures = f'<td class="number">{differs}</td><td class="number">{limit}</td><td>{what}</td>'
+        assert f'<td>{name}</td><td class="failed-text">does not hold</td>{figures}' in text
 
 
 def test_no_image_is_no_proof(tmp_path: Path) -> None:
@@ -144,7 +192,7 @@ def test_many_images_give_no_large_page(tmp_path: Path) -> None:
     assert len(text) < MEGABYTE
     shown = text.count("<img ") // 2
     assert 1 <= shown < MOST_PICTURES
-    assert f"Of {40 - shown} more images with a difference there is no room for pictures." in text
+    assert f"Of {40 - shown} images more with a difference there is no room for pictures." in text
     assert f"And {len(many) - MOST_MARKED} more, of lower scores." in text
     simple = [result(f"{number}.jpg", OBJECTS[:3], holds=False) for number in range(40)]
     assert len(chosen_pictures(comparison(simple))) == MOST_PICTURES
@@ -165,17 +213,56 @@ def test_a_name_is_text(tmp_path: Path) -> None:
     assert "&lt;script&gt;" in text
 
 
+def test_a_name_in_markdown_is_text_whatever_its_bytes(tmp_path: Path) -> None:
+    """`menu\\xe9.jpg` on a disk whose names are UTF-8, and signs that Markdown has a meaning for."""
+    name = os.fsdecode(b"*a* <b>_c_`\n# d menu\xe9.jpg")
+    compared = comparison([result(name, DIFFERENT, holds=False)])
+    markdown = page(compared, tmp_path / "x.md")
+    assert r"\*a\* \<b\>\_c\_\` # d menu\udce9.jpg: unexplained" in markdown
+    assert "\n# d" not in markdown
+    assert "menu&#56553;.jpg" in page(compared, tmp_path / "x.html")
+
+
+@pytest.mark.parametrize("options", [(), ("--json",)])
+def test_a_picture_that_has_gone_does_not_lose_the_result(
+    options: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compared = comparison([result("x.jpg", OBJECTS)])
+    gone = tmp_path / "x.jpg"
+    compared = dataclasses.replace(compared, images=[("x.jpg", partial(read_encoded, gone))])
+    monkeypatch.setattr(end_to_end_job, "compare_end_to_end", lambda *given: compared)
+    told = CliRunner().invoke(main, ["parity", "--end-to-end", "--report", str(tmp_path / "x.html"), *options])
+    assert told.exit_code == 2
+    assert compared.record.row.found.verdict in " ".join(told.stdout.split())
+    assert str(gone) in told.stderr
+    assert not (tmp_path / "x.html").exists()
+
+
+@pytest.mark.filterwarnings("error")
 def test_a_box_that_is_no_number_is_no_trouble(tmp_path: Path) -> None:
     boxes = ((0, 0, float("inf"), 9), (float("nan"), 0, 9, 9), (-1e9, 0, 1e9, 9))
     strange: list[Object] = [(box, 0.5, 1) for box in boxes]
     text = page(comparison([result("x.jpg", strange, holds=False)]), tmp_path / "x.html")
     encoded = re.findall(r'src="data:image/jpeg;base64,([^"]+)"', text)
     assert len([pixels(base64.b64decode(each)) for each in encoded]) == 2
+    endless = result("x.jpg", [(boxes[0], 0.5, 1)], [(boxes[0], 0.7, 1)], holds=False)
+    assert told(endless) == [("another score", 0, 0)]
+    assert "<td>0 pixels apart, overlap 1</td>" in page(comparison([endless]), tmp_path / "y.html")
+
+
+def test_an_object_outside_the_picture_is_neither_drawn_nor_counted() -> None:
+    encoded = io.BytesIO()
+    Image.new("RGB", SIZE[::-1], (90, 90, 90)).save(encoded, "PNG")
+    outside: list[Object] = [((20, 170, 50, 220), 0.9, 1), ((-40, 20, -5, 60), 0.8, 2)]
+    made = compared_pictures(encoded.getvalue(), result("x", outside, [], holds=False), CONFIG)
+    assert (made.ours.drawn, made.ours.of, len(made.differences)) == (0, 2, 2)
+    assert np.abs(pixels(made.ours.jpeg) - 90).max() < 8, "no band at the edge"
 
 
 def test_other_reports_have_the_verdict_and_what_made_it(tmp_path: Path) -> None:
     compared = comparison([result("x.jpg", DIFFERENT, holds=False)])
     markdown = page(compared, tmp_path / "x.md")
-    assert "# efficientdet-d0: 1 of 1 images differ" in markdown
+    assert "# efficientdet-d0: 1 of 1 image differs" in markdown
     assert '"command": "effconv parity --end-to-end"' in markdown
-    assert '"verdict": "1 of 1 images differ' in page(compared, tmp_path / "x.json")
+    assert "holds in 0 of 1 image\n" in markdown
+    assert '"verdict": "1 of 1 image differs' in page(compared, tmp_path / "x.json")

@@ -1,11 +1,20 @@
 """A comparison as Markdown, beside the same comparison's record."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 from effconv.parity.comparison.records import ComparisonRecord
 from effconv.parity.comparison.report import write_report
 from page_record import make_record
+
+
+def test_a_name_that_is_not_utf_8_is_no_trouble(tmp_path: Path) -> None:
+    """`menu\\xe9.jpg`, as Python has it."""
+    record = ComparisonRecord.read(make_record())
+    images = replace(record.images, label="menu\udce9.jpg")
+    write_report(replace(record, images=images), tmp_path / "a.md")
+    assert r"menu\udce9.jpg" in (tmp_path / "a.md").read_text()
 
 
 def test_provenance_is_in_markdown_as_it_is_in_the_record(tmp_path: Path) -> None:

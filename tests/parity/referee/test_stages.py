@@ -96,7 +96,7 @@ def test_the_same_functions_hold_at_every_stage() -> None:
     found = compared(PlainPort())
     assert found.ok, stage_lines(found)
     assert [row.stage for row in found.rows] == list(STAGES)
-    assert found.verdict == "a plain port: 6 stages are the official ones"
+    assert found.verdict == "a plain port: 6 of 6 stages are the official ones"
     assert found.detections > 50
     # effconv's own stages are the control.
     assert all(row.effconv <= row.limit for row in found.rows)
@@ -114,7 +114,7 @@ def test_a_fault_is_found_at_its_stage_and_nothing_else(fault: str) -> None:
 def test_a_stage_that_a_port_does_not_have_is_left_out() -> None:
     found = compared(with_stage("input", lambda pixels: None))
     assert found.ok
-    assert found.verdict == "a plain port: 5 stages are the official ones"
+    assert found.verdict == "a plain port: 5 of 6 stages are the official ones; not in its code: input"
     assert any("not in its code" in line for line in stage_lines(found))
 
 

@@ -27,7 +27,8 @@ def test_the_first_stage_that_differs_is_in_the_banner_and_its_reasons_below(tmp
     for found in MEASURED:
         text = written(record_of(found), tmp_path / "x.html")
         wrong = [row for row in found.rows if not row.ok]
-        assert f'<div class="banner {"failed" if wrong else "ok"}">' in text
+        state = "failed" if wrong else "ok" if all(row.there for row in found.rows) else "open"
+        assert f'<div class="banner {state}">' in text
         assert text.count('class="failed-text">differs<') == len(wrong)
         assert text.count('class="ok-text">holds<') == sum(row.ok and row.there for row in found.rows)
         assert text.count('<article class="serious">') == len(wrong)
@@ -47,6 +48,12 @@ def test_a_stage_that_is_not_there_does_not_hold(tmp_path: Path) -> None:
     text = written(record_of(changed(HOLDING, "scale", there=False, differs=None)), tmp_path / "x.html")
     assert '<td>scale</td><td class="open-text">not in its code</td><td class="number">-</td>' in text
     assert text.count('class="ok-text">holds<') == len(HOLDING.rows) - 1
+    assert '<div class="banner open">' in text, "half a way is no proof of the whole"
+    assert "5 of 6 stages are the official ones; not in its code: scale" in text
+    wrong = changed(changed(HOLDING, "scale", there=False, differs=None), "anchors", ok=False, differs=1.0)
+    text = written(record_of(wrong), tmp_path / "y.html")
+    assert '<div class="banner failed">' in text
+    assert "1 of 5 stages differ: anchors; not in its code: scale" in text
 
 
 def test_values_without_a_difference_are_said_to_be_unlike(tmp_path: Path) -> None:
@@ -61,5 +68,7 @@ def test_names_are_text_and_other_reports_have_the_verdict(tmp_path: Path) -> No
     text = written(hostile, tmp_path / "x.html")
     assert "<script" not in text
     assert "<b>" not in text
-    assert written(hostile, tmp_path / "x.md").splitlines()[2] == f"# {hostile.verdict}"
+    markdown = written(replace(hostile, found=replace(hostile.found, picture="menu\udce9.jpg")), tmp_path / "x.md")
+    assert markdown.splitlines()[2] == r"# \<b\>port\</b\>: 6 of 6 stages are the official ones"
+    assert r"menu\udce9.jpg (" in markdown, "a name that is not UTF-8"
     assert json.loads(written(hostile, tmp_path / "x.json"))["verdict"] == hostile.verdict

@@ -2,7 +2,7 @@
 
 import pytest
 
-from effconv.parity.rendering.markdown import markdown_table
+from effconv.parity.rendering.markdown import markdown_table, markdown_text
 
 
 def test_a_table_has_a_heading_and_a_line_per_row() -> None:
@@ -14,3 +14,7 @@ def test_a_table_has_a_heading_and_a_line_per_row() -> None:
 def test_a_row_of_another_length_is_refused(row: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match=f"a row of {len(row)} cells in a table of 2"):
         markdown_table(("a", "b"), [(1, 2), row])
+
+
+def test_text_is_shown_as_it_is_and_begins_no_line() -> None:
+    assert markdown_text("a_b*.jpg: 4 - 5\n# <b>") == r"a\_b\*.jpg: 4 - 5 # \<b\>"
