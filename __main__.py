@@ -1,7 +1,9 @@
 """The program `effconv`: an interruption ends it with a line or none, at whatever moment."""
 
+import io
 import os
 import signal
+import sys
 from types import FrameType
 
 from .errors import INTERRUPTED_STATUS
@@ -16,6 +18,8 @@ def run() -> None:
     waits = signal.getsignal(signal.SIGINT) is signal.default_int_handler  # not so in the background of a script
     if waits:
         signal.signal(signal.SIGINT, _end)
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+        sys.stdout.reconfigure(errors="backslashreplace")  # as stderr has it: names of files are of any bytes
     wait_briefly()  # in this process and those that it starts
     from .cli import main
 
