@@ -140,7 +140,7 @@ def test_the_whole_claim_through_every_fault(web: Server, monkeypatch: pytest.Mo
     assert "; 710 others accounted for -> " in lines[2]
     assert lines[3].startswith("layers holds nothing changed on the way: all 477 layers hold, all ")
     assert lines[4].startswith("metrics holds reproduced: AP 0.0000, published 0.0000")
-    assert (len(lines), last) == (5, f"-> {output / 'verification.md'}")
+    assert (len(lines), last) == (5, f"-> {output / 'verification.html'}")
     assert [line.split(": ")[1] for line in result.stderr.splitlines() if line.startswith("checkpoint: ")] == ["holds"]
     record = json.loads((output / "verification.json").read_text())
     assert (output / "verification.md").read_text() == verification_markdown(record)
