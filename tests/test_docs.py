@@ -86,8 +86,7 @@ MEASURED = Path(__file__).parent.parent / "results" / "measured"
 INFERENCE = ("bench-inference-d0", *(f"bench-inference-{model}" for model in ("d1", "d3", "lite0")))
 THERE = tuple(name for name in INFERENCE if (MEASURED / f"{name}.json").exists())
 NETWORKS = (*THERE, "bench-training-d0", "bench-training-d1", "bench-predict-d0")
-RUNS = tuple(name for name in ("bench-runs", "reader") if (MEASURED / f"{name}.json").exists())
-BENCHMARKS = ("bench-coco", "bench-allocation", "bench-waiting", *RUNS)
+BENCHMARKS = ("bench-coco", "bench-allocation", "bench-waiting", "bench-runs", "reader")
 COSTS = ("parity-d7x", "convert-d0", "convert-d7x", *BENCHMARKS, "precision-engines", "install")
 RECORDS = (*COMPARISONS, *COSTS, *CONTESTS, *DETECTOR, *NETWORKS)
 

@@ -78,9 +78,9 @@ def _network(record: InferenceRecord) -> list[str]:
 
 
 def _whole_way(record: PredictRecord) -> list[str]:
-    ours, theirs = (
-        next(row.seconds_per_item for row in record.contest.rows if row.contestant == name)
-        for name in ("effconv, fast", "effdet, hard NMS")
-    )
-    figure = f"{theirs / ours:.2f} times faster"
+    times = {}
+    for batch, contest in record.by_batch().items():
+        seconds = {row.contestant: row.seconds_per_item for row in contest.rows}
+        times[int(batch)] = seconds["effdet, hard NMS"] / seconds["effconv, fast"]
+    figure = ", ".join(f"{ratio:.2f} times faster at batch {batch}" for batch, ratio in sorted(times.items()))
     return ["D0 from an image's bytes to boxes, against effdet", figure, "`effconv bench predict --peers effdet`"]

@@ -69,7 +69,6 @@ from effconv.parity.verification.tables import detector_table
 REPOSITORY = Path(__file__).resolve().parent.parent
 MEASURED = REPOSITORY / "results" / "measured"
 INFERENCE = tuple(f"bench-inference-{model}" for model in ("d0", "d1", "d3", "lite0"))  # those that there are
-NOT_MEASURED = "Not measured yet."
 TRAINING = ("bench-training-d0", "bench-training-d1")
 CHART, SPEED = REPOSITORY / "docs" / "ablations.svg", REPOSITORY / "docs" / "speed.svg"
 STRIP = REPOSITORY / "docs" / "strip.svg"
@@ -96,7 +95,7 @@ def tables() -> dict[str, str]:
     budgeted = ("efficientdet-d0", "512x512")
     return {
         "headline": headline_table(records),
-        "reader": reader_section(records.get("reader")),
+        "reader": reader_table(records["reader"]),
         "install": install_table(records["install"]),
         "install-summary": install_summary(records["install"]),
         "parity": parity_table(parity),
@@ -141,7 +140,7 @@ def tables() -> dict[str, str]:
         "precision-engines": precision_table(PrecisionRecord.read(records["precision-engines"])),
         "bench-allocation": allocation_table(AllocationRecord.read(records["bench-allocation"])),
         "bench-waiting": waiting_table(WaitingRecord.read(records["bench-waiting"])),
-        "bench-runs": runs_section(records.get("bench-runs")),
+        "bench-runs": runs_table(RunsRecord.read(records["bench-runs"])),
         "bench-coco": metrics_engine_table(MetricsEnginesRecord.read(records["bench-coco"])),
         "bench-input": contest_text(InputRecord.read(records["bench-input"]), "image"),
         "bench-nms": contest_text(NmsRecord.read(records["bench-nms"]), "image"),
@@ -151,17 +150,7 @@ def tables() -> dict[str, str]:
 
 def inference_section(record: Mapping[str, Any] | None) -> str:
     """The table of a record of networks; where it was not measured yet, that."""
-    return NOT_MEASURED if record is None else inference_table(InferenceRecord.read(record))
-
-
-def runs_section(record: Mapping[str, Any] | None) -> str:
-    """The table of a record of whole runs; where it was not measured yet, that."""
-    return NOT_MEASURED if record is None else runs_table(RunsRecord.read(record))
-
-
-def reader_section(record: Mapping[str, Any] | None) -> str:
-    """The table of what a reader of the README waits for; where it was not measured yet, that."""
-    return NOT_MEASURED if record is None else reader_table(record)
+    return "Not measured yet." if record is None else inference_table(InferenceRecord.read(record))
 
 
 def speeds() -> str:

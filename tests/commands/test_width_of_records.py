@@ -20,6 +20,7 @@ from effconv.parity.benchmarks.allocation import AllocationRecord, allocation_ta
 from effconv.parity.benchmarks.contest_records import EvaluationRecord, InputRecord, NmsRecord, PredictRecord
 from effconv.parity.benchmarks.network_records import AblationCostRecord, InferenceRecord, TrainingRecord
 from effconv.parity.benchmarks.process_records import ComparisonCostRecord, ConversionRecord, MetricsEnginesRecord
+from effconv.parity.benchmarks.runs import RunsRecord, runs_table
 from effconv.parity.benchmarks.waiting import WaitingRecord, waiting_table
 from effconv.parity.evaluation.report import print_published, print_scores
 from effconv.parity.rendering.fitted import EMPHASIS, fitted
@@ -30,14 +31,16 @@ def contest(record: Any) -> str:
     return tables.contest_text(record, "image")
 
 
+MEASURED = Path(__file__).parents[2] / "results" / "measured"
 BENCHMARKS: dict[str, tuple[Any, Callable[[Any], str]]] = {
     "bench-ablation": (AblationCostRecord, tables.ablation_cost),
     "bench-allocation": (AllocationRecord, allocation_table),
     "bench-coco": (MetricsEnginesRecord, tables.metrics_engine_table),
     "bench-eval": (EvaluationRecord, contest),
-    "bench-inference-d0": (InferenceRecord, tables.inference_table),
+    **{path.stem: (InferenceRecord, tables.inference_table) for path in MEASURED.glob("bench-inference-*.json")},
     "bench-input": (InputRecord, contest),
     "bench-nms": (NmsRecord, contest),
+    "bench-runs": (RunsRecord, runs_table),
     "bench-predict-d0": (PredictRecord, tables.predict_table),
     "bench-training-d0": (TrainingRecord, tables.training_table),
     "bench-training-d1": (TrainingRecord, tables.training_table),

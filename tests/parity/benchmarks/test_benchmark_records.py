@@ -30,7 +30,7 @@ KINDS: dict[str, type[Plain]] = {
     "bench-training-d0": TrainingRecord,
     "bench-training-d1": TrainingRecord,
     "bench-waiting": WaitingRecord,
-    **({"bench-runs": RunsRecord} if (MEASURED / "bench-runs.json").exists() else {}),
+    "bench-runs": RunsRecord,
     "convert-d0": ConversionRecord,
     "convert-d7x": ConversionRecord,
     "parity-d7x": ComparisonCostRecord,
