@@ -114,8 +114,9 @@ def runs_table(record: RunsRecord) -> str:
         for row in record.rows
     ]
     size = "x".join(map(str, record.image_size))
+    processor = record.provenance["processor"] or record.provenance["machine"]
     note = (
-        f"{record.model} at {size}, {record.images} images, {record.threads} threads, medians of {record.rounds} "
-        f"processes, times faster than {BASELINE} in the same round; weights: {record.checkpoint}."
+        f"{record.model} at {size}, {record.images} images, {record.threads} threads of {processor}, "
+        f"medians of {record.rounds} processes, times faster than {BASELINE} in the same round; weights: {record.checkpoint}."
     )
     return f"{markdown_table(('engine', 'seconds', 'images/s', 'times faster'), rows)}\n\n{note}"
