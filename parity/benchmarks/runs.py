@@ -117,6 +117,7 @@ def runs_table(record: RunsRecord) -> str:
     processor = record.provenance["processor"] or record.provenance["machine"]
     note = (
         f"{record.model} at {size}, {record.images} images, {record.threads} threads of {processor}, "
-        f"medians of {record.rounds} processes, times faster than {BASELINE} in the same round; weights: {record.checkpoint}."
+        f"medians of {record.rounds} processes, times faster than {BASELINE} in the same round; "
+        f"weights: {record.checkpoint}."
     )
     return f"{markdown_table(('engine', 'seconds', 'images/s', 'times faster'), rows)}\n\n{note}"
