@@ -90,7 +90,7 @@ def _of_blocks(images: Sequence[Array], pairs: Sequence[Pair], blocks: Sequence[
     for block in blocks:
         parts = [each[block].transpose(2, 0, 1) for each in images]
         copies = [row[: parts[0].size].reshape(parts[0].shape) for row in space]
-        for copy, part in zip(copies, parts, strict=False):
+        for copy, part in zip(copies[:-2], parts, strict=True):  # the last two are to work in
             np.copyto(copy, part)
         found.append([_gap(copies, pair) for pair in pairs])
     return found
